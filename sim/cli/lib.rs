@@ -1,0 +1,1 @@
+//! Where the simulator and the handler meet.

@@ -1,0 +1,3 @@
+//! The `faultbed` command.
+
+fn main() {}
