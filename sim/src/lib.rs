@@ -1,1 +1,3 @@
 //! The simulated kernel.
+
+pub mod vma;
