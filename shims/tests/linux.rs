@@ -407,16 +407,6 @@ fn a_hole_is_enoent_and_a_bad_argument_leaves_the_field_alone() {
 }
 
 #[test]
-#[should_panic(expected = "needs as many source bytes")]
-fn a_copy_from_a_short_slice_is_a_bug() {
-    // Where there is no userfaultfd the assertion under test cannot be reached.
-    let Some(rig) = Rig::missing("a_copy_from_a_short_slice_is_a_bug", Features::empty()) else {
-        panic!("skipped: a copy needs as many source bytes as it installs");
-    };
-    rig.uffd.copy(rig.page(0), &[0; 8], CopyMode::empty());
-}
-
-#[test]
 fn unregister_and_close_release_sleepers_to_zero_pages() {
     let test = "unregister_and_close_release_sleepers_to_zero_pages";
     let Some(rig) = Rig::missing(test, Features::EVENT_REMOVE) else { return };

@@ -93,13 +93,13 @@ impl UserFault {
             // SAFETY: the call only makes a descriptor; that its ioctls act on memory by
             // address is argued in the module's documentation.
             match unsafe { rustix::mm::userfaultfd(wanted) } {
-                Ok(fd) => return Ok(UserFault::new(fd)),
+                Ok(fd) => return Ok(UserFault::unchecked(fd)),
                 Err(e) => error.syscall = Some(errno(e)),
             }
         }
         if !flags.contains(OpenFlags::NOT_BY_DEVICE) {
             match open_by_device(wanted.bits()) {
-                Ok(fd) => return Ok(UserFault::new(fd)),
+                Ok(fd) => return Ok(UserFault::unchecked(fd)),
                 Err(e) => error.device = Some(e),
             }
         }
@@ -112,7 +112,7 @@ impl UserFault {
     pub fn claim_fork(&self, fd: RawFd) -> Option<UserFault> {
         let mut forks = self.forks.lock().unwrap_or_else(|e| e.into_inner());
         let index = forks.iter().position(|child| child.as_raw_fd() == fd)?;
-        Some(UserFault::new(forks.swap_remove(index)))
+        Some(UserFault::unchecked(forks.swap_remove(index)))
     }
 
     /// What the kernel tells about this descriptor.
@@ -127,7 +127,8 @@ impl UserFault {
         self.forks.lock().unwrap_or_else(|e| e.into_inner()).push(fd);
     }
 
-    fn new(fd: OwnedFd) -> UserFault {
+    /// Take `fd` for a userfaultfd without a look at it.
+    pub(super) fn unchecked(fd: OwnedFd) -> UserFault {
         UserFault { fd, forks: Mutex::new(Vec::new()) }
     }
 }
@@ -198,7 +199,7 @@ impl TryFrom<OwnedFd> for UserFault {
         if !flags.contains(OFlags::NONBLOCK) {
             return Err(AdoptError::Blocking);
         }
-        Ok(UserFault::new(fd))
+        Ok(UserFault::unchecked(fd))
     }
 }
 

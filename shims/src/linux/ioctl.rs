@@ -153,3 +153,35 @@ impl Uffd for UserFault {
         self.call::<{ abi::WAKE }, _>(&mut range(span))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::Len;
+
+    /// A descriptor that knows none of these ioctls.
+    fn stranger() -> UserFault {
+        UserFault::unchecked(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()))
+    }
+
+    #[test]
+    #[should_panic(expected = "needs as many source bytes")]
+    fn a_copy_from_a_short_slice_is_a_bug() {
+        let page = Span::new(Addr::ZERO, Len::new(4096));
+        stranger().copy(page, &[0; 8], CopyMode::empty());
+    }
+
+    #[test]
+    fn a_failed_ioctl_leaves_the_field_untouched() {
+        let page = Span::new(Addr::ZERO, Len::new(4096));
+        let answer = stranger().zeropage(page, ZeropageMode::empty());
+        assert_eq!(answer, Outcome::bare(Errno::ENOTTY));
+    }
+
+    #[test]
+    fn the_end_of_a_file_is_no_message() {
+        assert_eq!(stranger().read_events(&mut Vec::new(), 8), Ok(0));
+    }
+}
