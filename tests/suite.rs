@@ -4,10 +4,20 @@
 #[path = "suite/support/mod.rs"]
 mod support;
 
+#[path = "suite/catalogue.rs"]
+mod catalogue;
+#[path = "suite/command_line.rs"]
+mod command_line;
+#[path = "suite/formats.rs"]
+mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
 #[path = "suite/layering.rs"]
 mod layering;
+#[path = "suite/orderings.rs"]
+mod orderings;
+#[path = "suite/random_worlds.rs"]
+mod random_worlds;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]

@@ -4,11 +4,9 @@
 //! Owns the glue alone. What to install, when to retry and what to refuse is the machine's;
 //! what the kernel answers is the kernel's.
 
-use std::time::Duration;
-
 use handler::{
-    Action, DrainEnd, Machine, PageState, Payload as Bytes, Policy, ReadPermit, Region, RegionMap,
-    ReqId, Status,
+    Action, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes, Policy,
+    ReadPermit, RegionMap, ReqId, Status, states,
 };
 use shims::{Event, Len, Outcome, PageNo, PageRange, Time};
 use sim::kernel::{Call, Payload, Ret};
@@ -28,7 +26,7 @@ pub struct Model {
     workers: Vec<Worker>,
     /// The bytes fetched and not given back, as their content.
     bytes: Vec<(ReqId, Content)>,
-    snapshot: Option<handler::PageStates>,
+    snapshot: Option<PageStates>,
 }
 
 /// What the reading thread is about to do.
@@ -36,8 +34,10 @@ pub struct Model {
 enum Reader {
     /// Sleep in poll until something is there, then ask the machine for permission.
     Poll,
-    /// The machine said to wait for an install that is in flight.
+    /// The machine said to wait.
     AwaitPermit,
+    /// The machine reads no more.
+    Ended,
     /// In `read`.
     Reading,
     /// Hand the batch to the machine.
@@ -64,10 +64,8 @@ impl Model {
     pub fn new(policy: Policy, setup: &Setup) -> Model {
         let len = Len::pages(setup.pages, kernel::PAGE).expect("a world has few pages");
         let host = PageRange::new(BASE, len, kernel::PAGE).expect("a world's memory is aligned");
-        let regions = RegionMap::new(vec![Region { host, offset: 0 }])
-            .expect("one aligned region is a region map");
         Model {
-            machine: Machine::new(policy, regions),
+            machine: Machine::new(policy, RegionMap::single(host)),
             reader: Reader::Poll,
             workers: vec![Worker::Idle; setup.workers],
             bytes: Vec::new(),
@@ -80,23 +78,25 @@ impl Model {
         &self.machine
     }
 
-    fn running(&self) -> bool {
-        matches!(self.machine.status(), Status::Running)
-    }
-
     fn step_reader(&mut self, env: &mut Env<'_>) -> Move {
         match core::mem::replace(&mut self.reader, Reader::Poll) {
             Reader::Poll | Reader::AwaitPermit => match self.machine.begin_read() {
                 ReadPermit::Granted => {
-                    env.begin(Call::Read { ctx: env.ctx(), max: BATCH });
+                    let call = Call::Read { ctx: env.ctx(), max: BATCH };
+                    env.begin(call);
                     self.reader = Reader::Reading;
                     Move::Handler(Note::new("polled, may read"))
                 }
-                ReadPermit::Wait | ReadPermit::Stopped => {
+                ReadPermit::Wait => {
                     self.reader = Reader::AwaitPermit;
-                    Move::Handler(Note::new("polled, must wait to read"))
+                    Move::Handler(Note::new("polled, must wait"))
+                }
+                ReadPermit::Stopped => {
+                    self.reader = Reader::Ended;
+                    Move::Handler(Note::new("reads no more"))
                 }
             },
+            Reader::Ended => unreachable!("a reader that ended does not step"),
             Reader::Reading => self.read(env),
             Reader::Apply { batch, end } => {
                 let count = batch.len() as u32;
@@ -160,7 +160,8 @@ impl Model {
                         "wake" => "take: wake",
                         _ => "take: ioctl",
                     };
-                    env.begin(Call::Resolve { ctx: env.ctx(), request, payload });
+                    let call = Call::Resolve { ctx: env.ctx(), request, payload };
+                    env.begin(call);
                     self.workers[i] = Worker::Ioctl { req };
                     Move::Handler(Note::new(what).page(page))
                 }
@@ -173,8 +174,8 @@ impl Model {
                 Move::Handler(Note::new("fetch").page(page.index()))
             }
             Worker::Fetched { req, page } => {
-                self.machine.fetched(req, Ok(()), env.now());
-                self.drop_stale_bytes(req);
+                let completion = self.machine.fetched(req, Ok(()), env.now());
+                self.keep_or_drop(req, completion);
                 self.workers[i] = Worker::Idle;
                 Move::Handler(Note::new("fetched").page(page.index()))
             }
@@ -189,7 +190,8 @@ impl Model {
                 Move::Kernel(did)
             }
             Worker::Answered { req, outcome } => {
-                self.complete(req, outcome, env.now());
+                let completion = self.machine.completed(req, outcome, env.now());
+                self.keep_or_drop(req, completion);
                 self.workers[i] = Worker::Idle;
                 Move::Handler(Note::new("commit"))
             }
@@ -202,5 +204,122 @@ impl Model {
             .find(|(of, _)| *of == req)
             .map(|(_, content)| *content)
             .expect("the machine asks for bytes that were fetched")
+    }
+
+    fn keep_or_drop(&mut self, req: ReqId, completion: Completion) {
+        if completion == Completion::Done {
+            self.bytes.retain(|(of, _)| *of != req);
+        }
+    }
+}
+
+impl Subject for Model {
+    fn actors(&self) -> usize {
+        1 + self.workers.len()
+    }
+
+    fn actor_name(&self, actor: usize) -> String {
+        match actor {
+            0 => "reader".to_owned(),
+            n => format!("worker{n}"),
+        }
+    }
+
+    #[inline]
+    fn can_step(&self, actor: usize, view: View<'_>) -> bool {
+        if actor == 0 {
+            return match self.reader {
+                Reader::Poll => view.readable(),
+                Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
+                Reader::Reading => view.can_step(),
+                Reader::Apply { .. } => true,
+                Reader::Ended => false,
+            };
+        }
+        match self.workers[actor - 1] {
+            Worker::Idle => self.machine.has_work(view.now()),
+            Worker::Ioctl { .. } => view.can_step(),
+            Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
+        }
+    }
+
+    fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move {
+        match actor {
+            0 => self.step_reader(env),
+            n => self.step_worker(n - 1, env),
+        }
+    }
+
+    fn deadline(&self, now: Time) -> Option<Time> {
+        self.machine.next_deadline().filter(|deadline| *deadline > now)
+    }
+
+    fn control_ready(&self, control: Control) -> bool {
+        match control {
+            // A pause takes hold when the read in progress is over.
+            Control::Pause => !matches!(self.reader, Reader::Reading | Reader::Apply { .. }),
+            Control::Resume | Control::BeginSnapshot => true,
+            Control::Snapshot => self.machine.snapshot_ready(),
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Pause => self.machine.pause(),
+            Control::Resume => self.machine.resume(),
+            Control::BeginSnapshot => self.machine.begin_snapshot(),
+            Control::Snapshot => self.snapshot = Some(self.machine.take_snapshot()),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match self.machine.status() {
+            Status::Running => Standing::Serving,
+            Status::Stopped(_) => Standing::Stopped,
+            Status::Failed(error) => Standing::Failed(error.to_string()),
+        }
+    }
+
+    fn outstanding(&self) -> usize {
+        self.machine.outstanding()
+    }
+
+    fn claim(&self, page: u64) -> Claim {
+        let (tracker, page) = (self.machine.tracker(), PageNo::new(page));
+        if tracker.is_unconfirmed(page) {
+            return Claim::Maybe;
+        }
+        match tracker.state(page) {
+            PageState::Missing => Claim::Absent,
+            PageState::Removed => Claim::Removed,
+            PageState::Clean | PageState::Dirty | PageState::Zero | PageState::Poisoned => {
+                Claim::Present
+            }
+        }
+    }
+
+    fn state_name(&self, page: u64) -> &'static str {
+        match self.machine.tracker().state(PageNo::new(page)) {
+            PageState::Missing => "missing",
+            PageState::Clean => "clean",
+            PageState::Dirty => "dirty",
+            PageState::Zero => "zero",
+            PageState::Removed => "removed",
+            PageState::Poisoned => "poisoned",
+        }
+    }
+
+    fn snapshot(&self, page: u64) -> Option<Claim> {
+        let offset = page * kernel::PAGE.bytes();
+        let records = self.snapshot.as_ref()?.records();
+        let claim = match records.binary_search_by_key(&offset, |record| record.offset()) {
+            Err(_) => Claim::Absent,
+            Ok(at) => match records[at].state() {
+                states::REMOVED => Claim::Removed,
+                states::AMBIGUOUS => Claim::Maybe,
+                _ => Claim::Present,
+            },
+        };
+        Some(claim)
     }
 }

@@ -18,7 +18,7 @@ use shims::{Addr, Time};
 pub use failure::{Failure, Stuck};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
-pub use subject::{Claim, Env, Standing, Subject};
+pub use subject::{Claim, Env, Standing, Subject, View};
 
 use crate::Digest;
 use crate::kernel::{Call, Kernel, MmId, PAGE, Ret, ThreadId};
