@@ -1,0 +1,193 @@
+//! The workers' side, inward: what fetches and ioctls came to.
+
+use shims::{Errno, Outcome, Request, Span, Time, Verdict};
+
+use super::slots::{Ending, Stage, Why};
+use super::{Completion, HandlerError, Machine, ReqId, Status};
+use crate::policy::OnSourceError;
+use crate::tracker::Probed;
+use crate::{Content, SourceError};
+
+impl Machine {
+    /// The answer to a `Fetch`. `Done` says that the bytes are not wanted any more: the
+    /// page has been removed meanwhile, or the machine has ended.
+    ///
+    /// # Panics
+    ///
+    /// If `req` is not being fetched.
+    pub fn fetched(
+        &mut self,
+        req: ReqId,
+        result: Result<(), SourceError>,
+        now: Time,
+    ) -> Completion {
+        let slot = self.requests.check(req);
+        let request = &mut self.requests[slot];
+        assert_eq!(request.stage, Stage::Fetching, "{req:?} is not being fetched");
+        if self.status.is_over() {
+            return self.finish(slot, Ending::Dropped);
+        }
+        let page = request.page;
+        match result {
+            Ok(()) => {
+                request.source = 0;
+                request.loaded = self.tracker.content(page) == Content::Source;
+                self.counters.stale_fetches += u64::from(!request.loaded);
+                let kept = if request.loaded { Completion::Kept } else { Completion::Done };
+                self.queue(slot, false);
+                kept
+            }
+            Err(error) => {
+                request.source += 1;
+                let attempts = request.source;
+                self.counters.source_errors += 1;
+                let policy = &self.setup.policy;
+                if self.tracker.content(page) != Content::Source {
+                    // The page has been removed meanwhile: its source does not matter.
+                    self.queue(slot, false);
+                } else if attempts < policy.source_attempts {
+                    let until = now.after(policy.source_backoff.delay(attempts));
+                    self.defer(slot, Why::Source, until);
+                } else if policy.on_source_error == OnSourceError::Poison {
+                    request.poison = true;
+                    self.queue(slot, false);
+                } else {
+                    self.fail(slot, HandlerError::Source { page, error, attempts });
+                }
+                Completion::Done
+            }
+        }
+    }
+
+    /// The answer to an `Ioctl`.
+    ///
+    /// # Panics
+    ///
+    /// If no ioctl of `req` is out.
+    pub fn completed(&mut self, req: ReqId, outcome: Outcome, now: Time) -> Completion {
+        let slot = self.requests.check(req);
+        match self.requests[slot].stage {
+            Stage::Installing(content) => {
+                self.gate.installs -= u32::from(content != Content::Zero);
+                self.install_answered(slot, content, outcome, now)
+            }
+            Stage::Waking(ending) => self.wake_answered(slot, ending, outcome),
+            stage => panic!("{req:?} has no ioctl out, it is {stage:?}"),
+        }
+    }
+
+    fn install_answered(
+        &mut self,
+        slot: u32,
+        content: Content,
+        outcome: Outcome,
+        now: Time,
+    ) -> Completion {
+        let size = self.setup.regions.page_size().bytes();
+        let halted = self.status.is_over();
+        let req = &mut self.requests[slot];
+        let (page, probe, write) = (req.page, req.probe, req.write);
+        let mut verdict = outcome.verdict();
+        if let Verdict::Partial(bytes) = verdict
+            && req.done + bytes >= size
+        {
+            verdict = Verdict::Done;
+        }
+        match verdict {
+            Verdict::Done if probe => {
+                self.tracker.probed(page, Probed::Absent);
+                self.wake_then(slot, Ending::Probed)
+            }
+            Verdict::Done => {
+                self.tracker.installed(page, content, write);
+                let ending = match content {
+                    Content::Poison => Ending::Poisoned,
+                    Content::Source | Content::Zero => Ending::Installed,
+                };
+                self.finish(slot, ending)
+            }
+            Verdict::Present if probe => {
+                self.tracker.probed(page, Probed::Present);
+                self.wake_then(slot, Ending::Probed)
+            }
+            Verdict::Present => {
+                self.tracker.present(page, write);
+                self.wake_then(slot, Ending::Present)
+            }
+            Verdict::Dead => {
+                self.halt(Status::Stopped(super::StopReason::PeerGone));
+                self.finish(slot, if probe { Ending::Probed } else { Ending::Dropped })
+            }
+            _ if halted => self.finish(slot, if probe { Ending::Probed } else { Ending::Dropped }),
+            Verdict::Partial(bytes) => {
+                req.done += bytes;
+                (req.changing, req.memory) = (0, 0);
+                self.queue(slot, true);
+                Completion::Kept
+            }
+            Verdict::Changing if probe => self.probe_deferred(slot, now),
+            Verdict::Changing => {
+                self.counters.deferrals += 1;
+                req.changing += 1;
+                if self.ending.is_some() {
+                    req.last += 1;
+                    if req.last >= self.setup.policy.last_attempts {
+                        return self.wake_then(slot, Ending::Dropped);
+                    }
+                }
+                let until = now.after(self.setup.policy.defer.delay(req.changing));
+                self.defer(slot, Why::Changing, until);
+                Completion::Kept
+            }
+            Verdict::NoMapping if probe => self.finish(slot, Ending::Probed),
+            Verdict::NoMapping => self.wake_then(slot, Ending::Dropped),
+            Verdict::Failed(errno) => {
+                req.memory += u32::from(errno == Errno::ENOMEM);
+                let policy = &self.setup.policy;
+                if errno == Errno::ENOMEM && req.memory < policy.memory_attempts {
+                    let until = now.after(policy.memory_backoff.delay(req.memory));
+                    self.defer(slot, Why::Memory, until);
+                    return Completion::Kept;
+                }
+                let (request, _) = self.install_request(slot, content);
+                let attempts = self.requests[slot].memory.max(1);
+                self.fail(slot, HandlerError::Ioctl { page, request, outcome, attempts });
+                Completion::Done
+            }
+        }
+    }
+
+    fn wake_answered(&mut self, slot: u32, ending: Ending, outcome: Outcome) -> Completion {
+        if outcome.errno.is_none() || self.status.is_over() {
+            return self.finish(slot, ending);
+        }
+        let req = &self.requests[slot];
+        let range = Span::new(req.addr, self.setup.regions.page_size().len());
+        let (page, request) = (req.page, Request::Wake { range });
+        self.fail(slot, HandlerError::Ioctl { page, request, outcome, attempts: 1 });
+        Completion::Done
+    }
+
+    /// Wake whoever waits for the page, then end the request.
+    fn wake_then(&mut self, slot: u32, ending: Ending) -> Completion {
+        if self.status.is_over() {
+            return self.finish(slot, ending);
+        }
+        self.requests[slot].stage = Stage::ToWake(ending);
+        self.wakes.push_back(slot);
+        Completion::Kept
+    }
+
+    /// Give up a request, and end the machine for it. Faults that came late are given up
+    /// too: they would fail in the same way.
+    fn fail(&mut self, slot: u32, error: HandlerError) {
+        let req = &mut self.requests[slot];
+        req.faults += core::mem::take(&mut req.late);
+        let ending = if req.faults == 0 { Ending::Probed } else { Ending::Failed };
+        if !self.is_ending() {
+            self.ending = Some(Status::Failed(error));
+            self.gate.reader_waits = false;
+        }
+        self.finish(slot, ending);
+    }
+}

@@ -1,0 +1,320 @@
+//! The machine: messages and completions in, actions out. Owns every decision; performs
+//! none of them. The reasons are in the crate's documentation, under Invariants; the
+//! numbers in the comments here refer to that list.
+
+mod action;
+mod answers;
+mod reading;
+mod slots;
+mod snapshot;
+mod status;
+mod work;
+
+use core::hash::{Hash, Hasher};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use shims::Time;
+
+pub use action::{Action, Completion, DrainEnd, Payload, ReadPermit, ReqId};
+pub use status::{Counters, HandlerError, Status, StopReason};
+
+use crate::{Content, Policy, Presence, RegionMap, Tracker};
+use slots::{Ending, Slots, Stage, Why};
+
+/// A page-fault handler without its input and output.
+///
+/// Two machines are equal if they do the same from here on: counters are not compared,
+/// nor are the generations of [`ReqId`]s. The hash agrees with that.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Shared, because no machine ever changes them.
+    setup: Arc<Setup>,
+    tracker: Tracker,
+    requests: Slots,
+    /// Requests that need a decision: fetch, or install something that needs no gate.
+    ready: VecDeque<u32>,
+    /// Requests whose install has to wait for the gate.
+    gated: VecDeque<u32>,
+    /// Requests whose waiters are to be woken.
+    wakes: VecDeque<u32>,
+    /// Requests that wait for a moment, ascending by it, in order of arrival within it.
+    deferred: Vec<(Time, u32)>,
+    gate: Gate,
+    paused: bool,
+    snapshot: Option<snapshot::Snapshot>,
+    /// What the machine ends with once every request has ended.
+    ending: Option<Status>,
+    status: Status,
+    counters: Counters,
+}
+
+#[derive(PartialEq, Eq, Hash, Debug)]
+struct Setup {
+    policy: Policy,
+    regions: RegionMap,
+}
+
+/// Keeps reads and installs that a `REMOVE` makes stale apart (invariant 3).
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+struct Gate {
+    reading: bool,
+    /// A reader was told to wait for the installs that are out.
+    reader_waits: bool,
+    /// Source and poison installs that are out.
+    installs: u32,
+}
+
+impl Gate {
+    fn is_open(&self) -> bool {
+        !self.reading && !self.reader_waits
+    }
+}
+
+impl Machine {
+    /// A machine that serves `regions` by `policy`.
+    pub fn new(policy: Policy, regions: RegionMap) -> Machine {
+        Machine {
+            setup: Arc::new(Setup { policy, regions }),
+            tracker: Tracker::new(),
+            requests: Slots::default(),
+            ready: VecDeque::new(),
+            gated: VecDeque::new(),
+            wakes: VecDeque::new(),
+            deferred: Vec::new(),
+            gate: Gate::default(),
+            paused: false,
+            snapshot: None,
+            ending: None,
+            status: Status::Running,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Its policy.
+    pub fn policy(&self) -> &Policy {
+        &self.setup.policy
+    }
+
+    /// Its regions.
+    pub fn regions(&self) -> &RegionMap {
+        &self.setup.regions
+    }
+
+    /// Its tracker.
+    pub fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Has it read its last message, though it may still serve some?
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some() || self.status.is_over()
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Is no request queued, deferred, fetching or in flight?
+    pub fn settled(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// How many requests there are.
+    pub fn outstanding(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The earliest moment at which a deferred request may go on.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.status.is_over() {
+            return None;
+        }
+        self.deferred.first().map(|(until, _)| *until)
+    }
+
+    /// Is reading suspended by [`pause`](Machine::pause)?
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Read nothing until [`resume`](Machine::resume). What was read is still served.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.gate.reader_waits = false;
+    }
+
+    /// Read again.
+    pub fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// Read nothing more, serve what was read, then stop.
+    pub fn stop(&mut self) {
+        self.end_with(Status::Stopped(StopReason::Requested));
+    }
+
+    /// The driver knows that the process whose memory is served is gone: stop at once.
+    pub fn peer_gone(&mut self) {
+        self.halt(Status::Stopped(StopReason::PeerGone));
+    }
+
+    /// `poll` reports an error on the descriptor: serve what was read, then fail.
+    pub fn poll_failed(&mut self) {
+        self.end_with(Status::Failed(HandlerError::Poll));
+    }
+
+    /// Read nothing more and end with `status` once every request has ended (invariants
+    /// 2 and 9). The first reason stays.
+    fn end_with(&mut self, status: Status) {
+        if !self.is_ending() {
+            self.ending = Some(status);
+            self.gate.reader_waits = false;
+        }
+        self.check_ended();
+    }
+
+    /// End now: nothing that was read can be served any more (invariant 10).
+    fn halt(&mut self, status: Status) {
+        if self.status.is_over() {
+            return;
+        }
+        self.ending = None;
+        self.status = status;
+        self.gate.reader_waits = false;
+        self.ready.clear();
+        self.gated.clear();
+        self.wakes.clear();
+        self.deferred.clear();
+        let idle: Vec<u32> = self
+            .requests
+            .iter()
+            .filter(|(_, req)| {
+                !matches!(req.stage, Stage::Fetching | Stage::Installing(_) | Stage::Waking(_))
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in idle {
+            let ending = match self.requests[slot].stage {
+                Stage::ToWake(ending) => ending,
+                _ => Ending::Dropped,
+            };
+            self.finish(slot, ending);
+        }
+    }
+
+    fn check_ended(&mut self) {
+        if self.requests.is_empty()
+            && let Some(status) = self.ending.take()
+        {
+            self.status = status;
+        }
+    }
+
+    /// Put a request where `next` finds it: before the others of its kind if it has been
+    /// tried before.
+    fn queue(&mut self, slot: u32, tried: bool) {
+        let gated = self.is_gated(slot);
+        self.requests[slot].stage = Stage::Queued;
+        let queue = if gated { &mut self.gated } else { &mut self.ready };
+        if tried {
+            queue.push_front(slot);
+        } else {
+            queue.push_back(slot);
+        }
+    }
+
+    /// Would the next action for this request have to wait for the gate? It may turn out
+    /// later that it need not, never that it must.
+    fn is_gated(&self, slot: u32) -> bool {
+        let req = &self.requests[slot];
+        match self.tracker.content(req.page) {
+            Content::Source => req.loaded || req.poison,
+            Content::Poison => true,
+            Content::Zero => false,
+        }
+    }
+
+    /// Account the outcome of a request's faults. The request itself ends too, unless
+    /// faults came too late to be answered by it (invariant 4).
+    fn finish(&mut self, slot: u32, ending: Ending) -> Completion {
+        let halted = self.status.is_over();
+        let short_circuit = self.setup.policy.presence == Presence::Tracker;
+        self.end_probe(slot);
+        let req = &mut self.requests[slot];
+        self.counters.count(ending, req.faults);
+        (req.faults, req.write) = (req.late, req.late_write);
+        (req.late, req.late_write) = (0, false);
+        if req.faults > 0 && halted {
+            self.counters.count(Ending::Dropped, req.faults);
+        } else if req.faults > 0 && short_circuit && self.tracker.state(req.page).is_installed() {
+            self.counters.short_circuited += req.faults;
+            self.counters.count(Ending::Present, req.faults);
+        } else if req.faults > 0 {
+            req.done = 0;
+            (req.changing, req.source, req.memory) = (0, 0, 0);
+            self.queue(slot, false);
+            return Completion::Kept;
+        }
+        self.requests.remove(slot);
+        self.check_ended();
+        Completion::Done
+    }
+
+    fn defer(&mut self, slot: u32, why: Why, until: Time) {
+        self.requests[slot].stage = Stage::Deferred(why);
+        let at = self.deferred.partition_point(|(t, _)| *t <= until);
+        self.deferred.insert(at, (until, slot));
+    }
+}
+
+impl Counters {
+    fn count(&mut self, ending: Ending, faults: u64) {
+        match ending {
+            Ending::Installed => self.installed += faults,
+            Ending::Present => self.already_present += faults,
+            Ending::Dropped => self.dropped += faults,
+            Ending::Poisoned => self.poisoned += faults,
+            Ending::Failed => self.failed += faults,
+            Ending::Probed => debug_assert_eq!(faults, 0),
+        }
+    }
+}
+
+impl PartialEq for Machine {
+    fn eq(&self, other: &Machine) -> bool {
+        let Machine { setup, tracker, requests, ready, gated, wakes, deferred, .. } = self;
+        let Machine { gate, paused, snapshot, ending, status, .. } = self;
+        (Arc::ptr_eq(setup, &other.setup) || *setup == other.setup)
+            && *tracker == other.tracker
+            && *requests == other.requests
+            && *ready == other.ready
+            && *gated == other.gated
+            && *wakes == other.wakes
+            && *deferred == other.deferred
+            && *gate == other.gate
+            && *paused == other.paused
+            && *snapshot == other.snapshot
+            && *ending == other.ending
+            && *status == other.status
+    }
+}
+
+impl Eq for Machine {}
+
+impl Hash for Machine {
+    /// The policy and the regions are left out: they never change, so machines that are
+    /// compared by their hashes have the same.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Machine { tracker, requests, ready, gated, wakes, deferred, .. } = self;
+        let Machine { gate, paused, snapshot, ending, status, .. } = self;
+        (tracker, requests, ready, gated, wakes, deferred).hash(state);
+        (gate, paused, snapshot, ending, status).hash(state);
+    }
+}

@@ -1,0 +1,148 @@
+//! The reader's side: permits, and what a batch of messages does.
+
+use shims::{Event, Fault, FaultKind, Span, Time};
+
+use super::slots::{Ending, Req, Stage, Why};
+use super::{DrainEnd, HandlerError, Machine, ReadPermit, Status};
+use crate::Presence;
+
+impl Machine {
+    /// May messages be read now? After `Granted` no source install is handed out until
+    /// [`end_read`](Machine::end_read). After `Wait` no new one is handed out either, if
+    /// it is installs that the reader waits for: it need only outlast those under way.
+    ///
+    /// # Panics
+    ///
+    /// If a read is in progress already.
+    pub fn begin_read(&mut self) -> ReadPermit {
+        assert!(!self.gate.reading, "there is one reader, and it is reading");
+        if self.is_ending() {
+            return ReadPermit::Stopped;
+        }
+        if self.paused || !self.snapshot_lets_read() {
+            self.gate.reader_waits = false;
+            return ReadPermit::Wait;
+        }
+        if self.gate.installs > 0 {
+            self.gate.reader_waits = true;
+            return ReadPermit::Wait;
+        }
+        self.gate.reader_waits = false;
+        self.gate.reading = true;
+        ReadPermit::Granted
+    }
+
+    /// The messages that were read, and why reading ended. `REMOVE`s are applied first,
+    /// wherever they are in `batch` (invariant 2).
+    ///
+    /// # Panics
+    ///
+    /// If no read is in progress.
+    pub fn end_read(&mut self, now: Time, batch: &[Event], end: DrainEnd) {
+        assert!(self.gate.reading, "end_read without begin_read");
+        self.gate.reading = false;
+        self.counters.reads += 1;
+        self.counters.empty_reads += u64::from(batch.is_empty());
+        let mut removes = false;
+        for event in batch {
+            if let Event::Remove(span) = event {
+                self.remove(*span);
+                removes = true;
+            }
+        }
+        if removes {
+            self.retry_deferred(now);
+        }
+        let mut wrong = None;
+        for event in batch {
+            let error = match *event {
+                Event::Remove(_) => None,
+                Event::Fault(fault) => self.fault(fault).err(),
+                Event::Unmap(_) | Event::Remap { .. } | Event::Fork { .. } | Event::Unknown(_) => {
+                    Some(HandlerError::UnexpectedEvent(*event))
+                }
+            };
+            wrong = wrong.or(error);
+        }
+        let ended = match end {
+            DrainEnd::Drained | DrainEnd::BatchFull => None,
+            DrainEnd::Eof => Some(HandlerError::EndOfFile),
+            DrainEnd::Error(errno) => Some(HandlerError::Read(errno)),
+        };
+        if let Some(error) = wrong.or(ended) {
+            self.end_with(Status::Failed(error));
+        }
+    }
+
+    fn remove(&mut self, span: Span) {
+        self.counters.removes += 1;
+        let mut inside = 0;
+        for piece in self.setup.regions.split(span) {
+            inside += piece.bytes;
+            if let Some((first, end)) = piece.full {
+                self.tracker.removed(first, end);
+            }
+            for page in piece.head.into_iter().chain(piece.tail) {
+                self.tracker.cut(page);
+            }
+        }
+        self.counters.removes_outside += u64::from(inside < span.len.bytes());
+    }
+
+    /// Reading a `REMOVE` is what makes the address space quiet again, so the requests
+    /// that wait for that go on early, in the order of their deadlines and before
+    /// anything that is queued (invariants 2 and 6).
+    fn retry_deferred(&mut self, now: Time) {
+        let mut at = self.deferred.len();
+        while at > 0 {
+            at -= 1;
+            let (until, slot) = self.deferred[at];
+            if until <= now || self.requests[slot].stage == Stage::Deferred(Why::Changing) {
+                self.deferred.remove(at);
+                self.queue(slot, true);
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) -> Result<(), HandlerError> {
+        self.counters.faults += 1;
+        let kind = fault.kind();
+        let (addr, write) = (fault.addr, fault.is_write());
+        let Some(page) = self.setup.regions.page(addr) else {
+            self.counters.count(Ending::Failed, 1);
+            return Err(HandlerError::FaultOutside { addr });
+        };
+        if kind != FaultKind::Missing {
+            self.counters.count(Ending::Failed, 1);
+            return Err(HandlerError::UnexpectedFault { addr, kind });
+        }
+        if let Some(slot) = self.requests.find(page) {
+            self.counters.joined += 1;
+            if self.requests[slot].is_issued() {
+                let req = &mut self.requests[slot];
+                req.late += 1;
+                req.late_write |= write;
+            } else {
+                self.end_probe(slot);
+                let req = &mut self.requests[slot];
+                req.faults += 1;
+                req.write |= write;
+            }
+            return Ok(());
+        }
+        if self.setup.policy.presence == Presence::Tracker
+            && self.tracker.state(page).is_installed()
+        {
+            self.counters.short_circuited += 1;
+            self.counters.count(Ending::Present, 1);
+            return Ok(());
+        }
+        let size = self.setup.regions.page_size();
+        let mut req = Req::new(page, addr.align_down(size));
+        req.faults = 1;
+        req.write = write;
+        let slot = self.requests.insert(req);
+        self.queue(slot, false);
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! The requests under way, by id and by page. Owns their storage and the check that an
+//! id is not stale; what happens to a request is `mod.rs`'s business.
+
+use core::hash::{Hash, Hasher};
+
+use shims::{Addr, PageNo};
+use slab::Slab;
+
+use super::ReqId;
+use crate::Content;
+
+/// What a request has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Stage {
+    /// In the `ready` or the `gated` queue.
+    Queued,
+    /// Its `Fetch` was handed out.
+    Fetching,
+    /// In the list of deadlines.
+    Deferred(Why),
+    /// Its install was handed out.
+    Installing(Content),
+    /// In the queue of wakes, with the outcome that follows.
+    ToWake(Ending),
+    /// Its `WAKE` was handed out.
+    Waking(Ending),
+}
+
+/// What a deferred request waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Why {
+    /// The address space to be quiet; over early when a `REMOVE` has been read.
+    Changing,
+    /// The source to recover.
+    Source,
+    /// Memory.
+    Memory,
+}
+
+/// How a request ends.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Ending {
+    Installed,
+    Present,
+    Dropped,
+    Poisoned,
+    Failed,
+    /// A probe, which answers no fault.
+    Probed,
+}
+
+/// A request: what is being done about one page.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Req {
+    pub(super) page: PageNo,
+    pub(super) addr: Addr,
+    pub(super) stage: Stage,
+    /// Does it only ask whether the page is there?
+    pub(super) probe: bool,
+    /// Was any of its faults a write?
+    pub(super) write: bool,
+    /// Does the driver hold the bytes of the page?
+    pub(super) loaded: bool,
+    /// Has the source been given up?
+    pub(super) poison: bool,
+    /// Faults that its ending answers.
+    pub(super) faults: u64,
+    /// Faults that came while an ioctl was out; the page is tried again for them.
+    pub(super) late: u64,
+    /// Was any of those a write?
+    pub(super) late_write: bool,
+    /// Bytes at the start of the page that are installed already.
+    pub(super) done: u64,
+    /// Attempts that failed since the last success, by reason.
+    pub(super) changing: u32,
+    pub(super) source: u32,
+    pub(super) memory: u32,
+    /// Those against `EAGAIN` since the machine stopped reading for good.
+    pub(super) last: u32,
+}
+
+impl Req {
+    pub(super) fn new(page: PageNo, addr: Addr) -> Req {
+        Req {
+            page,
+            addr,
+            stage: Stage::Queued,
+            probe: false,
+            write: false,
+            loaded: false,
+            poison: false,
+            faults: 0,
+            late: 0,
+            late_write: false,
+            done: 0,
+            changing: 0,
+            source: 0,
+            memory: 0,
+            last: 0,
+        }
+    }
+
+    /// Is one of its ioctls out, or about to follow one that was?
+    pub(super) fn is_issued(&self) -> bool {
+        matches!(self.stage, Stage::Installing(_) | Stage::ToWake(_) | Stage::Waking(_))
+    }
+}
+
+/// The requests under way: at most one for a page.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Slots {
+    slab: Slab<(u32, Req)>,
+    /// Ascending by page.
+    by_page: Vec<(PageNo, u32)>,
+    next_generation: u32,
+}
+
+impl Slots {
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, req: Req) -> u32 {
+        let page = req.page;
+        let slot = self.slab.insert((self.next_generation, req)) as u32;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let at = self.by_page.partition_point(|(p, _)| *p < page);
+        debug_assert!(self.by_page.get(at).is_none_or(|(p, _)| *p != page));
+        self.by_page.insert(at, (page, slot));
+        slot
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Req {
+        let (_, req) = self.slab.remove(slot as usize);
+        let at = self.by_page.partition_point(|(p, _)| *p < req.page);
+        self.by_page.remove(at);
+        req
+    }
+
+    pub(super) fn find(&self, page: PageNo) -> Option<u32> {
+        let at = self.by_page.binary_search_by_key(&page, |(p, _)| *p).ok()?;
+        Some(self.by_page[at].1)
+    }
+
+    pub(super) fn id(&self, slot: u32) -> ReqId {
+        ReqId { slot, generation: self.slab[slot as usize].0 }
+    }
+
+    /// The slot of `id`.
+    ///
+    /// # Panics
+    ///
+    /// If the request has ended: the driver answered it twice.
+    pub(super) fn check(&self, id: ReqId) -> u32 {
+        match self.slab.get(id.slot as usize) {
+            Some((generation, _)) if *generation == id.generation => id.slot,
+            _ => panic!("{id:?} was answered before"),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Req)> {
+        self.slab.iter().map(|(slot, (_, req))| (slot as u32, req))
+    }
+}
+
+impl core::ops::Index<u32> for Slots {
+    type Output = Req;
+    fn index(&self, slot: u32) -> &Req {
+        &self.slab[slot as usize].1
+    }
+}
+
+impl core::ops::IndexMut<u32> for Slots {
+    fn index_mut(&mut self, slot: u32) -> &mut Req {
+        &mut self.slab[slot as usize].1
+    }
+}
+
+impl PartialEq for Slots {
+    fn eq(&self, other: &Slots) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Slots {}
+
+impl Hash for Slots {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.len().hash(state);
+        for (slot, req) in self.iter() {
+            (slot, req).hash(state);
+        }
+    }
+}

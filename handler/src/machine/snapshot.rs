@@ -1,0 +1,124 @@
+//! Snapshots: settling, and asking the kernel about the pages of which the tracker is
+//! not sure (invariant 5).
+
+use shims::{PageNo, Time};
+
+use super::slots::{Ending, Req, Stage, Why};
+use super::{Completion, Machine};
+use crate::PageStates;
+
+/// A snapshot that was asked for and not yet taken.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Snapshot {
+    /// Pages below this one have been asked about.
+    from: PageNo,
+    /// Probes that have not ended.
+    probes: u32,
+}
+
+/// Probes out at a time, so that a snapshot of a large image does not take a request for
+/// every page at once.
+const PROBES: u32 = 64;
+
+impl Machine {
+    /// Prepare a snapshot: stop reading, let the requests end, then ask the kernel about
+    /// unconfirmed pages. Reading goes on for as long as a request waits for the address
+    /// space to be quiet, because reading is what makes it so; not while
+    /// [paused](Machine::pause). Does nothing if a snapshot is being prepared already.
+    pub fn begin_snapshot(&mut self) {
+        if self.snapshot.is_none() {
+            self.snapshot = Some(Snapshot { from: PageNo::new(0), probes: 0 });
+            self.gate.reader_waits = false;
+        }
+    }
+
+    /// Can the snapshot be taken?
+    ///
+    /// A machine that is [paused](Machine::pause) does not wait for requests that are
+    /// deferred because the address space is changing: only reading would end that.
+    pub fn snapshot_ready(&self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        !self.gate.reading
+            && snapshot.probes == 0
+            && self.is_quiet()
+            && (self.status.is_over() || self.page_to_probe().is_none())
+    }
+
+    /// The snapshot. Reading may go on.
+    ///
+    /// It says what the client's memory holds if the client did nothing meanwhile:
+    /// pause it first.
+    ///
+    /// # Panics
+    ///
+    /// If it is not [ready](Machine::snapshot_ready).
+    pub fn take_snapshot(&mut self) -> PageStates {
+        assert!(self.snapshot_ready(), "the snapshot is not ready");
+        self.snapshot = None;
+        PageStates::of(&self.tracker, &self.setup.regions)
+    }
+
+    pub(super) fn snapshot_lets_read(&self) -> bool {
+        self.snapshot.is_none() || self.changing() > 0
+    }
+
+    /// Does no fault wait for anything but what a pause holds back?
+    fn is_quiet(&self) -> bool {
+        let parked = |stage| self.paused && stage == Stage::Deferred(Why::Changing);
+        self.requests.iter().all(|(_, req)| req.probe || parked(req.stage))
+    }
+
+    /// The request is no probe any more, whatever else it may become.
+    pub(super) fn end_probe(&mut self, slot: u32) {
+        if core::mem::take(&mut self.requests[slot].probe) {
+            let snapshot = self.snapshot.as_mut();
+            snapshot.expect("probes end before their snapshot is taken").probes -= 1;
+        }
+    }
+
+    fn page_to_probe(&self) -> Option<PageNo> {
+        let mut from = self.snapshot.as_ref()?.from;
+        loop {
+            let page = self.tracker.next_to_probe(from)?;
+            if self.requests.find(page).is_none() {
+                return Some(page);
+            }
+            from = PageNo::new(page.index() + 1);
+        }
+    }
+
+    pub(super) fn has_probe(&self) -> bool {
+        self.snapshot.as_ref().is_some_and(|s| s.probes < PROBES)
+            && self.is_quiet()
+            && self.page_to_probe().is_some()
+    }
+
+    /// A request that asks about the next page.
+    pub(super) fn next_probe(&mut self) -> Option<u32> {
+        if !self.has_probe() {
+            return None;
+        }
+        let page = self.page_to_probe()?;
+        let snapshot = self.snapshot.as_mut()?;
+        snapshot.from = PageNo::new(page.index() + 1);
+        snapshot.probes += 1;
+        self.counters.probes += 1;
+        let addr = self.setup.regions.addr(page).expect("the tracker knows pages of regions only");
+        let mut req = Req::new(page, addr);
+        req.probe = true;
+        Some(self.requests.insert(req))
+    }
+
+    /// The address space is changing: ask again later, or leave the page ambiguous.
+    pub(super) fn probe_deferred(&mut self, slot: u32, now: Time) -> Completion {
+        let policy = &self.setup.policy;
+        let req = &mut self.requests[slot];
+        req.changing += 1;
+        if self.paused || req.changing >= policy.probe_attempts {
+            return self.finish(slot, Ending::Probed);
+        }
+        let until = now.after(policy.defer.delay(req.changing));
+        self.defer(slot, Why::Changing, until);
+        Completion::Kept
+    }
+}

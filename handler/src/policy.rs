@@ -1,0 +1,139 @@
+//! What a handler is allowed to choose: pacing, retries, what a broken source leads to,
+//! and the decisions that are wrong on purpose. Owns values only.
+
+use core::time::Duration;
+
+/// Who says whether a page is there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Presence {
+    /// The kernel: every `MISSING` fault is answered by an install, and `EEXIST` says that
+    /// the page is there.
+    Kernel,
+    /// The tracker. Wrong on purpose: an install that lands between the reading of a
+    /// `REMOVE` and the zap is wiped although the tracker has it (rule d8), and the next
+    /// fault on the page is never answered.
+    Tracker,
+}
+
+/// What a page leads to whose source keeps failing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum OnSourceError {
+    /// The handler fails. Whoever waits for the page waits on.
+    FailClosed,
+    /// The page is poisoned: whoever touches it gets `SIGBUS` (rule e16), the others are
+    /// served on.
+    Poison,
+}
+
+/// Delays that double from one attempt to the next, up to a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Backoff {
+    /// Before the second attempt.
+    pub initial: Duration,
+    /// Never longer than this.
+    pub max: Duration,
+}
+
+/// How a [`Machine`](crate::Machine) decides.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct Policy {
+    /// Who says whether a page is there.
+    pub presence: Presence,
+    /// Delays between attempts while the address space is changing (`EAGAIN`).
+    pub defer: Backoff,
+    /// How often a page is fetched before its source is called broken; at least 1.
+    pub source_attempts: u32,
+    /// Delays between those attempts.
+    pub source_backoff: Backoff,
+    /// What follows then.
+    pub on_source_error: OnSourceError,
+    /// How often an install is tried that fails with `ENOMEM`; at least 1.
+    pub memory_attempts: u32,
+    /// Delays between those attempts.
+    pub memory_backoff: Backoff,
+    /// How often a fault is tried against `EAGAIN` once no more messages are read,
+    /// because the handler is about to end; then its thread is woken, so that its
+    /// message is queued again for whoever reads next.
+    pub last_attempts: u32,
+    /// How often a snapshot asks the kernel about one page against `EAGAIN` before it
+    /// calls the page ambiguous.
+    pub probe_attempts: u32,
+    /// Messages that a driver reads before it hands them over even if more are queued.
+    pub max_batch: usize,
+}
+
+impl Backoff {
+    /// The delay before the attempt that follows `failures` failed ones.
+    pub fn delay(self, failures: u32) -> Duration {
+        let factor = 1u32 << failures.saturating_sub(1).min(20);
+        self.initial.saturating_mul(factor).min(self.max)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            presence: Presence::Kernel,
+            defer: Backoff { initial: Duration::from_micros(50), max: Duration::from_millis(2) },
+            source_attempts: 4,
+            source_backoff: Backoff {
+                initial: Duration::from_millis(50),
+                max: Duration::from_millis(500),
+            },
+            on_source_error: OnSourceError::FailClosed,
+            memory_attempts: 6,
+            memory_backoff: Backoff {
+                initial: Duration::from_millis(1),
+                max: Duration::from_millis(100),
+            },
+            last_attempts: 8,
+            probe_attempts: 16,
+            max_batch: 1024,
+        }
+    }
+}
+
+impl Policy {
+    /// The names that [`by_name`](Policy::by_name) knows.
+    pub const NAMES: &'static [&'static str] = &["default", "short-circuit"];
+
+    /// The handler that trusts its tracker for presence, wrong on purpose.
+    pub fn short_circuit() -> Policy {
+        Policy { presence: Presence::Tracker, ..Policy::default() }
+    }
+
+    /// The policy of that name; `None` if there is none.
+    pub fn by_name(name: &str) -> Option<Policy> {
+        match name {
+            "default" => Some(Policy::default()),
+            "short-circuit" => Some(Policy::short_circuit()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_name_is_a_different_policy() {
+        let all: Vec<_> = Policy::NAMES.iter().map(|n| Policy::by_name(n).unwrap()).collect();
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[..i].iter().all(|b| a != b), "{}", Policy::NAMES[i]);
+        }
+        assert_eq!(all[0], Policy::default());
+        assert_eq!(Policy::by_name("Default"), None);
+    }
+
+    #[test]
+    fn delays_double_up_to_the_limit() {
+        let defer = Policy::default().defer;
+        let delays: Vec<_> = (1..=8).map(|n| defer.delay(n).as_micros()).collect();
+        assert_eq!(delays, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(defer.delay(u32::MAX), defer.max);
+    }
+}

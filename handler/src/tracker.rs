@@ -1,0 +1,289 @@
+//! Where each page's bytes came from. Owns the page states and their transitions; never
+//! says whether a page is *present*, which the kernel alone knows.
+//!
+//! # Transitions
+//!
+//! The columns are what happened, the rows what was recorded. `R` and `W` tell a read
+//! fault from a write fault; `·` leaves the state alone.
+//!
+//! | from \ on | installed R | installed W | already there R | already there W | poisoned | REMOVE |
+//! |---|---|---|---|---|---|---|
+//! | Missing  | Clean | Dirty | Clean | Dirty | Poisoned | Removed |
+//! | Clean    | Clean | Dirty | ·     | Dirty | Poisoned | Removed |
+//! | Dirty    | Clean\* | Dirty | ·   | ·     | Poisoned | Removed |
+//! | Zero     | Zero  | Dirty | ·     | Dirty | Poisoned | Removed |
+//! | Removed  | Zero  | Dirty | Zero  | Dirty | Poisoned | Removed |
+//! | Poisoned | Clean\* | Dirty | ·   | ·     | Poisoned | Removed |
+//!
+//! \* `Zero` once the page has been removed: an install puts zeros into such a page and
+//! source bytes into any other, and the state says which.
+//!
+//! Beside the state a page has two bits. *Removed once* is never cleared, because the
+//! bytes of the source are gone for ever once the client gave the page up. *Unconfirmed*
+//! says that the page may not be there although the state says so: an install of a page
+//! that was removed can be wiped by a zap that is still to come (rule d8). A probe of the
+//! kernel clears it.
+
+use core::fmt;
+
+use shims::PageNo;
+
+/// What is known of a page.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum PageState {
+    /// Never touched.
+    Missing = 0,
+    /// Installed from the source for a read.
+    Clean = 1,
+    /// Installed for a write.
+    Dirty = 2,
+    /// A zero page, installed for a read.
+    Zero = 3,
+    /// Given up by the client; reads as zeros.
+    Removed = 4,
+    /// Poisoned: whoever touches it gets `SIGBUS`.
+    Poisoned = 5,
+}
+
+/// What an install puts into a page.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Content {
+    /// The bytes of the source.
+    Source,
+    /// Zeros.
+    Zero,
+    /// Poison.
+    Poison,
+}
+
+/// What a probe found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Probed {
+    /// The page was there already.
+    Present,
+    /// It was not, and is a zero page now.
+    Absent,
+}
+
+const STATE: u8 = 0b0000_0111;
+const REMOVED_ONCE: u8 = 1 << 3;
+const UNCONFIRMED: u8 = 1 << 4;
+
+/// Pages in a chunk.
+const CHUNK: u64 = 4096;
+
+/// The states of all pages.
+///
+/// Sparse: memory is spent on chunks with a page that was touched, up to the last such
+/// page. No page ever becomes `Missing` again, so equal contents are equal values.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Tracker {
+    /// Ascending by chunk number.
+    chunks: Vec<(u64, Vec<u8>)>,
+    unconfirmed: u64,
+}
+
+impl PageState {
+    /// Does it say that a page was installed?
+    pub const fn is_installed(self) -> bool {
+        matches!(self, PageState::Clean | PageState::Dirty | PageState::Zero | PageState::Poisoned)
+    }
+
+    const fn from_bits(byte: u8) -> PageState {
+        match byte & STATE {
+            0 => PageState::Missing,
+            1 => PageState::Clean,
+            2 => PageState::Dirty,
+            3 => PageState::Zero,
+            4 => PageState::Removed,
+            5 => PageState::Poisoned,
+            _ => unreachable!(),
+        }
+    }
+}
+
+impl Tracker {
+    /// A tracker in which every page is `Missing`.
+    pub fn new() -> Tracker {
+        Tracker::default()
+    }
+
+    /// The state of `page`.
+    pub fn state(&self, page: PageNo) -> PageState {
+        PageState::from_bits(self.byte(page))
+    }
+
+    /// May `page` be absent although its state says that it was installed, or partly
+    /// zapped although no `REMOVE` covered all of it?
+    pub fn is_unconfirmed(&self, page: PageNo) -> bool {
+        self.byte(page) & UNCONFIRMED != 0
+    }
+
+    /// Was `page` ever given up by the client?
+    pub fn was_removed(&self, page: PageNo) -> bool {
+        self.byte(page) & REMOVED_ONCE != 0
+    }
+
+    /// What an install has to put into `page`: zeros once it has been removed, the bytes
+    /// of the source otherwise; a poisoned page stays poisoned.
+    pub fn content(&self, page: PageNo) -> Content {
+        let byte = self.byte(page);
+        if PageState::from_bits(byte) == PageState::Poisoned {
+            Content::Poison
+        } else if byte & REMOVED_ONCE != 0 {
+            Content::Zero
+        } else {
+            Content::Source
+        }
+    }
+
+    /// How many pages are unconfirmed.
+    pub fn unconfirmed(&self) -> u64 {
+        self.unconfirmed
+    }
+
+    /// The pages that are not `Missing` or are unconfirmed, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (PageNo, PageState)> {
+        self.chunks.iter().flat_map(|(number, bytes)| {
+            bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).map(move |(i, byte)| {
+                (PageNo::new(number * CHUNK + i as u64), PageState::from_bits(*byte))
+            })
+        })
+    }
+
+    /// An install put `content` into `page`, which was absent until then.
+    pub(crate) fn installed(&mut self, page: PageNo, content: Content, write: bool) {
+        self.update(page, |byte| {
+            let state = match (content, write) {
+                (Content::Poison, _) => PageState::Poisoned,
+                (_, true) => PageState::Dirty,
+                (Content::Source, false) => PageState::Clean,
+                (Content::Zero, false) => PageState::Zero,
+            };
+            installed_byte(byte, state)
+        });
+    }
+
+    /// An install found `page` present.
+    pub(crate) fn present(&mut self, page: PageNo, write: bool) {
+        self.update(page, |byte| {
+            let state = match (PageState::from_bits(byte), write) {
+                (PageState::Missing, false) => PageState::Clean,
+                (PageState::Removed, false) => PageState::Zero,
+                (PageState::Poisoned, _) => PageState::Poisoned,
+                (_, true) => PageState::Dirty,
+                (state, false) => state,
+            };
+            installed_byte(byte, state)
+        });
+    }
+
+    /// The client gave up the pages from `first` up to, not including, `end`.
+    pub(crate) fn removed(&mut self, first: PageNo, end: PageNo) {
+        let (mut at, end) = (first.index(), end.index());
+        while at < end {
+            let stop = end.min((at / CHUNK + 1) * CHUNK);
+            let bytes = self.chunk(at / CHUNK, (stop - 1) % CHUNK);
+            let mut confirmed = 0;
+            for byte in &mut bytes[(at % CHUNK) as usize..=((stop - 1) % CHUNK) as usize] {
+                confirmed += u64::from(*byte & UNCONFIRMED != 0);
+                *byte = PageState::Removed as u8 | REMOVED_ONCE;
+            }
+            self.unconfirmed -= confirmed;
+            at = stop;
+        }
+    }
+
+    /// The client gave up a part of `page`. What the kernel made of that cannot be known.
+    pub(crate) fn cut(&mut self, page: PageNo) {
+        self.update(page, |byte| byte | UNCONFIRMED);
+    }
+
+    /// A probe found out whether `page` is there.
+    pub(crate) fn probed(&mut self, page: PageNo, found: Probed) {
+        self.update(page, |byte| match found {
+            Probed::Present => byte & !UNCONFIRMED,
+            Probed::Absent => byte & !(UNCONFIRMED | STATE) | PageState::Zero as u8,
+        });
+    }
+
+    /// The first page at or after `from` that a probe with zeros may ask about: it is
+    /// unconfirmed, and zeros are its content if it is absent.
+    pub(crate) fn next_to_probe(&self, from: PageNo) -> Option<PageNo> {
+        if self.unconfirmed == 0 {
+            return None;
+        }
+        let first = self.chunks.partition_point(|(number, _)| *number < from.index() / CHUNK);
+        self.chunks[first..].iter().find_map(|(number, bytes)| {
+            let skip = from.index().saturating_sub(number * CHUNK).min(bytes.len() as u64);
+            let wanted = UNCONFIRMED | REMOVED_ONCE;
+            let at = bytes[skip as usize..].iter().position(|byte| byte & wanted == wanted)?;
+            Some(PageNo::new(number * CHUNK + skip + at as u64))
+        })
+    }
+
+    fn byte(&self, page: PageNo) -> u8 {
+        let (number, within) = (page.index() / CHUNK, (page.index() % CHUNK) as usize);
+        match self.chunks.binary_search_by_key(&number, |(n, _)| *n) {
+            Ok(at) => self.chunks[at].1.get(within).copied().unwrap_or(0),
+            Err(_) => 0,
+        }
+    }
+
+    fn update(&mut self, page: PageNo, change: impl FnOnce(u8) -> u8) {
+        let within = page.index() % CHUNK;
+        let byte = &mut self.chunk(page.index() / CHUNK, within)[within as usize];
+        let old = core::mem::replace(byte, change(*byte));
+        let new = *byte;
+        self.unconfirmed += u64::from(new & UNCONFIRMED != 0);
+        self.unconfirmed -= u64::from(old & UNCONFIRMED != 0);
+    }
+
+    /// The bytes of chunk `number`, long enough to hold `within`.
+    fn chunk(&mut self, number: u64, within: u64) -> &mut [u8] {
+        let at = match self.chunks.binary_search_by_key(&number, |(n, _)| *n) {
+            Ok(at) => at,
+            Err(at) => {
+                self.chunks.insert(at, (number, Vec::new()));
+                at
+            }
+        };
+        let bytes = &mut self.chunks[at].1;
+        if bytes.len() <= within as usize {
+            bytes.resize(within as usize + 1, 0);
+        }
+        bytes
+    }
+}
+
+/// `state` in place of the one in `byte`; unconfirmed if the page was ever removed, or
+/// was unconfirmed before.
+const fn installed_byte(byte: u8, state: PageState) -> u8 {
+    let doubt = if byte & REMOVED_ONCE != 0 { UNCONFIRMED } else { 0 };
+    byte & !STATE | state as u8 | doubt
+}
+
+impl fmt::Display for PageState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PageState::Missing => "missing",
+            PageState::Clean => "clean",
+            PageState::Dirty => "dirty",
+            PageState::Zero => "zero",
+            PageState::Removed => "removed",
+            PageState::Poisoned => "poisoned",
+        })
+    }
+}
+
+impl fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (page, state) in self.iter() {
+            let doubt = if self.is_unconfirmed(page) { "?" } else { "" };
+            map.entry(&page.index(), &format_args!("{state}{doubt}"));
+        }
+        map.finish()
+    }
+}
