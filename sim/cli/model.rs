@@ -111,9 +111,7 @@ impl Model {
         // The disturbances a scenario injects happen where the real ones would: an odd
         // message behind the first of a batch, an end of file or an error where the queue
         // would have been found empty.
-        if let Some(Injection::UnknownEvent(code)) = env.injection()
-            && !env.inbox().is_empty()
-        {
+        if let Some(Injection::UnknownEvent(code)) = env.injection() {
             env.take_injection();
             env.inbox().push(Event::Unknown(code));
         }

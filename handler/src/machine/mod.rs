@@ -14,7 +14,7 @@ use core::hash::{Hash, Hasher};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use shims::Time;
+use shims::{PageNo, Time};
 
 pub use action::{Action, Completion, DrainEnd, Payload, ReadPermit, ReqId};
 pub use status::{Counters, HandlerError, Status, StopReason};
@@ -63,6 +63,8 @@ struct Gate {
     reader_waits: bool,
     /// Source and poison installs that are out.
     installs: u32,
+    /// Pages whose zero installs came to an end since the read in progress began.
+    landed: Vec<PageNo>,
 }
 
 impl Gate {

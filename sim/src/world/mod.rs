@@ -262,8 +262,10 @@ impl<S: Subject> World<S> {
                 }
                 Op::Control(control) => {
                     self.subject.control(*control);
-                    if *control == Control::Snapshot {
-                        self.check_snapshot();
+                    match control {
+                        Control::BeginSnapshot => self.truth.begin_snapshot(),
+                        Control::Snapshot => self.check_snapshot(),
+                        Control::Pause | Control::Resume => {}
                     }
                     self.tasks[i].at += 1;
                     return Move::Control(*control);
