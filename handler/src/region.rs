@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(RegionMap::new(vec![a, c]), Err(RegionError::SharedImage(a, c)));
         let odd = region(0x8000, 1, 0x1001);
         assert_eq!(RegionMap::new(vec![odd]), Err(RegionError::UnalignedOffset(odd)));
-        let far = region(0x8000, 1, u64::MAX & !0xfff);
+        let far = region(0x8000, 1, !0xfff);
         assert_eq!(RegionMap::new(vec![far]), Err(RegionError::OffsetWraps(far)));
         let huge = Region {
             host: PageRange::new(Addr::new(0x20_0000), Len::new(0x20_0000), PageSize::MIB2)

@@ -14,7 +14,7 @@ use core::hash::{Hash, Hasher};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use shims::{PageNo, Time};
+use shims::{Errno, PageNo, Time};
 
 pub use action::{Action, Completion, DrainEnd, Payload, ReadPermit, ReqId};
 pub use status::{Counters, HandlerError, Status, StopReason};
@@ -133,6 +133,16 @@ impl Machine {
         self.requests.len()
     }
 
+    /// Is a fault on `page` being served?
+    pub fn is_serving(&self, page: PageNo) -> bool {
+        self.requests.find(page).is_some_and(|slot| self.requests[slot].faults > 0)
+    }
+
+    /// Is a read in progress?
+    pub fn reading(&self) -> bool {
+        self.gate.reading
+    }
+
     /// The earliest moment at which a deferred request may go on.
     pub fn next_deadline(&self) -> Option<Time> {
         if self.status.is_over() {
@@ -170,6 +180,16 @@ impl Machine {
     /// `poll` reports an error on the descriptor: serve what was read, then fail.
     pub fn poll_failed(&mut self) {
         self.end_with(Status::Failed(HandlerError::Poll));
+    }
+
+    /// Waiting for messages failed: serve what was read, then fail.
+    pub fn wait_failed(&mut self, errno: Errno) {
+        self.end_with(Status::Failed(HandlerError::Wait(errno)));
+    }
+
+    /// The driver cannot go on: fail at once.
+    pub fn driver_failed(&mut self, error: HandlerError) {
+        self.halt(Status::Failed(error));
     }
 
     /// Read nothing more and end with `status` once every request has ended (invariants

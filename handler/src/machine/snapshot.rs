@@ -32,6 +32,11 @@ impl Machine {
         }
     }
 
+    /// Is a snapshot being prepared?
+    pub fn snapshot_begun(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     /// Can the snapshot be taken?
     ///
     /// A machine that is [paused](Machine::pause) does not wait for requests that are

@@ -38,6 +38,12 @@ pub enum HandlerError {
     /// The descriptor reports an error to `poll`: it is blocking, or no userfaultfd
     /// (rule a18).
     Poll,
+    /// Waiting for messages failed.
+    Wait(Errno),
+    /// A thread of the driver panicked outside the source.
+    Panicked,
+    /// A thread of the driver could not be started.
+    Spawn(Errno),
     /// A message that the registration never asked for.
     UnexpectedEvent(Event),
     /// A fault of a kind that the registration never asked for.
@@ -121,7 +127,12 @@ pub struct Counters {
 impl Counters {
     /// Faults that have an outcome.
     pub const fn ended(&self) -> u64 {
-        self.installed + self.already_present + self.dropped + self.poisoned + self.failed
+        self.answered() + self.failed
+    }
+
+    /// Faults whose threads were let go on.
+    pub const fn answered(&self) -> u64 {
+        self.installed + self.already_present + self.dropped + self.poisoned
     }
 
     /// Faults that are still being served.
@@ -164,6 +175,9 @@ impl fmt::Display for HandlerError {
                 "poll reports an error: the descriptor is no userfaultfd, has had no \
                  UFFDIO_API, or is not O_NONBLOCK"
             ),
+            HandlerError::Wait(errno) => write!(f, "waiting for messages: {errno}"),
+            HandlerError::Panicked => write!(f, "a thread of the handler panicked"),
+            HandlerError::Spawn(errno) => write!(f, "starting a worker thread: {errno}"),
             HandlerError::UnexpectedEvent(event) => {
                 write!(f, "unexpected message: {event}; only faults and REMOVE are served")
             }

@@ -1,9 +1,17 @@
 //! Where the bytes of never-touched pages come from. Owns the trait, its errors and the
-//! three sources that come with the crate; caching and remote sources are a user's.
+//! sources that come with the crate; caching and remote sources are a user's.
+
+#[cfg(unix)]
+mod image;
+mod memory;
 
 use core::fmt;
 
 use shims::{Errno, PageNo, PageSize};
+
+#[cfg(unix)]
+pub use image::{ImageError, ImageFile};
+pub use memory::{SliceSource, ZeroSource};
 
 /// Why a source could not give a page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -1,0 +1,154 @@
+//! The drivers: what reads, fetches and performs ioctls on behalf of a [`Machine`].
+//!
+//! [`Driver::run_single`] does all of it on the calling thread; [`Driver::run_threads`]
+//! reads on the calling thread and works on others. Both run the same machine and the
+//! same code for an action. Neither opens or closes a descriptor, and neither looks at a
+//! clock but the [`Waiter`]'s.
+//!
+//! # Locks
+//!
+//! There is one: the desk, which holds the machine. It is never held across a read, a
+//! fetch, an ioctl or a callback.
+
+mod control;
+mod desk;
+mod exec;
+mod single;
+mod threads;
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use shims::{PageNo, PageSize, Time, Uffd, Waiter};
+
+use crate::{Counters, Machine, PageSource, Policy, RegionMap, Status};
+pub use control::{Control, SnapshotError};
+use desk::Desk;
+
+/// A fault that has been served, for whoever keeps statistics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Served {
+    /// The page.
+    pub page: PageNo,
+    /// Was it a write?
+    pub write: bool,
+    /// From the moment its message had been read to the end of the ioctl that woke its
+    /// thread. How long the message lay in the kernel is not part of it: nothing tells.
+    pub took: Duration,
+}
+
+/// Called once for each fault that got an answer, from any of the driver's threads.
+pub type OnServed = dyn Fn(Served) + Send + Sync;
+
+/// How a driver ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Why.
+    pub status: Status,
+    /// What it had done by then.
+    pub counters: Counters,
+}
+
+/// Why a driver cannot be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The source has pages of another size than the regions.
+    PageSize {
+        /// The regions'.
+        regions: PageSize,
+        /// The source's.
+        source: PageSize,
+    },
+}
+
+/// A machine with everything it needs to serve.
+///
+/// `Driver` borrows or owns its parts as you like: all of [`Uffd`], [`PageSource`] are
+/// implemented for references too.
+pub struct Driver<U, W, S> {
+    uffd: U,
+    source: S,
+    control: Control<W>,
+    on_served: Option<Box<OnServed>>,
+    /// A page of zeros.
+    zeros: Box<[u8]>,
+}
+
+impl<U: Uffd, W: Waiter, S: PageSource> Driver<U, W, S> {
+    /// A driver that serves the faults of `regions`, which are registered with `uffd`,
+    /// with pages of `source`.
+    pub fn new(
+        policy: Policy,
+        regions: RegionMap,
+        uffd: U,
+        waiter: W,
+        source: S,
+    ) -> Result<Driver<U, W, S>, SetupError> {
+        let page = regions.page_size();
+        if source.page_size() != page {
+            return Err(SetupError::PageSize { regions: page, source: source.page_size() });
+        }
+        let desk = Arc::new(Desk::new(Machine::new(policy, regions)));
+        let zeros = vec![0; page.bytes() as usize].into_boxed_slice();
+        let control = Control::new(desk, Arc::new(waiter));
+        Ok(Driver { uffd, source, control, on_served: None, zeros })
+    }
+
+    /// Call `hook` for each fault that has been served.
+    #[must_use]
+    pub fn on_served(mut self, hook: impl Fn(Served) + Send + Sync + 'static) -> Self {
+        self.on_served = Some(Box::new(hook));
+        self
+    }
+
+    /// A handle that other threads steer this driver by.
+    pub fn control(&self) -> Control<W> {
+        self.control.clone()
+    }
+
+    /// The waiter.
+    pub fn waiter(&self) -> &W {
+        self.control.waiter()
+    }
+
+    /// The descriptor.
+    pub fn uffd(&self) -> &U {
+        &self.uffd
+    }
+
+    fn now(&self) -> Time {
+        self.waiter().now()
+    }
+
+    fn tell(&self, served: &mut Vec<Served>) {
+        match &self.on_served {
+            Some(hook) => served.drain(..).for_each(hook),
+            None => served.clear(),
+        }
+    }
+}
+
+impl<U: fmt::Debug, W, S: fmt::Debug> fmt::Debug for Driver<U, W, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("uffd", &self.uffd)
+            .field("source", &self.source)
+            .field("control", &self.control)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::PageSize { regions, source } => write!(
+                f,
+                "the source gives pages of {source}, but the regions are mapped in pages of {regions}"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SetupError {}
