@@ -214,12 +214,16 @@ impl Tracker {
 
     /// A probe found out whether `page` is there.
     pub(crate) fn probed(&mut self, page: PageNo, found: Probed) {
-        self.update(page, |byte| match found {
-            Probed::Present if byte & STATE == PageState::Removed as u8 => {
-                byte & !STATE | PageState::Dirty as u8 | PROBED
-            }
-            Probed::Present => byte | PROBED,
-            Probed::Absent => byte & !STATE | PageState::Zero as u8 | PROBED,
+        self.update(page, |byte| {
+            let state = match (found, PageState::from_bits(byte)) {
+                (Probed::Absent, _) => PageState::Zero,
+                (Probed::Present, PageState::Removed) => PageState::Dirty,
+                (Probed::Present, state) => state,
+            };
+            // A page that is not unconfirmed any more was removed since the kernel was
+            // asked: the answer is of no use, and the page may be there or not.
+            let probed = if byte & UNCONFIRMED != 0 { PROBED } else { 0 };
+            byte & !STATE | state as u8 | probed | UNCONFIRMED
         });
     }
 
