@@ -8,6 +8,8 @@ mod support;
 mod kernel;
 #[path = "suite/layering.rs"]
 mod layering;
+#[path = "suite/rules.rs"]
+mod rules;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]
