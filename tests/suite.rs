@@ -18,6 +18,8 @@ mod layering;
 mod orderings;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
+#[path = "suite/rules.rs"]
+mod rules;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]
