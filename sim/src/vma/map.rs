@@ -5,8 +5,8 @@ use shims::{Addr, Errno, PageSize};
 use super::space::{is_aligned, is_data, page_align};
 use super::vma::{NameId, PAGE, PAGE_SHIFT};
 use super::{
-    AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Removed,
-    Vma, VmaFlags, merge,
+    AddressSpace, Backing, FileId, FileKind, Limits, MapFile, MapFlags, Mapped, Mmap, PolicyId,
+    Removed, Vma, VmaFlags, merge,
 };
 
 impl AddressSpace {
@@ -193,16 +193,20 @@ impl AddressSpace {
     }
 
     /// Placement from the top down (v2.11).
-    fn place(&self, hint: u64, len: u64, page: PageSize) -> Result<u64, Errno> {
-        let limits = &self.limits;
-        if len > limits.task_size {
+    fn place(&mut self, hint: u64, len: u64, page: PageSize) -> Result<u64, Errno> {
+        let Limits { task_size, mmap_base, legacy_base, mmap_min_addr, stack_guard_gap, .. } =
+            self.limits;
+        if len > task_size {
             return Err(Errno::ENOMEM);
         }
         let align = page.bytes();
         if hint >= PAGE {
-            let at = (hint & !(align - 1)).max(limits.mmap_min_addr.next_multiple_of(align));
-            let free = limits.task_size - len >= at
-                && self.tree.at_or_above(at).is_none_or(|next| at + len <= self.guarded(next));
+            let at = (hint & !(align - 1)).max(mmap_min_addr.next_multiple_of(align));
+            let free = task_size - len >= at
+                && self
+                    .tree
+                    .at_or_above(at)
+                    .is_none_or(|next| at + len <= guarded(next, stack_guard_gap));
             if free {
                 return Ok(at);
             }
@@ -212,27 +216,29 @@ impl AddressSpace {
         } else {
             align
         };
-        let low = limits.mmap_min_addr.max(PAGE);
-        let mut high = limits.mmap_base;
+        let low = mmap_min_addr.max(PAGE);
+        let mut high = mmap_base;
         while let Some(top) = self.tree.highest_gap(low, high, len + align - PAGE) {
             let at = (top - len) & !(align - 1);
             match self.tree.at_or_above(at) {
-                Some(next) if at + len > self.guarded(next) => high = self.guarded(next),
+                Some(next) if at + len > guarded(next, stack_guard_gap) => {
+                    high = guarded(next, stack_guard_gap)
+                }
                 _ => return Ok(at),
             }
         }
         let padded = len + align - PAGE;
-        let found = self.tree.lowest_gap(limits.legacy_base, limits.task_size, padded);
+        let found = self.tree.lowest_gap(legacy_base, task_size, padded);
         found.map(|at| at.next_multiple_of(align)).ok_or(Errno::ENOMEM)
     }
+}
 
-    /// Where the guard gap of a VMA starts: below a stack other mappings keep away.
-    pub(super) fn guarded(&self, vma: &Vma) -> u64 {
-        if vma.flags.contains(VmaFlags::GROWSDOWN) {
-            vma.start.saturating_sub(self.limits.stack_guard_gap)
-        } else {
-            vma.start
-        }
+/// Where the guard gap of a VMA starts: below a stack other mappings keep away.
+pub(super) fn guarded(vma: &Vma, stack_guard_gap: u64) -> u64 {
+    if vma.flags.intersects(VmaFlags::GROWSDOWN | VmaFlags::SHADOW_STACK) {
+        vma.start.saturating_sub(stack_guard_gap)
+    } else {
+        vma.start
     }
 }
 

@@ -45,7 +45,7 @@ impl AddressSpace {
 
     /// The VMA that contains `addr`.
     pub fn find(&self, addr: Addr) -> Option<&Vma> {
-        self.tree.at_or_above(addr.raw()).filter(|vma| vma.start <= addr.raw())
+        self.tree.containing(addr.raw())
     }
 
     /// The VMA that contains `addr`, or else the next above it.
