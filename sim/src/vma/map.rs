@@ -59,6 +59,15 @@ impl AddressSpace {
         Ok(Mapped { addr: Addr::new(start), removed })
     }
 
+    /// Where `mmap` would put `len` bytes of anonymous memory with that hint (0 for none);
+    /// nothing is mapped.
+    ///
+    /// Errors: `ENOMEM` when no gap is large enough.
+    pub fn unmapped_area(&mut self, hint: u64, len: u64) -> Result<Addr, Errno> {
+        let len = page_align(len).ok_or(Errno::ENOMEM)?;
+        self.place(hint, len, PageSize::KIB4).map(Addr::new)
+    }
+
     /// Flags and backing of the new mapping, and what is wrong with the request.
     fn judge(&mut self, request: &Mmap, vma: &mut Vma) -> Result<(), Errno> {
         let asked = request.flags;
