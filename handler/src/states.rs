@@ -98,7 +98,7 @@ impl PageStates {
         let page_size: PageSize = regions.page_size();
         let records = tracker.iter().map(|(page, state)| {
             let state = match state {
-                _ if tracker.is_unconfirmed(page) => AMBIGUOUS,
+                _ if tracker.is_ambiguous(page) => AMBIGUOUS,
                 PageState::Clean => CLEAN,
                 PageState::Dirty => DIRTY,
                 PageState::Zero => ZERO,

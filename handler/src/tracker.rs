@@ -12,7 +12,7 @@
 //! | Clean    | Clean | Dirty | ·     | Dirty | Poisoned | Removed |
 //! | Dirty    | Clean\* | Dirty | ·   | ·     | Poisoned | Removed |
 //! | Zero     | Zero  | Dirty | ·     | Dirty | Poisoned | Removed |
-//! | Removed  | Zero  | Dirty | Zero  | Dirty | Poisoned | Removed |
+//! | Removed  | Zero  | Dirty | Dirty | Dirty | Poisoned | Removed |
 //! | Poisoned | Clean\* | Dirty | ·   | ·     | Poisoned | Removed |
 //!
 //! \* `Zero` once the page has been removed: an install puts zeros into such a page and
@@ -21,8 +21,9 @@
 //! Beside the state a page has two bits. *Removed once* is never cleared, because the
 //! bytes of the source are gone for ever once the client gave the page up. *Unconfirmed*
 //! says that the page may not be there although the state says so: an install of a page
-//! that was removed can be wiped by a zap that is still to come (rule d8). A probe of the
-//! kernel clears it.
+//! that was removed can be wiped by a zap that is still to come (rule d8). A probe asks the
+//! kernel for the sake of one snapshot; its answer holds while the client is paused, so the
+//! bit stays.
 
 use core::fmt;
 
@@ -69,6 +70,8 @@ pub(crate) enum Probed {
 const STATE: u8 = 0b0000_0111;
 const REMOVED_ONCE: u8 = 1 << 3;
 const UNCONFIRMED: u8 = 1 << 4;
+/// The snapshot in preparation has asked the kernel about this page.
+const PROBED: u8 = 1 << 5;
 
 /// Pages in a chunk.
 const CHUNK: u64 = 4096;
@@ -170,7 +173,7 @@ impl Tracker {
         self.update(page, |byte| {
             let state = match (PageState::from_bits(byte), write) {
                 (PageState::Missing, false) => PageState::Clean,
-                (PageState::Removed, false) => PageState::Zero,
+                (PageState::Removed, _) => PageState::Dirty,
                 (PageState::Poisoned, _) => PageState::Poisoned,
                 (_, true) => PageState::Dirty,
                 (state, false) => state,
@@ -200,12 +203,38 @@ impl Tracker {
         self.update(page, |byte| byte | UNCONFIRMED);
     }
 
+    /// An install of `page` came to its end between the reading of a `REMOVE` that covers
+    /// it and the record of that: it may have landed after the zap.
+    pub(crate) fn straddled(&mut self, page: PageNo) {
+        self.update(page, |byte| {
+            let removed = byte & STATE == PageState::Removed as u8;
+            byte | if removed { UNCONFIRMED } else { 0 }
+        });
+    }
+
     /// A probe found out whether `page` is there.
     pub(crate) fn probed(&mut self, page: PageNo, found: Probed) {
         self.update(page, |byte| match found {
-            Probed::Present => byte & !UNCONFIRMED,
-            Probed::Absent => byte & !(UNCONFIRMED | STATE) | PageState::Zero as u8,
+            Probed::Present if byte & STATE == PageState::Removed as u8 => {
+                byte & !STATE | PageState::Dirty as u8 | PROBED
+            }
+            Probed::Present => byte | PROBED,
+            Probed::Absent => byte & !STATE | PageState::Zero as u8 | PROBED,
         });
+    }
+
+    /// Is it unknown to the snapshot in preparation whether `page` is there?
+    pub(crate) fn is_ambiguous(&self, page: PageNo) -> bool {
+        self.byte(page) & (UNCONFIRMED | PROBED) == UNCONFIRMED
+    }
+
+    /// The snapshot was taken: what its probes found is not to be relied on any more.
+    pub(crate) fn forget_probes(&mut self) {
+        for (_, bytes) in &mut self.chunks {
+            for byte in bytes {
+                *byte &= !PROBED;
+            }
+        }
     }
 
     /// The first page at or after `from` that a probe with zeros may ask about: it is
@@ -258,10 +287,10 @@ impl Tracker {
 }
 
 /// `state` in place of the one in `byte`; unconfirmed if the page was ever removed, or
-/// was unconfirmed before.
+/// was unconfirmed before. What a probe found earlier does not hold for this install.
 const fn installed_byte(byte: u8, state: PageState) -> u8 {
     let doubt = if byte & REMOVED_ONCE != 0 { UNCONFIRMED } else { 0 };
-    byte & !STATE | state as u8 | doubt
+    byte & !(STATE | PROBED) | state as u8 | doubt
 }
 
 impl fmt::Display for PageState {

@@ -7,7 +7,7 @@
 //! trait [`Uffd`] whose methods are the ioctls.
 //!
 //! Two things implement [`Uffd`]: the simulated kernel of `faultbed-sim`, and
-//! [`linux`], the thin real backend behind the feature of that name. A handler that is
+//! `linux`, the thin real backend behind the feature of that name. A handler that is
 //! generic over the trait runs on both without a change.
 //!
 //! Decorators ([`wrap`]) record, count and disturb any [`Uffd`].
@@ -16,7 +16,7 @@
 //!
 //! - Nothing here waits. [`Uffd`]'s methods return at once; waiting is [`Waiter`]'s.
 //! - Nothing here decides. Policy (what to install, when to retry) is the handler's.
-//! - `unsafe` code exists in [`linux`] alone.
+//! - `unsafe` code exists in `linux` alone.
 
 mod addr;
 mod errno;

@@ -1,1 +1,13 @@
-//! Where the simulator and the handler meet.
+//! Where the simulator, the handler and the real kernel meet: the `faultbed` command, and
+//! the glue that tests and benchmarks share with it.
+//!
+//! This is the only place that knows both `sim` and `handler`.
+
+pub mod campaign;
+pub mod catalogue;
+mod clock;
+pub mod exit;
+pub mod explore;
+pub mod model;
+pub mod replay;
+pub mod save;

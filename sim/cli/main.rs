@@ -1,3 +1,30 @@
-//! The `faultbed` command.
+//! The `faultbed` command: reads its arguments, hands over, reports what ended it.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Search, replay and serve userfaultfd handlers.
+#[derive(Parser, Debug)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Explore(faultbed::explore::Explore),
+    Replay(faultbed::replay::Replay),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Explore(explore) => explore.run(),
+        Command::Replay(replay) => replay.run(),
+    };
+    result.unwrap_or_else(|failed| {
+        eprintln!("faultbed: {failed}");
+        failed.code()
+    })
+}

@@ -1,1 +1,43 @@
-//! The simulated kernel.
+//! A deterministic userfaultfd kernel in userland, and the explorer that searches it.
+//!
+//! - [`kernel`]: a Linux kernel's address spaces and userfaultfds as one value, moved by
+//!   explicit atomic steps.
+//! - [`vma`]: the mappings of an address space.
+//! - [`profile`]: kernel versions as data.
+//! - [`world`]: tasks, a handler under test, oracles; [`scenario`]: worlds as text.
+//! - [`explore`]: running worlds; [`schedule`] and [`timeline`]: what a run leaves behind.
+//!
+//! # What is modelled
+//!
+//! Private anonymous memory in 4 KiB pages: mapping, unmapping, protection; registration
+//! for `MISSING`; faults by user accesses and by `MADV_POPULATE_*`; `REMOVE` and `UNMAP`
+//! events; `COPY`, `ZEROPAGE`, `WAKE`; `MADV_DONTNEED`; `close`.
+//!
+//! # What is rejected
+//!
+//! Registration for `WP`, the features `EVENT_FORK`, `EVENT_REMAP`, `SIGBUS`,
+//! `WP_ASYNC` and `WP_UNPOPULATED`, `UFFDIO_MOVE` and `UFFDIO_POISON` answer
+//! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns. Shared
+//! memory, huge pages, swap, KSM, DAX and NUMA balancing cannot be expressed.
+//!
+//! # Invariants
+//!
+//! - Everything here is a value: no clock, no entropy, no thread, no host address, no hash
+//!   order. The same seed gives the same bytes on every platform.
+//! - `sim` knows the seam (`shims`) and nothing of any handler.
+
+mod content;
+mod digest;
+pub mod explore;
+pub mod kernel;
+pub mod profile;
+pub mod scenario;
+pub mod schedule;
+pub mod timeline;
+pub mod vma;
+pub mod world;
+
+pub use content::{Content, STAMP_LEN};
+pub use digest::Digest;
+pub use kernel::Kernel;
+pub use profile::Profile;

@@ -87,6 +87,9 @@ impl Machine {
         let halted = self.status.is_over();
         let req = &mut self.requests[slot];
         let (page, probe, write) = (req.page, req.probe, req.write);
+        if self.gate.reading {
+            self.gate.landed.push(page);
+        }
         let mut verdict = outcome.verdict();
         if let Verdict::Partial(bytes) = verdict
             && req.done + bytes >= size

@@ -63,6 +63,8 @@ struct Gate {
     reader_waits: bool,
     /// Source and poison installs that are out.
     installs: u32,
+    /// Pages whose zero installs came to an end since the read in progress began.
+    landed: Vec<PageNo>,
 }
 
 impl Gate {

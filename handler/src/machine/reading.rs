@@ -32,6 +32,15 @@ impl Machine {
         ReadPermit::Granted
     }
 
+    /// Would [`begin_read`](Machine::begin_read) grant a read?
+    pub fn may_read(&self) -> bool {
+        !self.gate.reading
+            && self.gate.installs == 0
+            && !self.is_ending()
+            && !self.paused
+            && self.snapshot_lets_read()
+    }
+
     /// The messages that were read, and why reading ended. `REMOVE`s are applied first,
     /// wherever they are in `batch` (invariant 2).
     ///
@@ -49,6 +58,10 @@ impl Machine {
                 self.remove(*span);
                 removes = true;
             }
+        }
+        // Invariant 5: an install that straddles the reading of a REMOVE is ambiguous.
+        for page in core::mem::take(&mut self.gate.landed) {
+            self.tracker.straddled(page);
         }
         if removes {
             self.retry_deferred(now);

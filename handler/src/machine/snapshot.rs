@@ -60,7 +60,9 @@ impl Machine {
     pub fn take_snapshot(&mut self) -> PageStates {
         assert!(self.snapshot_ready(), "the snapshot is not ready");
         self.snapshot = None;
-        PageStates::of(&self.tracker, &self.setup.regions)
+        let states = PageStates::of(&self.tracker, &self.setup.regions);
+        self.tracker.forget_probes();
+        states
     }
 
     pub(super) fn snapshot_lets_read(&self) -> bool {

@@ -1,0 +1,211 @@
+//! A campaign: many walks over one or more scenarios with one handler. Owns the order of
+//! the walks, the counts and what is kept of a failure; prints nothing.
+
+use std::sync::Arc;
+
+use handler::Policy;
+use sim::explore::{self, Outcome, RandomWalk};
+use sim::schedule::{Schedule, Step};
+use sim::world::{Failure, Setup, World};
+use sim::{Digest, timeline::Timeline};
+
+use crate::model::Model;
+
+/// How many walks of a scenario are done before the next scenario has its turn: a failure
+/// of any scenario shows early, and the worlds stay in the cache.
+const TURN: u64 = 32;
+
+/// Walks done after a failure was found to find a shorter one of the same kind.
+const SHORTEN: u64 = 2_000;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// The worlds.
+    pub setups: Vec<Arc<Setup>>,
+    /// The handler's name, for the schedules that are kept.
+    pub handler: String,
+    /// The handler.
+    pub policy: Policy,
+    /// Where the random choices come from.
+    pub seed: u64,
+    /// How many walks there are in all.
+    pub schedules: u64,
+    /// Go on after a failure.
+    pub keep_going: bool,
+}
+
+/// What is known about one scenario so far.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Walks done.
+    pub schedules: u64,
+    /// Steps taken in them.
+    pub steps: u64,
+    /// Walks that failed.
+    pub failures: u64,
+    /// The most steps a walk took.
+    pub longest: u32,
+}
+
+/// A failure, ready to be shown.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The schedule that leads to it.
+    pub schedule: Schedule,
+    /// What is wrong.
+    pub failure: Failure,
+    /// How many walks of the campaign it took to find it.
+    pub after: u64,
+}
+
+/// What a campaign came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Per scenario, in the order of the campaign.
+    pub tallies: Vec<Tally>,
+    /// Failures: the first of each scenario.
+    pub found: Vec<Found>,
+    /// The digest of all runs, in order.
+    pub digest: u64,
+}
+
+impl Report {
+    /// The sums over all scenarios.
+    pub fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        for tally in &self.tallies {
+            total.schedules += tally.schedules;
+            total.steps += tally.steps;
+            total.failures += tally.failures;
+            total.longest = total.longest.max(tally.longest);
+        }
+        total
+    }
+}
+
+impl Campaign {
+    /// Run it. `progress` is called after each turn with the walks done so far, and stops
+    /// the campaign by returning false.
+    pub fn run(&self, mut progress: impl FnMut(&Report) -> bool) -> Report {
+        let mut report = Report {
+            tallies: vec![Tally::default(); self.setups.len()],
+            found: Vec::new(),
+            digest: 0,
+        };
+        let mut digest = Digest::new();
+        let mut done = 0;
+        let starts: Vec<World<Model>> = self.setups.iter().map(|setup| self.world(setup)).collect();
+        'campaign: while done < self.schedules {
+            for (i, start) in starts.iter().enumerate() {
+                for _ in 0..TURN.min(self.schedules - done) {
+                    let walk = report.tallies[i].schedules;
+                    let outcome = self.walk(start, i, walk);
+                    done += 1;
+                    digest.word(outcome.digest);
+                    let tally = &mut report.tallies[i];
+                    tally.schedules += 1;
+                    tally.steps += u64::from(outcome.steps);
+                    tally.longest = tally.longest.max(outcome.steps);
+                    if let Some(failure) = outcome.failure {
+                        tally.failures += 1;
+                        if tally.failures == 1 {
+                            report.found.push(self.shorten(start, i, walk, &failure, done));
+                        }
+                        if !self.keep_going {
+                            break 'campaign;
+                        }
+                    }
+                }
+                report.digest = digest.value();
+                if done >= self.schedules || !progress(&report) {
+                    break 'campaign;
+                }
+            }
+        }
+        report.digest = digest.value();
+        report
+    }
+
+    /// A world at its start.
+    pub fn world(&self, setup: &Arc<Setup>) -> World<Model> {
+        World::new(Arc::clone(setup), Model::new(self.policy.clone(), setup))
+    }
+
+    fn chooser(&self, scenario: usize, walk: u64) -> RandomWalk {
+        RandomWalk::new(self.seed, (scenario as u64) << 48 | walk)
+    }
+
+    fn walk(&self, start: &World<Model>, scenario: usize, walk: u64) -> Outcome {
+        explore::run(&mut start.clone(), &mut self.chooser(scenario, walk))
+    }
+
+    /// The shortest walk with the same class of failure among those that follow.
+    fn shorten(
+        &self,
+        start: &World<Model>,
+        scenario: usize,
+        walk: u64,
+        failure: &Failure,
+        after: u64,
+    ) -> Found {
+        let mut best = (self.walk(start, scenario, walk).steps, walk);
+        for next in walk + 1..=walk + SHORTEN {
+            let outcome = self.walk(start, scenario, next);
+            let same = outcome.failure.as_ref().is_some_and(|f| f.class() == failure.class());
+            if same && outcome.steps < best.0 {
+                best = (outcome.steps, next);
+            }
+        }
+        let (outcome, steps) =
+            explore::record(&mut start.clone(), &mut self.chooser(scenario, best.1));
+        let failure = outcome.failure.expect("the walk failed before and is deterministic");
+        let schedule = self.schedule(start.setup(), best.1, outcome.digest, &failure, steps);
+        Found { schedule, failure, after }
+    }
+
+    fn schedule(
+        &self,
+        setup: &Setup,
+        walk: u64,
+        digest: u64,
+        failure: &Failure,
+        steps: Vec<Step>,
+    ) -> Schedule {
+        Schedule {
+            handler: self.handler.clone(),
+            seed: self.seed,
+            walk,
+            fails: Some(failure.class().to_owned()),
+            digest,
+            setup: setup.clone(),
+            steps,
+        }
+    }
+}
+
+/// What a schedule shows: the timeline with the verdict below it, and how it ended.
+#[derive(Clone, Debug)]
+pub struct Showing {
+    /// The picture.
+    pub timeline: String,
+    /// How the run ended.
+    pub outcome: Outcome,
+    /// How well the schedule fitted.
+    pub report: explore::ReplayReport,
+}
+
+/// Replay `schedule` with `policy` and draw it.
+pub fn show(schedule: &Schedule, policy: Policy) -> Showing {
+    let setup = Arc::new(schedule.setup.clone());
+    let model = Model::new(policy, &setup);
+    let mut world = World::new(setup, model);
+    let mut timeline = Timeline::new(&world);
+    let (outcome, report) = explore::Replay::new(&schedule.steps)
+        .run(&mut world, |world, actor, what| timeline.step(world, actor, what));
+    let verdict = match &outcome.failure {
+        Some(failure) => format!("{}: {failure}", failure.class().to_uppercase()),
+        None => "ended well".to_owned(),
+    };
+    Showing { timeline: timeline.render(&verdict), outcome, report }
+}

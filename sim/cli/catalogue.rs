@@ -1,0 +1,74 @@
+//! The built-in scenarios: files of `sim/catalogue`, embedded, in the order they run.
+
+use sim::scenario;
+use sim::world::Setup;
+
+macro_rules! files {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../catalogue/", $name, ".fbs")))),*]
+    };
+}
+
+/// File name without its ending, and text.
+pub const FILES: &[(&str, &str)] = files! {
+    "missing_read_first"
+    "missing_read_middle"
+    "missing_read_last"
+    "missing_read_twice"
+    "missing_write"
+    "missing_read_after_write"
+    "missing_populate"
+    "serial_missing"
+    "parallel_missing"
+    "parallel_missing_write"
+    "parallel_missing_with_prefault"
+    "lost_install"
+    "remove_after_read"
+    "remove_after_write"
+    "remove_selective"
+    "remove_multi_page"
+    "remove_then_fault"
+    "remove_never_touched"
+    "remove_many_parts"
+    "two_removers"
+    "stale_source"
+    "no_madvise_deadlock"
+    "faulted_short_circuit"
+    "remove_then_write_gated"
+    "write_then_remove_gated"
+    "snapshot_paused"
+    "snapshot_races"
+    "unregister_under_fault"
+    "munmap_under_fault"
+    "eof"
+    "unexpected_event"
+    "read_error"
+};
+
+/// A built-in scenario, ready to run.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its short name: the name of its file.
+    pub key: &'static str,
+    /// Its text.
+    pub text: &'static str,
+    /// The world it describes.
+    pub setup: Setup,
+}
+
+/// All of them.
+pub fn all() -> Vec<Entry> {
+    FILES
+        .iter()
+        .map(|&(key, text)| {
+            let setup = scenario::parse(key, text)
+                .unwrap_or_else(|error| panic!("a built-in scenario is malformed: {error}"));
+            Entry { key, text, setup }
+        })
+        .collect()
+}
+
+/// The one with that short name, or with that name in its text.
+pub fn find(name: &str) -> Option<Entry> {
+    all().into_iter().find(|entry| entry.key == name || entry.setup.name == name)
+}

@@ -1,0 +1,246 @@
+//! `faultbed explore`.
+
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use handler::Policy;
+use indicatif::{ProgressBar, ProgressStyle};
+use sim::scenario;
+use sim::world::Setup;
+
+use crate::campaign::{Campaign, Found, Report, show};
+use crate::catalogue;
+use crate::clock::Stopwatch;
+use crate::exit::{FOUND, Failed, OK};
+use crate::save;
+
+/// Search the interleavings of the built-in scenarios, or of one scenario.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  faultbed explore                                the whole catalogue, the default handler
+  faultbed explore --handler short-circuit        a handler that is wrong on purpose
+  faultbed explore stale_source --schedules 1000000
+  faultbed explore my.fbs --seed 7 --json
+  faultbed explore --list                         the built-in scenarios
+
+Exit code: 0 nothing found, 1 a failure was found, 2 bad usage or a malformed file.")]
+pub struct Explore {
+    /// A built-in scenario by name, or a scenario file.
+    scenario: Option<String>,
+    /// Which handler is searched.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    handler: String,
+    /// Where the random choices come from: the same seed gives the same runs.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// How many schedules to run, over all scenarios together.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    schedules: u64,
+    /// Go on after the first failure.
+    #[arg(long)]
+    keep_going: bool,
+    /// The folder in which failing schedules are kept.
+    #[arg(long, value_name = "DIR", default_value = "faultbed-failures")]
+    out: PathBuf,
+    /// One JSON object on standard output instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Name the built-in scenarios and end.
+    #[arg(long)]
+    list: bool,
+}
+
+impl Explore {
+    /// Do it.
+    pub fn run(self) -> Result<ExitCode, Failed> {
+        if self.list {
+            for entry in catalogue::all() {
+                println!("{:<32} {}", entry.key, entry.setup.about);
+            }
+            return Ok(OK);
+        }
+        let policy = policy(&self.handler)?;
+        let setups = self.setups()?;
+        let names: Vec<String> = setups.iter().map(|setup| setup.name.clone()).collect();
+        let campaign = Campaign {
+            setups: setups.into_iter().map(Arc::new).collect(),
+            handler: self.handler.clone(),
+            policy,
+            seed: self.seed,
+            schedules: self.schedules,
+            keep_going: self.keep_going,
+        };
+        let watch = Stopwatch::start();
+        let report = self.with_progress(&campaign, &watch);
+        let elapsed = watch.elapsed();
+        let mut kept = Vec::new();
+        for found in &report.found {
+            kept.push((found, save::schedule(&self.out, &found.schedule)?));
+        }
+        if self.json {
+            println!("{}", self.as_json(&names, &report, &kept, elapsed));
+        } else {
+            self.print(&names, &report, &kept, elapsed, campaign.policy);
+        }
+        Ok(if report.found.is_empty() { OK } else { FOUND })
+    }
+
+    fn setups(&self) -> Result<Vec<Setup>, Failed> {
+        let Some(name) = &self.scenario else {
+            return Ok(catalogue::all().into_iter().map(|entry| entry.setup).collect());
+        };
+        if let Some(entry) = catalogue::find(name) {
+            return Ok(vec![entry.setup]);
+        }
+        let text = fs::read_to_string(name).map_err(|error| {
+            Failed::usage(format!(
+                "{name}: neither a built-in scenario (see `faultbed explore --list`) nor a file \
+                 that can be read: {error}"
+            ))
+        })?;
+        Ok(vec![scenario::parse(name, &text).map_err(Failed::usage)?])
+    }
+
+    fn with_progress(&self, campaign: &Campaign, watch: &Stopwatch) -> Report {
+        let bar = if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(self.schedules);
+            let style = "{bar:30} {pos}/{len} schedules, {per_sec}, {eta} left{msg}";
+            bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        let mut said = Duration::ZERO;
+        let mut counter = 0u32;
+        let report = campaign.run(|report| {
+            // Asking the clock after every turn would cost more than the turn.
+            counter = counter.wrapping_add(1);
+            if counter.is_multiple_of(64) {
+                let total = report.total();
+                bar.set_position(total.schedules);
+                let elapsed = watch.elapsed();
+                if bar.is_hidden() && elapsed - said >= Duration::from_secs(10) {
+                    said = elapsed;
+                    eprintln!(
+                        "{} of {} schedules, {} failures, {:.0} s",
+                        total.schedules,
+                        self.schedules,
+                        total.failures,
+                        elapsed.as_secs_f64()
+                    );
+                }
+            }
+            true
+        });
+        bar.finish_and_clear();
+        report
+    }
+
+    fn print(
+        &self,
+        names: &[String],
+        report: &Report,
+        kept: &[(&Found, PathBuf)],
+        elapsed: Duration,
+        policy: Policy,
+    ) {
+        let mut out = std::io::stdout().lock();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(8).max(8);
+        let _ = writeln!(
+            out,
+            "{:<width$}  {:>10}  {:>10}  {:>7}  {:>8}",
+            "scenario", "schedules", "steps", "longest", "failures"
+        );
+        for (name, tally) in names.iter().zip(&report.tallies) {
+            let _ = writeln!(
+                out,
+                "{name:<width$}  {:>10}  {:>10}  {:>7}  {:>8}",
+                tally.schedules, tally.steps, tally.longest, tally.failures
+            );
+        }
+        let total = report.total();
+        let rate = total.steps as f64 / elapsed.as_secs_f64().max(1e-9);
+        let _ = writeln!(
+            out,
+            "\n{} scenarios, {} schedules, {} steps in {:.2} s ({:.2} M steps/s), {} failures\n\
+             handler {}, seed {}, digest {:016x}",
+            names.len(),
+            total.schedules,
+            total.steps,
+            elapsed.as_secs_f64(),
+            rate / 1e6,
+            total.failures,
+            self.handler,
+            self.seed,
+            report.digest,
+        );
+        for (found, path) in kept {
+            let showing = show(&found.schedule, policy.clone());
+            let _ = writeln!(
+                out,
+                "\nFAILURE in {} after {} schedules: {}\n  {}\n\n{}\nreplay: faultbed replay {}",
+                found.schedule.setup.name,
+                found.after,
+                found.failure.class(),
+                found.schedule.setup.about,
+                showing.timeline,
+                shell(path),
+            );
+        }
+    }
+
+    fn as_json(
+        &self,
+        names: &[String],
+        report: &Report,
+        kept: &[(&Found, PathBuf)],
+        elapsed: Duration,
+    ) -> serde_json::Value {
+        let total = report.total();
+        serde_json::json!({
+            "handler": self.handler,
+            "seed": self.seed,
+            "digest": format!("{:016x}", report.digest),
+            "schedules": total.schedules,
+            "steps": total.steps,
+            "seconds": elapsed.as_secs_f64(),
+            "scenarios": names.iter().zip(&report.tallies).map(|(name, tally)| serde_json::json!({
+                "name": name,
+                "schedules": tally.schedules,
+                "steps": tally.steps,
+                "longest": tally.longest,
+                "failures": tally.failures,
+            })).collect::<Vec<_>>(),
+            "failures": kept.iter().map(|(found, path)| serde_json::json!({
+                "scenario": found.schedule.setup.name,
+                "class": found.failure.class(),
+                "what": found.failure.to_string(),
+                "after": found.after,
+                "walk": found.schedule.walk,
+                "steps": found.schedule.steps.len(),
+                "schedule": path,
+            })).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The handler of that name.
+pub fn policy(name: &str) -> Result<Policy, Failed> {
+    Policy::by_name(name).ok_or_else(|| {
+        let known = Policy::NAMES.join(", ");
+        Failed::usage(format!("there is no handler `{name}`; the handlers are: {known}"))
+    })
+}
+
+/// `path` as one word of a shell.
+pub fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+=:,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,323 @@
+//! Our handler as a [`Subject`]: the machine of `faultbed-handler` with the threads of its
+//! `threads` driver, each driver step between two locks being one step of the world.
+//!
+//! Owns the glue alone. What to install, when to retry and what to refuse is the machine's;
+//! what the kernel answers is the kernel's.
+
+use handler::{
+    Action, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes, Policy,
+    ReadPermit, RegionMap, ReqId, Status, states,
+};
+use shims::{Event, Len, Outcome, PageNo, PageRange, Time};
+use sim::kernel::{Call, Payload, Ret};
+use sim::world::{
+    BASE, Claim, Control, Env, Injection, Move, Note, Setup, Standing, Subject, View,
+};
+use sim::{Content, kernel};
+
+/// How many messages one `read` of the driver takes.
+const BATCH: usize = 64;
+
+/// The handler under test.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Model {
+    machine: Machine,
+    reader: Reader,
+    workers: Vec<Worker>,
+    /// The bytes fetched and not given back, as their content.
+    bytes: Vec<(ReqId, Content)>,
+    snapshot: Option<PageStates>,
+}
+
+/// What the reading thread is about to do.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Reader {
+    /// Sleep in poll until something is there, then ask the machine for permission.
+    Poll,
+    /// The machine said to wait.
+    AwaitPermit,
+    /// The machine reads no more.
+    Ended,
+    /// In `read`.
+    Reading,
+    /// Hand the batch to the machine.
+    Apply { batch: Vec<Event>, end: DrainEnd },
+}
+
+/// What a worker is about to do.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Worker {
+    /// Ask the machine for work.
+    Idle,
+    /// Read a page of the source.
+    Fetch { req: ReqId, page: PageNo },
+    /// Tell the machine that the bytes are here.
+    Fetched { req: ReqId, page: PageNo },
+    /// In an ioctl.
+    Ioctl { req: ReqId },
+    /// Tell the machine what it answered.
+    Answered { req: ReqId, outcome: Outcome },
+}
+
+impl Model {
+    /// The handler with `policy`, for the world of `setup`.
+    pub fn new(policy: Policy, setup: &Setup) -> Model {
+        let len = Len::pages(setup.pages, kernel::PAGE).expect("a world has few pages");
+        let host = PageRange::new(BASE, len, kernel::PAGE).expect("a world's memory is aligned");
+        Model {
+            machine: Machine::new(policy, RegionMap::single(host)),
+            reader: Reader::Poll,
+            workers: vec![Worker::Idle; setup.workers],
+            bytes: Vec::new(),
+            snapshot: None,
+        }
+    }
+
+    /// The machine, to look at.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    fn step_reader(&mut self, env: &mut Env<'_>) -> Move {
+        match core::mem::replace(&mut self.reader, Reader::Poll) {
+            Reader::Poll | Reader::AwaitPermit => match self.machine.begin_read() {
+                ReadPermit::Granted => {
+                    let call = Call::Read { ctx: env.ctx(), max: BATCH };
+                    env.begin(call);
+                    self.reader = Reader::Reading;
+                    Move::Handler(Note::new("polled, may read"))
+                }
+                ReadPermit::Wait => {
+                    self.reader = Reader::AwaitPermit;
+                    Move::Handler(Note::new("polled, must wait"))
+                }
+                ReadPermit::Stopped => {
+                    self.reader = Reader::Ended;
+                    Move::Handler(Note::new("reads no more"))
+                }
+            },
+            Reader::Ended => unreachable!("a reader that ended does not step"),
+            Reader::Reading => self.read(env),
+            Reader::Apply { batch, end } => {
+                let count = batch.len() as u32;
+                self.machine.end_read(env.now(), &batch, end);
+                Move::Handler(Note::new("apply batch").count(count))
+            }
+        }
+    }
+
+    fn read(&mut self, env: &mut Env<'_>) -> Move {
+        let did = env.step();
+        // The disturbances a scenario injects happen where the real ones would: an odd
+        // message behind the first of a batch, an end of file or an error where the queue
+        // would have been found empty.
+        if let Some(Injection::UnknownEvent(code)) = env.injection() {
+            env.take_injection();
+            env.inbox().push(Event::Unknown(code));
+        }
+        let Some(ret) = env.take_ret() else {
+            self.reader = Reader::Reading;
+            return Move::Kernel(did);
+        };
+        let batch = core::mem::take(env.inbox());
+        let end = match (ret, env.injection()) {
+            (_, Some(Injection::Eof)) => {
+                env.take_injection();
+                DrainEnd::Eof
+            }
+            (_, Some(Injection::Error(errno))) => {
+                env.take_injection();
+                DrainEnd::Error(errno)
+            }
+            (Ret::Read(count), _) if count >= BATCH => DrainEnd::BatchFull,
+            (Ret::Read(_) | Ret::Err(shims::Errno::EAGAIN), _) => DrainEnd::Drained,
+            (Ret::Err(errno), _) => DrainEnd::Error(errno),
+            (ret, _) => unreachable!("read returned {ret:?}"),
+        };
+        self.reader = Reader::Apply { batch, end };
+        Move::Kernel(did)
+    }
+
+    fn step_worker(&mut self, i: usize, env: &mut Env<'_>) -> Move {
+        match self.workers[i].clone() {
+            Worker::Idle => match self.machine.next(env.now()) {
+                Some(Action::Fetch { req, page, .. }) => {
+                    self.workers[i] = Worker::Fetch { req, page };
+                    Move::Handler(Note::new("take: fetch").page(page.index()))
+                }
+                Some(Action::Ioctl { req, request, payload }) => {
+                    let payload = match payload {
+                        Bytes::None => Payload::None,
+                        Bytes::Zeros => Payload::One(Content::Zero),
+                        Bytes::Fetched => Payload::One(self.bytes_of(req)),
+                    };
+                    let page = sim::world::page_index(request.range().start).unwrap_or(0);
+                    let what = match request.name() {
+                        "copy" => "take: copy",
+                        "zeropage" => "take: zeropage",
+                        "wake" => "take: wake",
+                        _ => "take: ioctl",
+                    };
+                    let call = Call::Resolve { ctx: env.ctx(), request, payload };
+                    env.begin(call);
+                    self.workers[i] = Worker::Ioctl { req };
+                    Move::Handler(Note::new(what).page(page))
+                }
+                None => Move::Handler(Note::new("take: nothing")),
+            },
+            Worker::Fetch { req, page } => {
+                let content = env.fetch(page.index());
+                self.bytes.push((req, content));
+                self.workers[i] = Worker::Fetched { req, page };
+                Move::Handler(Note::new("fetch").page(page.index()))
+            }
+            Worker::Fetched { req, page } => {
+                let completion = self.machine.fetched(req, Ok(()), env.now());
+                self.keep_or_drop(req, completion);
+                self.workers[i] = Worker::Idle;
+                Move::Handler(Note::new("fetched").page(page.index()))
+            }
+            Worker::Ioctl { req } => {
+                let did = env.step();
+                if let Some(ret) = env.take_ret() {
+                    let Ret::Outcome(outcome) = ret else {
+                        unreachable!("a resolving ioctl answered {ret:?}")
+                    };
+                    self.workers[i] = Worker::Answered { req, outcome };
+                }
+                Move::Kernel(did)
+            }
+            Worker::Answered { req, outcome } => {
+                let completion = self.machine.completed(req, outcome, env.now());
+                self.keep_or_drop(req, completion);
+                self.workers[i] = Worker::Idle;
+                Move::Handler(Note::new("commit"))
+            }
+        }
+    }
+
+    fn bytes_of(&self, req: ReqId) -> Content {
+        self.bytes
+            .iter()
+            .find(|(of, _)| *of == req)
+            .map(|(_, content)| *content)
+            .expect("the machine asks for bytes that were fetched")
+    }
+
+    fn keep_or_drop(&mut self, req: ReqId, completion: Completion) {
+        if completion == Completion::Done {
+            self.bytes.retain(|(of, _)| *of != req);
+        }
+    }
+}
+
+impl Subject for Model {
+    fn actors(&self) -> usize {
+        1 + self.workers.len()
+    }
+
+    fn actor_name(&self, actor: usize) -> String {
+        match actor {
+            0 => "reader".to_owned(),
+            n => format!("worker{n}"),
+        }
+    }
+
+    #[inline]
+    fn can_step(&self, actor: usize, view: View<'_>) -> bool {
+        if actor == 0 {
+            return match self.reader {
+                Reader::Poll => view.readable(),
+                Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
+                Reader::Reading => view.can_step(),
+                Reader::Apply { .. } => true,
+                Reader::Ended => false,
+            };
+        }
+        match self.workers[actor - 1] {
+            Worker::Idle => self.machine.has_work(view.now()),
+            Worker::Ioctl { .. } => view.can_step(),
+            Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
+        }
+    }
+
+    fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move {
+        match actor {
+            0 => self.step_reader(env),
+            n => self.step_worker(n - 1, env),
+        }
+    }
+
+    fn deadline(&self, now: Time) -> Option<Time> {
+        self.machine.next_deadline().filter(|deadline| *deadline > now)
+    }
+
+    fn control_ready(&self, control: Control) -> bool {
+        match control {
+            // A pause takes hold when the read in progress is over.
+            Control::Pause => !matches!(self.reader, Reader::Reading | Reader::Apply { .. }),
+            Control::Resume | Control::BeginSnapshot => true,
+            Control::Snapshot => self.machine.snapshot_ready(),
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Pause => self.machine.pause(),
+            Control::Resume => self.machine.resume(),
+            Control::BeginSnapshot => self.machine.begin_snapshot(),
+            Control::Snapshot => self.snapshot = Some(self.machine.take_snapshot()),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match self.machine.status() {
+            Status::Running => Standing::Serving,
+            Status::Stopped(_) => Standing::Stopped,
+            Status::Failed(error) => Standing::Failed(error.to_string()),
+        }
+    }
+
+    fn outstanding(&self) -> usize {
+        self.machine.outstanding()
+    }
+
+    fn claim(&self, page: u64) -> Claim {
+        let (tracker, page) = (self.machine.tracker(), PageNo::new(page));
+        if tracker.is_unconfirmed(page) {
+            return Claim::Maybe;
+        }
+        match tracker.state(page) {
+            PageState::Missing => Claim::Absent,
+            PageState::Removed => Claim::Removed,
+            PageState::Clean | PageState::Dirty | PageState::Zero | PageState::Poisoned => {
+                Claim::Present
+            }
+        }
+    }
+
+    fn state_name(&self, page: u64) -> &'static str {
+        match self.machine.tracker().state(PageNo::new(page)) {
+            PageState::Missing => "missing",
+            PageState::Clean => "clean",
+            PageState::Dirty => "dirty",
+            PageState::Zero => "zero",
+            PageState::Removed => "removed",
+            PageState::Poisoned => "poisoned",
+        }
+    }
+
+    fn snapshot(&self, page: u64) -> Option<Claim> {
+        let offset = page * kernel::PAGE.bytes();
+        let records = self.snapshot.as_ref()?.records();
+        let claim = match records.binary_search_by_key(&offset, |record| record.offset()) {
+            Err(_) => Claim::Absent,
+            Ok(at) => match records[at].state() {
+                states::REMOVED => Claim::Removed,
+                states::AMBIGUOUS => Claim::Maybe,
+                _ => Claim::Present,
+            },
+        };
+        Some(claim)
+    }
+}

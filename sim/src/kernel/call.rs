@@ -1,0 +1,162 @@
+//! System calls and accesses as values: what a simulated thread can ask of the kernel, and
+//! what it gets back. Owns no behaviour.
+
+use std::sync::Arc;
+
+use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
+
+use crate::Content;
+use crate::vma::{CtxId, Mmap, Prot};
+
+/// A thread of the simulation, by its place in [`Kernel`](super::Kernel)'s table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ThreadId(pub u16);
+
+/// An address space of the simulation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct MmId(pub u16);
+
+/// The bytes of a `UFFDIO_COPY`, one content per page.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Payload {
+    /// The ioctl copies nothing.
+    #[default]
+    None,
+    /// One page.
+    One(Content),
+    /// Several pages.
+    Many(Arc<[Content]>),
+}
+
+impl Payload {
+    /// The content of the `i`-th page. The caller has checked that there are enough.
+    pub(crate) fn page(&self, i: usize) -> Content {
+        match self {
+            Payload::None => Content::Zero,
+            Payload::One(content) => *content,
+            Payload::Many(contents) => contents[i],
+        }
+    }
+
+    /// How many pages there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Payload::None => 0,
+            Payload::One(_) => 1,
+            Payload::Many(contents) => contents.len(),
+        }
+    }
+
+    /// Are there no pages?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Something a thread does that enters the kernel, or may.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Call {
+    /// A load from user mode.
+    Load {
+        /// Any byte of the page.
+        addr: Addr,
+    },
+    /// A store from user mode: the page then holds `content`.
+    Store {
+        /// Any byte of the page.
+        addr: Addr,
+        /// The stamp it leaves.
+        content: Content,
+    },
+    /// `madvise(MADV_POPULATE_READ)`, or `MADV_POPULATE_WRITE`.
+    Populate {
+        /// Page-aligned.
+        range: Span,
+        /// Ask for write permission.
+        write: bool,
+    },
+    /// `madvise(MADV_DONTNEED)`.
+    DontNeed {
+        /// Page-aligned.
+        range: Span,
+    },
+    /// `mmap(2)`.
+    Mmap(Mmap),
+    /// `munmap(2)`.
+    Munmap {
+        /// What to unmap.
+        range: Span,
+    },
+    /// `mprotect(2)`.
+    Mprotect {
+        /// Where.
+        range: Span,
+        /// The new protection.
+        prot: Prot,
+    },
+    /// `UFFDIO_REGISTER`.
+    Register {
+        /// Through which userfaultfd.
+        ctx: CtxId,
+        /// What.
+        range: Span,
+        /// For which faults.
+        modes: RegisterModes,
+    },
+    /// `UFFDIO_UNREGISTER`.
+    Unregister {
+        /// Through which userfaultfd.
+        ctx: CtxId,
+        /// What.
+        range: Span,
+    },
+    /// A resolving ioctl or `UFFDIO_WAKE`.
+    Resolve {
+        /// Through which userfaultfd.
+        ctx: CtxId,
+        /// Which, and its arguments.
+        request: Request,
+        /// What a `Copy` copies.
+        payload: Payload,
+    },
+    /// `read(2)` of a non-blocking userfaultfd into a buffer of `max` messages.
+    Read {
+        /// From which userfaultfd.
+        ctx: CtxId,
+        /// How many messages fit; at least one.
+        max: usize,
+    },
+    /// `close(2)` of the last reference to a userfaultfd.
+    Close {
+        /// Which.
+        ctx: CtxId,
+    },
+}
+
+/// How a [`Call`] ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ret {
+    /// A load read this.
+    Loaded(Content),
+    /// A store was done.
+    Stored,
+    /// The access raised a signal.
+    Signal(Signal),
+    /// A system call succeeded with this value (0, or an address).
+    Ok(u64),
+    /// A system call failed.
+    Err(Errno),
+    /// A resolving ioctl answered.
+    Outcome(Outcome),
+    /// `read` returned so many messages; they are in the thread's inbox.
+    Read(usize),
+}
+
+/// Signals an access can raise.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Signal {
+    /// `SIGSEGV`, `SEGV_MAPERR`: nothing is mapped there.
+    SegvMapErr,
+    /// `SIGSEGV`, `SEGV_ACCERR`: the protection forbids it.
+    SegvAccErr,
+}

@@ -1,0 +1,130 @@
+//! A userfaultfd context: who waits on it and for what. Owns the two fault queues, the
+//! event queue and the count of address-space changes; touches no page.
+
+use shims::{Addr, Event, Fault, FaultFlags, Features, Span};
+
+use super::call::{MmId, ThreadId};
+
+/// A thread that waits for a page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Faulter {
+    pub(crate) thread: ThreadId,
+    pub(crate) fault: Fault,
+}
+
+/// A thread that waits until its event is read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Sender {
+    pub(crate) thread: ThreadId,
+    pub(crate) event: Event,
+}
+
+/// The object behind a userfaultfd.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Ctx {
+    pub(crate) mm: MmId,
+    pub(crate) features: Features,
+    pub(crate) released: bool,
+    /// Events announced or about to be, whose senders have not gone on (rule d3).
+    pub(crate) changing: u32,
+    /// Resolving ioctls in the middle of their pages: an event cannot start meanwhile
+    /// (rule d34).
+    pub(crate) filling: u32,
+    /// Faults no reader has taken, in order of arrival.
+    pub(crate) pending: Vec<Faulter>,
+    /// Faults a reader has taken; their threads sleep on.
+    pub(crate) taken: Vec<Faulter>,
+    /// Events no reader has taken, in order of arrival.
+    pub(crate) events: Vec<Sender>,
+}
+
+impl Ctx {
+    pub(crate) fn new(mm: MmId, features: Features) -> Ctx {
+        Ctx {
+            mm,
+            features,
+            released: false,
+            changing: 0,
+            filling: 0,
+            pending: Vec::new(),
+            taken: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Would `poll` report `POLLIN`? Faults that were read but not resolved do not count
+    /// (rule a18).
+    pub fn readable(&self) -> bool {
+        !self.pending.is_empty() || !self.events.is_empty()
+    }
+
+    /// How many faults wait, read or not: `total` in `fdinfo` (rule a9).
+    pub fn faults_waiting(&self) -> usize {
+        self.pending.len() + self.taken.len()
+    }
+
+    /// How many faults no reader has taken: `pending` in `fdinfo` (rule a9).
+    pub fn faults_unread(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many events no reader has taken.
+    pub fn events_unread(&self) -> usize {
+        self.events.len()
+    }
+
+    /// `mmap_changing`: how many changes of the address space are under way. While it is
+    /// not zero every resolving ioctl on this context fails with `EAGAIN` (rules d3, e1).
+    pub fn changing(&self) -> u32 {
+        self.changing
+    }
+
+    /// The message a read takes next: faults first, then events, each in order of arrival
+    /// (rule a11). A taken fault stays until its thread is woken (rule a13); a taken
+    /// event's sender is handed back, to be made runnable (E3).
+    pub(crate) fn take_message(&mut self) -> Option<(Event, Option<ThreadId>)> {
+        if !self.pending.is_empty() {
+            let faulter = self.pending.remove(0);
+            self.taken.push(faulter);
+            return Some((Event::Fault(faulter.fault), None));
+        }
+        if self.events.is_empty() {
+            return None;
+        }
+        let sender = self.events.remove(0);
+        Some((sender.event, Some(sender.thread)))
+    }
+
+    /// Unlink every faulter whose message address lies in `range`, whatever it waits for
+    /// (rule c11); `woken` is called for each.
+    pub(crate) fn unlink(&mut self, range: Span, mut woken: impl FnMut(ThreadId)) -> u32 {
+        let mut count = 0;
+        for queue in [&mut self.pending, &mut self.taken] {
+            queue.retain(|faulter| {
+                let hit = range.contains(faulter.fault.addr);
+                if hit {
+                    woken(faulter.thread);
+                    count += 1;
+                }
+                !hit
+            });
+        }
+        count
+    }
+
+    /// Unlink the fault of `thread`, which does not sleep after all (F5).
+    pub(crate) fn withdraw(&mut self, thread: ThreadId) {
+        self.pending.retain(|faulter| faulter.thread != thread);
+        self.taken.retain(|faulter| faulter.thread != thread);
+    }
+
+    /// Append a fault at the tail.
+    pub(crate) fn queue_fault(&mut self, thread: ThreadId, addr: Addr, write: bool) {
+        let flags = if write { FaultFlags::WRITE } else { FaultFlags::empty() };
+        let tid = self
+            .features
+            .contains(Features::THREAD_ID)
+            .then_some(shims::Tid(u32::from(thread.0) + 1));
+        self.pending.push(Faulter { thread, fault: Fault { addr, flags, tid } });
+    }
+}

@@ -1,0 +1,203 @@
+//! What one step of the kernel did: the words of timelines, digests and oracles.
+
+use core::fmt;
+
+use shims::{Addr, Errno, Event, Outcome};
+
+use super::call::{Ret, Signal};
+use crate::Content;
+use crate::vma::CtxId;
+
+/// One atomic step of the kernel on behalf of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Did {
+    /// A load completed.
+    Load {
+        /// Page.
+        page: Addr,
+        /// What was read.
+        content: Content,
+    },
+    /// A store completed.
+    Store {
+        /// Page.
+        page: Addr,
+        /// What is there now.
+        content: Content,
+    },
+    /// The access raised a signal.
+    Raise(Signal),
+    /// A populate found or made this page present.
+    Populated {
+        /// Page.
+        page: Addr,
+        /// What it holds.
+        content: Content,
+    },
+    /// F1: the page is missing and a userfaultfd wants to know.
+    Miss {
+        /// Page.
+        page: Addr,
+        /// For writing?
+        write: bool,
+    },
+    /// F2: the fault is queued; readers see it from now on.
+    QueueFault {
+        /// Where.
+        ctx: CtxId,
+        /// Page.
+        page: Addr,
+        /// For writing?
+        write: bool,
+    },
+    /// F3: the page has appeared meanwhile; the thread does not sleep.
+    SkipSleep {
+        /// Page.
+        page: Addr,
+    },
+    /// F4: the thread sleeps until it is woken.
+    Sleep {
+        /// Page.
+        page: Addr,
+    },
+    /// E1: an event is coming; resolving ioctls fail from now on.
+    RaiseChanging {
+        /// Of which userfaultfd.
+        ctx: CtxId,
+        /// Events outstanding now.
+        changing: u32,
+    },
+    /// E2: the event is queued and its sender sleeps.
+    QueueEvent {
+        /// Where.
+        ctx: CtxId,
+        /// What.
+        event: Event,
+    },
+    /// E4: the sender runs again and lowers the count.
+    LowerChanging {
+        /// Of which userfaultfd.
+        ctx: CtxId,
+        /// Events outstanding now.
+        changing: u32,
+    },
+    /// E5: a page is zapped.
+    Zap {
+        /// Page.
+        page: Addr,
+        /// What it held.
+        content: Content,
+    },
+    /// `read` took one message.
+    Take(Event),
+    /// A resolving ioctl installed a page.
+    Install {
+        /// Page.
+        page: Addr,
+        /// What it holds.
+        content: Content,
+    },
+    /// A resolving ioctl woke faulters and returned, or returned without.
+    Answer {
+        /// How many threads it woke.
+        woken: u32,
+        /// What it answered.
+        outcome: Outcome,
+    },
+    /// A call returned without any other effect worth a name.
+    Return(Ret),
+    /// `close`: no fault queues any more.
+    Release {
+        /// Of which userfaultfd.
+        ctx: CtxId,
+    },
+}
+
+impl Did {
+    /// Two words that are equal for equal steps, for digests.
+    pub(crate) fn words(&self) -> (u64, u64) {
+        const fn tag(n: u64) -> u64 {
+            n << 56
+        }
+        fn of_event(event: &Event) -> (u64, u64) {
+            match *event {
+                Event::Fault(fault) => (fault.addr.raw() ^ 1, fault.flags.bits()),
+                Event::Remove(span) => (span.start.raw() ^ 2, span.len.bytes()),
+                Event::Unmap(span) => (span.start.raw() ^ 3, span.len.bytes()),
+                Event::Remap { from, to, len } => (from.raw() ^ 4, to.raw() ^ len << 1),
+                Event::Fork { fd } => (5, fd as u64),
+                Event::Unknown(code) => (6, u64::from(code)),
+            }
+        }
+        fn of_errno(errno: Option<Errno>) -> u64 {
+            errno.map_or(0, |errno| errno.raw() as u64)
+        }
+        match self {
+            Did::Load { page, content } => (tag(1) ^ page.raw(), content.word()),
+            Did::Store { page, content } => (tag(2) ^ page.raw(), content.word()),
+            Did::Raise(signal) => (tag(3), *signal as u64),
+            Did::Populated { page, content } => (tag(4) ^ page.raw(), content.word()),
+            Did::Miss { page, write } => (tag(5) ^ page.raw(), u64::from(*write)),
+            Did::QueueFault { ctx, page, write } => {
+                (tag(6) ^ page.raw(), u64::from(ctx.0) << 1 | u64::from(*write))
+            }
+            Did::SkipSleep { page } => (tag(7) ^ page.raw(), 0),
+            Did::Sleep { page } => (tag(8) ^ page.raw(), 0),
+            Did::RaiseChanging { ctx, changing } => {
+                (tag(9) ^ u64::from(ctx.0), u64::from(*changing))
+            }
+            Did::QueueEvent { event, .. } => {
+                let (a, b) = of_event(event);
+                (tag(10) ^ a, b)
+            }
+            Did::LowerChanging { ctx, changing } => {
+                (tag(11) ^ u64::from(ctx.0), u64::from(*changing))
+            }
+            Did::Zap { page, content } => (tag(12) ^ page.raw(), content.word()),
+            Did::Take(event) => {
+                let (a, b) = of_event(event);
+                (tag(13) ^ a, b)
+            }
+            Did::Install { page, content } => (tag(14) ^ page.raw(), content.word()),
+            Did::Answer { woken, outcome } => {
+                (tag(15) ^ u64::from(*woken), of_errno(outcome.errno) << 40 ^ outcome.bytes_done())
+            }
+            Did::Return(ret) => match *ret {
+                Ret::Loaded(content) => (tag(16), content.word()),
+                Ret::Stored => (tag(17), 0),
+                Ret::Signal(signal) => (tag(18), signal as u64),
+                Ret::Ok(value) => (tag(19), value),
+                Ret::Err(errno) => (tag(20), of_errno(Some(errno))),
+                Ret::Outcome(outcome) => {
+                    (tag(21), of_errno(outcome.errno) << 40 ^ outcome.bytes_done())
+                }
+                Ret::Read(count) => (tag(22), count as u64),
+            },
+            Did::Release { ctx } => (tag(23), u64::from(ctx.0)),
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::SegvMapErr => "SIGSEGV (nothing mapped)",
+            Signal::SegvAccErr => "SIGSEGV (protection)",
+        })
+    }
+}
+
+impl fmt::Display for Ret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ret::Loaded(content) => write!(f, "loaded {content}"),
+            Ret::Stored => write!(f, "stored"),
+            Ret::Signal(signal) => write!(f, "{signal}"),
+            Ret::Ok(0) => write!(f, "ok"),
+            Ret::Ok(value) => write!(f, "{value:#x}"),
+            Ret::Err(errno) => write!(f, "{errno:?}"),
+            Ret::Outcome(outcome) => write!(f, "{outcome}"),
+            Ret::Read(count) => write!(f, "{count} message{}", if *count == 1 { "" } else { "s" }),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Accesses and the faults they raise: F1 to F5, and `MADV_POPULATE_*`, which faults on
+//! behalf of the caller. Owns the decision who is asked for a page.
+
+use shims::{Errno, RegisterModes};
+
+use super::call::{MmId, Ret, Signal, ThreadId};
+use super::did::Did;
+use super::page_table::{Pte, Vpn};
+use super::run::{Access, FaultPc, Run};
+use super::{Kernel, page_addr, page_of};
+use crate::Content;
+use crate::vma::{CtxId, VmaFlags};
+
+/// What F1 finds.
+enum Walk {
+    /// The page is there, and may be used like this.
+    Hit(Content),
+    /// The page is there as the shared zero page and must be replaced to be written.
+    ZeroPage,
+    /// No page, and nobody asked to be told.
+    Fill,
+    /// No page, and this userfaultfd asked to be told.
+    Missing(CtxId),
+    /// A userfaultfd wants to be told but is being closed: try again.
+    Released,
+    /// Not allowed.
+    Refused(Signal),
+}
+
+/// What a fault does next, whatever asked for the page.
+enum Fault {
+    /// It goes on at this place.
+    At(FaultPc, Did),
+    /// The page is usable now; this is what it held.
+    Ready(Content),
+    /// It is not to be had.
+    Refused(Signal),
+}
+
+impl Kernel {
+    /// A load or a store.
+    pub(super) fn step_access(
+        &mut self,
+        thread: ThreadId,
+        mm: MmId,
+        access: Access,
+        at: FaultPc,
+    ) -> (Run, Did) {
+        let vpn = page_of(access.addr);
+        let page = page_addr(vpn);
+        match self.step_fault(thread, mm, vpn, access.store.is_some(), at) {
+            Fault::At(at, did) => (Run::Access { access, at }, did),
+            Fault::Refused(signal) => (Run::Done(Ret::Signal(signal)), Did::Raise(signal)),
+            // The processor repeats the access right behind the walk that found the page.
+            Fault::Ready(content) => match access.store {
+                None => (Run::Done(Ret::Loaded(content)), Did::Load { page, content }),
+                Some(content) => {
+                    self.mm(mm).table.set(vpn, Pte::Present { content, zero_page: false });
+                    (Run::Done(Ret::Stored), Did::Store { page, content })
+                }
+            },
+        }
+    }
+
+    /// `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`: each page in turn, as an access by
+    /// the kernel (rule c9).
+    pub(super) fn step_populate(
+        &mut self,
+        thread: ThreadId,
+        mm: MmId,
+        next: Vpn,
+        end: Vpn,
+        write: bool,
+        at: FaultPc,
+    ) -> (Run, Did) {
+        let page = page_addr(next);
+        match self.step_fault(thread, mm, next, write, at) {
+            Fault::At(at, did) => (Run::Populate { next, end, write, at }, did),
+            Fault::Refused(signal) => {
+                // A hole is ENOMEM; a protection that forbids the access is EINVAL.
+                let errno = match signal {
+                    Signal::SegvMapErr => Errno::ENOMEM,
+                    Signal::SegvAccErr => Errno::EINVAL,
+                };
+                let ret = Ret::Err(errno);
+                (Run::Done(ret), Did::Return(ret))
+            }
+            Fault::Ready(content) => {
+                if write {
+                    // Write permission replaces the shared zero page by a page of zeros.
+                    self.mm(mm).table.set(next, Pte::Present { content, zero_page: false });
+                }
+                let run = if next + 1 == end {
+                    Run::Done(Ret::Ok(0))
+                } else {
+                    Run::Populate { next: next + 1, end, write, at: FaultPc::Classify }
+                };
+                (run, Did::Populated { page, content })
+            }
+        }
+    }
+
+    fn step_fault(
+        &mut self,
+        thread: ThreadId,
+        mm: MmId,
+        vpn: Vpn,
+        write: bool,
+        at: FaultPc,
+    ) -> Fault {
+        let page = page_addr(vpn);
+        match at {
+            FaultPc::Classify => match self.walk(mm, vpn, write) {
+                Walk::Hit(content) => Fault::Ready(content),
+                Walk::ZeroPage => Fault::Ready(Content::Zero),
+                Walk::Refused(signal) => Fault::Refused(signal),
+                Walk::Fill => {
+                    let mm = self.mm(mm);
+                    mm.table.set(vpn, Pte::Present { content: Content::Zero, zero_page: !write });
+                    if write {
+                        mm.space.note_anon_fault(page);
+                    }
+                    Fault::Ready(Content::Zero)
+                }
+                Walk::Missing(ctx) => Fault::At(FaultPc::Enqueue(ctx), Did::Miss { page, write }),
+                Walk::Released => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
+            },
+            FaultPc::Enqueue(ctx) => {
+                if self.ctx(ctx).released {
+                    // c5: a released context queues nothing more.
+                    return Fault::At(FaultPc::Classify, Did::SkipSleep { page });
+                }
+                self.ctx_mut(ctx).queue_fault(thread, page, write);
+                Fault::At(FaultPc::Recheck(ctx), Did::QueueFault { ctx, page, write })
+            }
+            FaultPc::Recheck(ctx) => {
+                // c10: sleep unless the page has appeared. The wake may have come already:
+                // then the thread is no longer queued and was set to classify again.
+                let waits = matches!(self.table(mm).get(vpn), Pte::None);
+                if waits && !self.ctx(ctx).released {
+                    Fault::At(FaultPc::Asleep(ctx), Did::Sleep { page })
+                } else {
+                    self.ctx_mut(ctx).withdraw(thread);
+                    Fault::At(FaultPc::Classify, Did::SkipSleep { page })
+                }
+            }
+            FaultPc::Asleep(_) => unreachable!("a sleeping thread does not step"),
+        }
+    }
+
+    /// F1: under the page-table lock, what is there and who wants to know. Protection comes
+    /// before anything userfaultfd does (rule c4).
+    fn walk(&self, mm: MmId, vpn: Vpn, write: bool) -> Walk {
+        let mm = &self.mms[usize::from(mm.0)];
+        let Some(vma) = mm.space.find(page_addr(vpn)) else {
+            return Walk::Refused(Signal::SegvMapErr);
+        };
+        // x86 has no pages that can be written or executed and not read.
+        let wanted =
+            if write { VmaFlags::WRITE } else { VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC };
+        if !vma.flags().intersects(wanted) {
+            return Walk::Refused(Signal::SegvAccErr);
+        }
+        match mm.table.get(vpn) {
+            Pte::Present { zero_page: true, .. } if write => Walk::ZeroPage,
+            Pte::Present { content, .. } => Walk::Hit(content),
+            Pte::None => match vma.uffd() {
+                Some(ctx) if vma.uffd_modes().contains(RegisterModes::MISSING) => {
+                    if self.ctx(ctx).released { Walk::Released } else { Walk::Missing(ctx) }
+                }
+                _ => Walk::Fill,
+            },
+        }
+    }
+}

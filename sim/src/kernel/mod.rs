@@ -1,0 +1,365 @@
+//! The simulated kernel: a value with one method per thing a thread can do.
+//!
+//! Owns the address spaces, the userfaultfd contexts and what each thread is doing in the
+//! kernel. Does not own programs, schedules or oracles (see [`crate::world`]): somebody
+//! else decides which thread moves next.
+//!
+//! A thread enters a call with [`Kernel::begin`] and moves through it with
+//! [`Kernel::step`], one atomic step at a time. The steps are what the real kernel does
+//! without another thread being able to look in between; F1 to F5 and E1 to E5 of the
+//! rules name them. [`Kernel::can_step`] is false while the thread sleeps or waits for a
+//! lock.
+//!
+//! # Divergence from Linux
+//!
+//! - A store writes the stamp of a whole page: two threads that write different words of
+//!   one page are modelled as writing the page. A program that looks at words sees more.
+//! - A zap and the flush of translations behind it are one step. On Linux another
+//!   processor may use the old page until the flush; such an access is, to every observer,
+//!   an access before the zap.
+//! - Memory never runs out.
+
+mod call;
+mod ctx;
+mod did;
+mod events;
+mod fault;
+mod page_table;
+mod remove;
+mod resolve;
+mod run;
+mod sim_uffd;
+mod syscalls;
+
+use shims::{Addr, Errno, Event, Features, PageSize};
+
+pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
+pub use ctx::Ctx;
+pub use did::Did;
+pub use page_table::{PageTable, Pte};
+pub use sim_uffd::SimUffd;
+
+use crate::Profile;
+use crate::vma::{AddressSpace, CtxId};
+use page_table::Vpn;
+use run::{Access, EventPc, FaultPc, RemoveCall, RemovePc, ResolvePc, Run};
+
+/// The page size of the simulated machine's page tables.
+pub const PAGE: PageSize = PageSize::KIB4;
+
+/// An address space with its page table.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Mm {
+    pub(crate) space: AddressSpace,
+    pub(crate) table: PageTable,
+    /// Holders of the mmap lock for reading that keep it across steps. Calls that change
+    /// the layout wait for zero.
+    pub(crate) readers: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Thread {
+    mm: MmId,
+    run: Run,
+    /// Messages of the last `read`.
+    inbox: Vec<Event>,
+}
+
+/// What a sleeping thread waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sleep {
+    /// A page: nobody has resolved or woken its fault.
+    Fault {
+        /// The address in the message.
+        addr: Addr,
+        /// For writing?
+        write: bool,
+        /// Has a reader taken the message?
+        taken: bool,
+    },
+    /// A reader to take this event.
+    Event(Event),
+    /// A lock that another thread holds, and will give back by itself.
+    Lock,
+}
+
+/// A whole simulated kernel. Cloning forks the world.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Kernel {
+    profile: Profile,
+    mms: Vec<Mm>,
+    ctxs: Vec<Ctx>,
+    threads: Vec<Thread>,
+}
+
+impl Kernel {
+    /// A kernel with nothing running.
+    pub fn new(profile: Profile) -> Kernel {
+        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new() }
+    }
+
+    /// Which kernel this is.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// A new, empty address space.
+    pub fn new_mm(&mut self) -> MmId {
+        let space = AddressSpace::new(self.profile.vma.clone());
+        self.mms.push(Mm { space, table: PageTable::default(), readers: 0 });
+        MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
+    }
+
+    /// A new thread of `mm`, in user mode.
+    pub fn new_thread(&mut self, mm: MmId) -> ThreadId {
+        self.threads.push(Thread { mm, run: Run::Idle, inbox: Vec::new() });
+        ThreadId(u16::try_from(self.threads.len() - 1).expect("fewer than 65,536 threads"))
+    }
+
+    /// `userfaultfd(2)` by a thread of `mm`, and `UFFDIO_API` with `features`.
+    ///
+    /// Errors: `EINVAL` for a bit the profile does not have (rule a6), `ENOTMODELLED` for
+    /// one that changes behaviour in a way this version does not simulate.
+    pub fn userfaultfd(&mut self, mm: MmId, features: Features) -> Result<CtxId, Errno> {
+        if !self.profile.features.contains(features) {
+            return Err(Errno::EINVAL);
+        }
+        if features.intersects(NOT_MODELLED) {
+            return Err(Errno::ENOTMODELLED);
+        }
+        self.ctxs.push(Ctx::new(mm, features));
+        Ok(CtxId(u32::try_from(self.ctxs.len() - 1).expect("fewer than 2^32 contexts")))
+    }
+
+    /// The context behind a userfaultfd.
+    #[inline]
+    pub fn ctx(&self, ctx: CtxId) -> &Ctx {
+        &self.ctxs[ctx.0 as usize]
+    }
+
+    /// The mappings of an address space.
+    pub fn space(&self, mm: MmId) -> &AddressSpace {
+        &self.mms[usize::from(mm.0)].space
+    }
+
+    /// The page table of an address space.
+    pub fn table(&self, mm: MmId) -> &PageTable {
+        &self.mms[usize::from(mm.0)].table
+    }
+
+    /// Is `thread` in user mode, free to begin a call?
+    #[inline]
+    pub fn idle(&self, thread: ThreadId) -> bool {
+        matches!(self.threads[usize::from(thread.0)].run, Run::Idle)
+    }
+
+    /// The value of the call that `thread` has finished, if it has; the thread is then
+    /// idle.
+    #[inline]
+    pub fn take_ret(&mut self, thread: ThreadId) -> Option<Ret> {
+        let run = &mut self.threads[usize::from(thread.0)].run;
+        match *run {
+            Run::Done(ret) => {
+                *run = Run::Idle;
+                Some(ret)
+            }
+            _ => None,
+        }
+    }
+
+    /// The messages `thread` has read and not yet taken from here.
+    pub fn inbox(&mut self, thread: ThreadId) -> &mut Vec<Event> {
+        &mut self.threads[usize::from(thread.0)].inbox
+    }
+
+    /// Let `thread` enter `call`. Nothing has happened yet when this returns: the first
+    /// [`step`](Kernel::step) does the first thing.
+    ///
+    /// # Panics
+    ///
+    /// If the thread is in a call already: a thread does one thing at a time.
+    pub fn begin(&mut self, thread: ThreadId, call: Call) {
+        let run = &mut self.threads[usize::from(thread.0)].run;
+        assert!(matches!(run, Run::Idle), "thread {} is in a call already", thread.0);
+        *run = match call {
+            Call::Load { addr } => {
+                Run::Access { access: Access { addr, store: None }, at: FaultPc::Classify }
+            }
+            Call::Store { addr, content } => {
+                Run::Access { access: Access { addr, store: Some(content) }, at: FaultPc::Classify }
+            }
+            Call::Populate { range, write } => match syscalls::madvise_range(range) {
+                Ok(Some((next, end))) => Run::Populate { next, end, write, at: FaultPc::Classify },
+                Ok(None) => Run::Done(Ret::Ok(0)),
+                Err(errno) => Run::Done(Ret::Err(errno)),
+            },
+            Call::DontNeed { range } => match syscalls::madvise_range(range) {
+                Ok(Some((next, end))) => {
+                    Run::Remove(RemoveCall { next, end, hole: false, at: RemovePc::Part })
+                }
+                Ok(None) => Run::Done(Ret::Ok(0)),
+                Err(errno) => Run::Done(Ret::Err(errno)),
+            },
+            Call::Resolve { ctx, request, payload } => {
+                Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
+            }
+            Call::Read { ctx, max } => {
+                assert!(max > 0, "a buffer of no messages is EINVAL (rule a10), not a call");
+                Run::Read { ctx, max, taken: 0 }
+            }
+            call => Run::Once(call),
+        };
+    }
+
+    /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
+    #[inline]
+    pub fn can_step(&self, thread: ThreadId) -> bool {
+        let thread = &self.threads[usize::from(thread.0)];
+        match &thread.run {
+            Run::Idle | Run::Done(_) => false,
+            Run::Access { at, .. } | Run::Populate { at, .. } => !matches!(at, FaultPc::Asleep(_)),
+            Run::Remove(remove) => match remove.at {
+                RemovePc::Asleep { .. } => false,
+                // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
+                RemovePc::Part => !self.filling(thread.mm, remove.next),
+                _ => true,
+            },
+            Run::Events { at: EventPc::Asleep, .. } => false,
+            // These take the mmap lock for writing.
+            Run::Once(call) => match call {
+                Call::Mmap(_) | Call::Munmap { .. } | Call::Mprotect { .. } => {
+                    self.unlocked(thread.mm)
+                }
+                Call::Register { ctx, .. } | Call::Unregister { ctx, .. } => {
+                    self.unlocked(self.ctx(*ctx).mm)
+                }
+                _ => true,
+            },
+            Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
+            Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
+        }
+    }
+
+    /// What `thread` sleeps on; `None` if it can move or has nothing to do.
+    pub fn sleep(&self, thread: ThreadId) -> Option<Sleep> {
+        if self.can_step(thread) {
+            return None;
+        }
+        match &self.threads[usize::from(thread.0)].run {
+            Run::Idle | Run::Done(_) => None,
+            Run::Access { at: FaultPc::Asleep(ctx), .. }
+            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => {
+                let ctx = self.ctx(*ctx);
+                let find = |queue: &[ctx::Faulter], taken| {
+                    queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| {
+                        Sleep::Fault {
+                            addr: faulter.fault.addr,
+                            write: faulter.fault.is_write(),
+                            taken,
+                        }
+                    })
+                };
+                find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
+            }
+            Run::Remove(_) | Run::Events { at: EventPc::Asleep, .. } => self
+                .ctxs
+                .iter()
+                .flat_map(|ctx| &ctx.events)
+                .find(|sender| sender.thread == thread)
+                .map_or(Some(Sleep::Lock), |sender| Some(Sleep::Event(sender.event))),
+            _ => Some(Sleep::Lock),
+        }
+    }
+
+    /// Move `thread` by one atomic step.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot move; see [`can_step`](Kernel::can_step).
+    pub fn step(&mut self, thread: ThreadId) -> Did {
+        let slot = &mut self.threads[usize::from(thread.0)];
+        let mm = slot.mm;
+        let run = core::mem::take(&mut slot.run);
+        let (run, did) = match run {
+            Run::Access { access, at } => self.step_access(thread, mm, access, at),
+            Run::Populate { next, end, write, at } => {
+                self.step_populate(thread, mm, next, end, write, at)
+            }
+            Run::Remove(remove) => self.step_remove(thread, mm, remove),
+            Run::Events { list, next, at, ret } => self.step_events(thread, list, next, at, ret),
+            Run::Resolve { ctx, request, payload, at } => {
+                self.step_resolve(ctx, request, payload, at)
+            }
+            Run::Read { ctx, max, taken } => self.step_read(thread, ctx, max, taken),
+            Run::Closing { ctx } => self.step_closing(ctx),
+            Run::Once(call) => self.step_once(mm, call),
+            Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),
+        };
+        self.threads[usize::from(thread.0)].run = run;
+        did
+    }
+
+    /// Perform `call` to its end on behalf of `thread`, nobody else moving.
+    ///
+    /// # Panics
+    ///
+    /// If the call would sleep.
+    pub fn run(&mut self, thread: ThreadId, call: Call) -> Ret {
+        self.begin(thread, call);
+        loop {
+            if let Some(ret) = self.take_ret(thread) {
+                return ret;
+            }
+            assert!(self.can_step(thread), "the call sleeps: {:?}", self.sleep(thread));
+            self.step(thread);
+        }
+    }
+
+    fn mm(&mut self, mm: MmId) -> &mut Mm {
+        &mut self.mms[usize::from(mm.0)]
+    }
+
+    fn ctx_mut(&mut self, ctx: CtxId) -> &mut Ctx {
+        &mut self.ctxs[ctx.0 as usize]
+    }
+
+    fn unlocked(&self, mm: MmId) -> bool {
+        self.mms[usize::from(mm.0)].readers == 0
+    }
+
+    fn filling(&self, mm: MmId, page: Vpn) -> bool {
+        if self.unlocked(mm) {
+            return false;
+        }
+        self.space(mm)
+            .find(page_addr(page))
+            .and_then(|vma| vma.uffd())
+            .is_some_and(|ctx| self.ctx(ctx).filling > 0)
+    }
+
+    /// Wake every faulter of `ctx` in `range` (rule c11): each starts its access over (F5).
+    fn wake_range(&mut self, ctx: CtxId, range: shims::Span) -> u32 {
+        let threads = &mut self.threads;
+        self.ctxs[ctx.0 as usize].unlink(range, |thread| {
+            match &mut threads[usize::from(thread.0)].run {
+                Run::Access { at, .. } | Run::Populate { at, .. } => *at = FaultPc::Classify,
+                run => unreachable!("thread {} is no faulter but in {run:?}", thread.0),
+            }
+        })
+    }
+}
+
+/// Features that change behaviour in ways this version does not simulate.
+const NOT_MODELLED: Features = Features::EVENT_FORK
+    .union(Features::EVENT_REMAP)
+    .union(Features::SIGBUS)
+    .union(Features::WP_ASYNC)
+    .union(Features::WP_UNPOPULATED);
+
+fn page_addr(page: Vpn) -> Addr {
+    Addr::new(page << 12)
+}
+
+fn page_of(addr: Addr) -> Vpn {
+    addr.raw() >> 12
+}

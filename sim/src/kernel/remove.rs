@@ -1,0 +1,125 @@
+//! `madvise(MADV_DONTNEED)`: the removal of pages in its separate steps.
+//!
+//! Between E4 (the count is lowered) and E5 (the zap) a `COPY` succeeds and is then wiped
+//! (rules d7, d8). That window is where handlers lose installs; it must stay open here.
+
+use shims::{Errno, Event, Features, Span};
+
+use super::call::{MmId, Ret, ThreadId};
+use super::did::Did;
+use super::page_table::{Pte, Vpn};
+use super::run::{RemoveCall, RemovePc, Run};
+use super::{Kernel, page_addr, page_of};
+use crate::vma::VmaFlags;
+
+impl Kernel {
+    pub(super) fn step_remove(
+        &mut self,
+        thread: ThreadId,
+        mm: MmId,
+        mut call: RemoveCall,
+    ) -> (Run, Did) {
+        match call.at {
+            RemovePc::Part => self.remove_part(thread, mm, call),
+            RemovePc::Announce { ctx, part_end } => {
+                let start = page_addr(call.next);
+                let span = Span::between(start, page_addr(part_end)).expect("a part ascends");
+                let event = Event::Remove(span);
+                call.at = if self.queue_event(ctx, thread, event) {
+                    RemovePc::Asleep { ctx, part_end }
+                } else {
+                    RemovePc::Lower { ctx, part_end }
+                };
+                (Run::Remove(call), Did::QueueEvent { ctx, event })
+            }
+            RemovePc::Lower { ctx, part_end } => {
+                let changing = self.lower_changing(ctx);
+                call.at = RemovePc::Relook { part_end };
+                (Run::Remove(call), Did::LowerChanging { ctx, changing })
+            }
+            RemovePc::Relook { part_end } => self.remove_relook(mm, call, part_end),
+            RemovePc::Zap { part_end } => self.remove_zap(mm, call, part_end),
+            RemovePc::Asleep { .. } => unreachable!("a sleeping thread does not step"),
+        }
+    }
+
+    /// Look at the VMA at `next`. One event per VMA part, in address order (rule d6).
+    fn remove_part(&mut self, thread: ThreadId, mm: MmId, mut call: RemoveCall) -> (Run, Did) {
+        let space = &self.mms[usize::from(mm.0)].space;
+        let end = page_addr(call.end);
+        let vma = match space.find_next(page_addr(call.next)) {
+            Some(vma) if vma.start() < end => vma,
+            _ => {
+                call.hole = true;
+                return finish(&call);
+            }
+        };
+        if page_of(vma.start()) > call.next {
+            call.hole = true;
+            call.next = page_of(vma.start());
+        }
+        let part_end = page_of(vma.end()).min(call.end);
+        if vma.flags().contains(VmaFlags::LOCKED) {
+            // d10: refused before any event.
+            return fail(Errno::EINVAL);
+        }
+        if let Some(ctx) = vma.uffd()
+            && self.ctx(ctx).features.contains(Features::EVENT_REMOVE)
+        {
+            let changing = self.raise_changing(ctx);
+            call.at = RemovePc::Announce { ctx, part_end };
+            let _ = thread;
+            return (Run::Remove(call), Did::RaiseChanging { ctx, changing });
+        }
+        self.mm(mm).readers += 1;
+        call.at = RemovePc::Zap { part_end };
+        self.remove_zap(mm, call, part_end)
+    }
+
+    /// The lock is taken again after the wait, and the VMA looked up again (rule d9): what
+    /// is there now is what gets zapped.
+    fn remove_relook(&mut self, mm: MmId, mut call: RemoveCall, part_end: Vpn) -> (Run, Did) {
+        let space = &self.mms[usize::from(mm.0)].space;
+        let Some(vma) = space.find(page_addr(call.next)) else {
+            return fail(Errno::ENOMEM);
+        };
+        if vma.flags().contains(VmaFlags::LOCKED) {
+            return fail(Errno::EINVAL);
+        }
+        let part_end = page_of(vma.end()).min(part_end);
+        self.mm(mm).readers += 1;
+        call.at = RemovePc::Zap { part_end };
+        self.remove_zap(mm, call, part_end)
+    }
+
+    /// E5, one present page a step: between two pages other threads can look. A page that
+    /// is installed behind the place the zap has reached stays.
+    fn remove_zap(&mut self, mm: MmId, mut call: RemoveCall, part_end: Vpn) -> (Run, Did) {
+        let table = &mut self.mm(mm).table;
+        if let Some(vpn) = table.first_present(call.next, part_end)
+            && let Pte::Present { content, .. } = table.set(vpn, Pte::None)
+        {
+            call.next = vpn + 1;
+            call.at = RemovePc::Zap { part_end };
+            return (Run::Remove(call), Did::Zap { page: page_addr(vpn), content });
+        }
+        self.mm(mm).readers -= 1;
+        call.next = part_end;
+        if call.next == call.end {
+            return finish(&call);
+        }
+        call.at = RemovePc::Part;
+        (Run::Remove(call), Did::Return(Ret::Ok(0)))
+    }
+}
+
+fn finish(call: &RemoveCall) -> (Run, Did) {
+    if call.hole {
+        return fail(Errno::ENOMEM);
+    }
+    (Run::Done(Ret::Ok(0)), Did::Return(Ret::Ok(0)))
+}
+
+fn fail(errno: Errno) -> (Run, Did) {
+    (Run::Done(Ret::Err(errno)), Did::Return(Ret::Err(errno)))
+}

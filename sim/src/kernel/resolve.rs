@@ -1,0 +1,184 @@
+//! Resolving ioctls: `COPY`, `ZEROPAGE` and `WAKE`, and the answers of the others for
+//! anonymous memory registered `MISSING`. Owns their validation order, errnos and result
+//! field (rules e1 to e14, e17, e23).
+
+use shims::{CopyMode, Errno, Outcome, Request, Span, WriteProtectMode, ZeropageMode};
+
+use super::call::{MmId, Payload, Ret};
+use super::did::Did;
+use super::page_table::{Pte, Vpn};
+use super::run::{ResolvePc, Run};
+use super::{Kernel, PAGE, page_addr, page_of};
+use crate::Content;
+use crate::profile::AgainField;
+use crate::vma::CtxId;
+
+/// How long an address of the simulated machine can be: 47 bits, less one page.
+pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
+
+impl Kernel {
+    pub(super) fn step_resolve(
+        &mut self,
+        ctx: CtxId,
+        request: Request,
+        payload: Payload,
+        at: ResolvePc,
+    ) -> (Run, Did) {
+        match at {
+            // e23: any well-formed range, mapped or not, changing or not.
+            ResolvePc::Enter if matches!(request, Request::Wake { .. }) => {
+                match check_range(request.range()) {
+                    Ok(()) => answer(self.wake_range(ctx, request.range()), Outcome::OK),
+                    Err(errno) => answer(0, Outcome::bare(errno)),
+                }
+            }
+            ResolvePc::Enter => match self.enter(ctx, &request) {
+                Ok(()) => self.do_page(ctx, request, payload, 0),
+                Err(outcome) => answer(0, outcome),
+            },
+            ResolvePc::Page(done) => self.do_page(ctx, request, payload, done),
+            ResolvePc::Wake { bytes, stopped } => {
+                let range = Span::new(request.range().start, shims::Len::new(bytes));
+                let woken = if dont_wake(&request) { 0 } else { self.wake_range(ctx, range) };
+                let outcome = match stopped {
+                    None => Outcome::done(bytes),
+                    // e3: the reason shows when the rest is tried.
+                    Some(_) => Outcome::partial(bytes),
+                };
+                answer(woken, outcome)
+            }
+        }
+    }
+
+    /// Everything up to the first page. `Err` is the answer.
+    fn enter(&mut self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+        let range = request.range();
+        // e1: before the arguments are even read.
+        if self.ctx(ctx).changing > 0 {
+            let mirrored = self.profile.again_field == AgainField::Mirrored
+                && !matches!(request, Request::WriteProtect { .. });
+            return Err(if mirrored {
+                Outcome::mirrored(Errno::EAGAIN)
+            } else {
+                Outcome::bare(Errno::EAGAIN)
+            });
+        }
+        check_range(range).map_err(Outcome::bare)?;
+        let known = match *request {
+            Request::Copy { mode, .. } => CopyMode::DONTWAKE.union(CopyMode::WP).contains(mode),
+            Request::Zeropage { mode, .. } => ZeropageMode::DONTWAKE.contains(mode),
+            Request::Continue { mode, .. } => mode.bits() & !3 == 0,
+            Request::WriteProtect { mode, .. } => {
+                // e17: the two together are refused as well.
+                mode.is_empty()
+                    || mode == WriteProtectMode::WP
+                    || mode == WriteProtectMode::DONTWAKE
+            }
+            Request::Move { .. } | Request::Poison { .. } => {
+                return Err(Outcome::bare(Errno::ENOTMODELLED));
+            }
+            Request::Wake { .. } => unreachable!("a wake is answered before"),
+        };
+        if !known {
+            return Err(Outcome::bare(Errno::EINVAL));
+        }
+        if let Request::WriteProtect { .. } = request {
+            // e18: no VMA of this version is registered for WP.
+            return Err(Outcome::bare(Errno::ENOENT));
+        }
+        let mm = self.ctx(ctx).mm;
+        // e6: one VMA that holds the whole range and has some context, not necessarily ours.
+        let registered = self.space(mm).find(range.start).is_some_and(|vma| {
+            vma.uffd().is_some() && range.end().is_some_and(|end| end <= vma.end())
+        });
+        if !registered {
+            return Err(Outcome::mirrored(Errno::ENOENT));
+        }
+        match request {
+            Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {
+                // e7: no VMA of this version is registered for WP.
+                Err(Outcome::mirrored(Errno::EINVAL))
+            }
+            // e15: not for anonymous memory.
+            Request::Continue { .. } => Err(Outcome::mirrored(Errno::EINVAL)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Do page number `done` of the range, then go on with the next or with the wake. The
+    /// locks are held from the first page to the last: the mapping cannot change and no
+    /// event can start, but other threads can look at the pages between two steps.
+    fn do_page(&mut self, ctx: CtxId, request: Request, payload: Payload, done: u64) -> (Run, Did) {
+        let mm = self.ctx(ctx).mm;
+        let range = request.range();
+        let pages = range.len.whole_pages(PAGE);
+        let (content, zero_page) = match request {
+            Request::Copy { .. } => (payload.page(done as usize), false),
+            _ => (Content::Zero, true),
+        };
+        let vpn = page_of(range.start) + done;
+        if let Err(errno) = self.install(mm, vpn, content, zero_page) {
+            self.hold(ctx, mm, done, false);
+            if done == 0 {
+                return answer(0, Outcome::mirrored(errno));
+            }
+            // Only the pages done are woken (e5).
+            let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
+            let did = Did::Return(Ret::Err(errno));
+            return (Run::Resolve { ctx, request, payload: Payload::None, at }, did);
+        }
+        let did = Did::Install { page: page_addr(vpn), content };
+        let at = if done + 1 == pages {
+            self.hold(ctx, mm, done, false);
+            ResolvePc::Wake { bytes: pages * PAGE.bytes(), stopped: None }
+        } else {
+            self.hold(ctx, mm, done, true);
+            ResolvePc::Page(done + 1)
+        };
+        let payload = if matches!(at, ResolvePc::Wake { .. }) { Payload::None } else { payload };
+        (Run::Resolve { ctx, request, payload, at }, did)
+    }
+
+    /// Keep or give back the locks across a step. They are taken when the first page is
+    /// done and more follow.
+    fn hold(&mut self, ctx: CtxId, mm: MmId, done: u64, keep: bool) {
+        let (before, after) = (u32::from(done > 0), u32::from(keep));
+        let mm = self.mm(mm);
+        mm.readers = mm.readers + after - before;
+        let ctx = self.ctx_mut(ctx);
+        ctx.filling = ctx.filling + after - before;
+    }
+
+    /// Install one page where there is none (rules e10, e14).
+    fn install(&mut self, mm: MmId, vpn: Vpn, content: Content, zero: bool) -> Result<(), Errno> {
+        let mm = self.mm(mm);
+        if mm.table.get(vpn) != Pte::None {
+            return Err(Errno::EEXIST);
+        }
+        mm.table.set(vpn, Pte::Present { content, zero_page: zero });
+        mm.space.note_anon_fault(page_addr(vpn));
+        Ok(())
+    }
+}
+
+/// b1: the check every ranged ioctl begins with.
+pub(super) fn check_range(range: Span) -> Result<(), Errno> {
+    let ok = range.start.is_aligned(PAGE)
+        && range.len.is_aligned(PAGE)
+        && range.len.bytes() > 0
+        && range.start.raw() < TASK_SIZE
+        && range.len.bytes() <= TASK_SIZE - range.start.raw();
+    if ok { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+fn dont_wake(request: &Request) -> bool {
+    match *request {
+        Request::Copy { mode, .. } => mode.contains(CopyMode::DONTWAKE),
+        Request::Zeropage { mode, .. } => mode.contains(ZeropageMode::DONTWAKE),
+        _ => false,
+    }
+}
+
+fn answer(woken: u32, outcome: Outcome) -> (Run, Did) {
+    (Run::Done(Ret::Outcome(outcome)), Did::Answer { woken, outcome })
+}

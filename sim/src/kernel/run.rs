@@ -1,0 +1,106 @@
+//! A thread's call in progress: the state machines whose transitions are the points at
+//! which the real kernel drops a lock, sleeps, or can be seen half-way. Owns the states;
+//! the transitions are in the files named after the calls.
+
+use shims::{Addr, Event, Request};
+
+use super::call::{Call, Payload, Ret};
+use super::page_table::Vpn;
+use crate::Content;
+use crate::vma::CtxId;
+
+/// What a thread is doing in the kernel.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) enum Run {
+    /// Nothing: it runs user code.
+    #[default]
+    Idle,
+    /// A call that takes one step.
+    Once(Call),
+    /// A load or a store.
+    Access { access: Access, at: FaultPc },
+    /// `MADV_POPULATE_*`: page by page.
+    Populate { next: Vpn, end: Vpn, write: bool, at: FaultPc },
+    /// `MADV_DONTNEED`.
+    Remove(RemoveCall),
+    /// A call that is done but for the events it sends, and its value.
+    Events { list: Vec<(CtxId, Event)>, next: usize, at: EventPc, ret: Ret },
+    /// A resolving ioctl.
+    Resolve { ctx: CtxId, request: Request, payload: Payload, at: ResolvePc },
+    /// `read` of a userfaultfd: messages taken so far.
+    Read { ctx: CtxId, max: usize, taken: usize },
+    /// `close` of a userfaultfd, after it was marked released.
+    Closing { ctx: CtxId },
+    /// The call is over; the value waits to be fetched.
+    Done(Ret),
+}
+
+/// An access from user mode.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Access {
+    pub(crate) addr: Addr,
+    /// `Some` for a store.
+    pub(crate) store: Option<Content>,
+}
+
+/// Where a fault is: F1 to F5 of the model.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum FaultPc {
+    /// F1 (again): look at VMA and page table.
+    Classify,
+    /// F2: about to queue. From here to F3 nobody looks at the page.
+    Enqueue(CtxId),
+    /// F3: queued; about to look at the page once more, without a lock.
+    Recheck(CtxId),
+    /// F4: asleep until somebody unlinks it.
+    Asleep(CtxId),
+}
+
+/// `madvise(MADV_DONTNEED)` over `[next, end)`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct RemoveCall {
+    pub(crate) next: Vpn,
+    pub(crate) end: Vpn,
+    /// A hole was met: `ENOMEM` at the end, after the rest is done (rule d6).
+    pub(crate) hole: bool,
+    pub(crate) at: RemovePc,
+}
+
+/// Where a removal is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum RemovePc {
+    /// Look at the VMA at `next`; raise `mmap_changing` if it wants an event.
+    Part,
+    /// E2: queue the event for `[next, part_end)`.
+    Announce { ctx: CtxId, part_end: Vpn },
+    /// Asleep until a reader takes the event.
+    Asleep { ctx: CtxId, part_end: Vpn },
+    /// E4: the event was taken; lower `mmap_changing`.
+    Lower { ctx: CtxId, part_end: Vpn },
+    /// Take the lock again and look the VMA up again (rule d9).
+    Relook { part_end: Vpn },
+    /// E5: zap page after page, the lock held for reading.
+    Zap { part_end: Vpn },
+}
+
+/// Where an event that a finished call sends is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum EventPc {
+    /// E2: queue it.
+    Announce,
+    /// Asleep until a reader takes it.
+    Asleep,
+    /// E4: lower `mmap_changing`.
+    Lower,
+}
+
+/// Where a resolving ioctl is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum ResolvePc {
+    /// Check everything and do the first page.
+    Enter,
+    /// So many pages are done; `mmap_changing` cannot rise and the mapping cannot change.
+    Page(u64),
+    /// The pages are done; wake their faulters and return.
+    Wake { bytes: u64, stopped: Option<shims::Errno> },
+}

@@ -1,0 +1,96 @@
+//! Kernel versions as data. Owns the switches of the userfaultfd layer; the switches of
+//! the VMA layer are [`crate::vma::Rules`].
+
+use crate::vma::Rules;
+use shims::Features;
+
+/// What the result field of a resolving ioctl holds after `EAGAIN` for a changing address
+/// space.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum AgainField {
+    /// `-EAGAIN` (6.15 and later; e1).
+    Mirrored,
+    /// What the caller left there (before 6.15; bug Z4).
+    Untouched,
+}
+
+/// How `mmap_changing` is kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ChangingGate {
+    /// A counter (5.15 and later; d3).
+    Counter,
+    /// A flag: the first of two removers to go on opens the gate for both (bug Z2).
+    Flag,
+}
+
+/// One kernel, as far as a program can tell it from another.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Profile {
+    name: &'static str,
+    /// The switches of the VMA layer.
+    pub vma: Rules,
+    /// The features `UFFDIO_API` reports and accepts.
+    pub features: Features,
+    /// See [`AgainField`].
+    pub again_field: AgainField,
+    /// See [`ChangingGate`].
+    pub changing_gate: ChangingGate,
+}
+
+impl Profile {
+    /// The names [`Profile::by_name`] knows, newest last.
+    pub const NAMES: &'static [&'static str] = &["5.13", "6.12", "6.18"];
+
+    /// Linux 6.18, the kernel this simulator is measured against.
+    pub fn linux_6_18() -> Profile {
+        Profile {
+            name: "6.18",
+            vma: Rules::LINUX_6_18,
+            features: Features::from_bits_retain(0x1ffff),
+            again_field: AgainField::Mirrored,
+            changing_gate: ChangingGate::Counter,
+        }
+    }
+
+    /// Linux 6.12, with its stable back-ports.
+    pub fn linux_6_12() -> Profile {
+        Profile {
+            name: "6.12",
+            vma: Rules::LINUX_6_12,
+            again_field: AgainField::Untouched,
+            ..Profile::linux_6_18()
+        }
+    }
+
+    /// Linux 5.13: the gate is a flag (bug Z2) and the result field is left alone. Its VMA
+    /// rules are those of 6.12, the oldest this crate knows.
+    pub fn linux_5_13() -> Profile {
+        Profile {
+            name: "5.13",
+            features: Features::from_bits_retain(0x7ff),
+            changing_gate: ChangingGate::Flag,
+            ..Profile::linux_6_12()
+        }
+    }
+
+    /// The profile of that name.
+    pub fn by_name(name: &str) -> Option<Profile> {
+        match name {
+            "5.13" => Some(Profile::linux_5_13()),
+            "6.12" => Some(Profile::linux_6_12()),
+            "6.18" => Some(Profile::linux_6_18()),
+            _ => None,
+        }
+    }
+
+    /// The name, as [`Profile::by_name`] takes it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Default for Profile {
+    fn default() -> Profile {
+        Profile::linux_6_18()
+    }
+}

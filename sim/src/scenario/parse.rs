@@ -1,0 +1,518 @@
+//! From text to a [`Setup`]. Everything is checked here, so that a world made from a parsed
+//! scenario cannot be malformed.
+
+use std::collections::BTreeMap;
+
+use shims::{Errno, Features, RegisterModes, Span};
+
+use super::words::{ScenarioError, Words};
+use crate::kernel::PAGE;
+use crate::profile::Profile;
+use crate::vma::Prot;
+use crate::world::{
+    Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup, page_addr,
+};
+
+const MAX_PAGES: u64 = 1 << 20;
+const MAX_TASKS: usize = 24;
+const MAX_WORKERS: u64 = 16;
+const MAX_OPS: usize = 4096;
+
+/// The scenario that `text` describes; `file` is named in errors.
+pub fn parse(file: &str, text: &str) -> Result<Setup, ScenarioError> {
+    let mut parser = Parser {
+        setup: Setup {
+            name: String::new(),
+            about: String::new(),
+            pages: 0,
+            features: Features::EVENT_REMOVE,
+            modes: RegisterModes::MISSING,
+            workers: 1,
+            profile: Profile::default(),
+            programs: Vec::new(),
+            labels: Vec::new(),
+            finally: Vec::new(),
+        },
+        seen: BTreeMap::new(),
+        section: Section::Head,
+        labels: BTreeMap::new(),
+    };
+    let mut lines = text.lines().enumerate().map(|(i, line)| Words::new(file, i as u32 + 1, line));
+    let header = lines.find(|words| !words.clone().is_empty());
+    match header {
+        Some(mut words) => {
+            let column = words.column();
+            if words.rest() != super::HEADER {
+                return Err(words.error(column, format!("expected `{}`", super::HEADER)));
+            }
+        }
+        None => {
+            let message = format!("expected `{}`, found an empty file", super::HEADER);
+            return Err(Words::new(file, 1, "").error(1, message));
+        }
+    }
+    let mut last = 1;
+    for mut words in lines {
+        last = words.line();
+        if !words.is_empty() {
+            parser.line(words)?;
+        }
+    }
+    parser.finish(&Words::new(file, last, ""))
+}
+
+enum Section {
+    Head,
+    Task,
+    Finally,
+}
+
+struct Label {
+    number: u8,
+    posted: bool,
+    /// First `await` of it: line and column.
+    awaited: Option<(u32, u32)>,
+}
+
+struct Parser {
+    setup: Setup,
+    /// The line each header word was given on.
+    seen: BTreeMap<String, u32>,
+    section: Section,
+    labels: BTreeMap<String, Label>,
+}
+
+impl Parser {
+    fn line(&mut self, mut words: Words<'_>) -> Result<(), ScenarioError> {
+        if words.indented() {
+            return match self.section {
+                Section::Task => self.operation(words),
+                Section::Finally => self.finally(words),
+                Section::Head => {
+                    let column = words.column();
+                    Err(words.error(column, "expected `task NAME` or `finally` above this line"))
+                }
+            };
+        }
+        let (word, column) = words.want("a keyword")?;
+        match word {
+            "task" => self.task(words),
+            "finally" => {
+                words.end()?;
+                self.once(&words, word, column)?;
+                self.section = Section::Finally;
+                Ok(())
+            }
+            _ => {
+                if !matches!(self.section, Section::Head) {
+                    let message = format!(
+                        "expected `task NAME`, `finally` or an indented line, found `{word}`"
+                    );
+                    return Err(words.error(column, message));
+                }
+                self.once(&words, word, column)?;
+                self.head(word, column, words)
+            }
+        }
+    }
+
+    fn once(&mut self, words: &Words<'_>, word: &str, column: u32) -> Result<(), ScenarioError> {
+        match self.seen.insert(word.to_owned(), words.line()) {
+            None => Ok(()),
+            Some(line) => {
+                Err(words.error(column, format!("`{word}` was given already, on line {line}")))
+            }
+        }
+    }
+
+    fn head(&mut self, word: &str, column: u32, mut words: Words<'_>) -> Result<(), ScenarioError> {
+        let setup = &mut self.setup;
+        match word {
+            "name" => {
+                let column = words.column();
+                words.rest().clone_into(&mut setup.name);
+                if setup.name.is_empty() {
+                    return Err(words.error(column, "expected the scenario's name"));
+                }
+            }
+            "about" => words.rest().clone_into(&mut setup.about),
+            "memory" => {
+                setup.pages = words.number("a number of pages", 1, MAX_PAGES)?;
+                let (unit, column) = words.want("`pages`")?;
+                if unit != "pages" && unit != "page" {
+                    return Err(words.error(column, format!("expected `pages`, found `{unit}`")));
+                }
+            }
+            "features" => {
+                setup.features = Features::empty();
+                while let Some((word, column)) = words.next() {
+                    setup.features |= match word {
+                        "remove" => Features::EVENT_REMOVE,
+                        "unmap" => Features::EVENT_UNMAP,
+                        "thread-id" => Features::THREAD_ID,
+                        "none" => Features::empty(),
+                        _ => {
+                            let message = format!(
+                                "expected `remove`, `unmap`, `thread-id` or `none`, found `{word}`"
+                            );
+                            return Err(words.error(column, message));
+                        }
+                    };
+                }
+            }
+            "workers" => {
+                setup.workers = words.number("a number of workers", 1, MAX_WORKERS)? as usize;
+            }
+            "profile" => {
+                let (name, column) = words.want("a kernel version")?;
+                setup.profile = Profile::by_name(name).ok_or_else(|| {
+                    let known = Profile::NAMES.join(", ");
+                    words.error(column, format!("expected one of {known}, found `{name}`"))
+                })?;
+            }
+            _ => {
+                let message = format!(
+                    "expected `name`, `about`, `memory`, `features`, `workers`, `profile`, \
+                     `task` or `finally`, found `{word}`"
+                );
+                return Err(words.error(column, message));
+            }
+        }
+        words.end()
+    }
+
+    fn task(&mut self, mut words: Words<'_>) -> Result<(), ScenarioError> {
+        let (name, column) = words.want("the task's name")?;
+        words.end()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !name.chars().all(plain) {
+            let message = "a task's name has letters, digits, `-` and `_` only";
+            return Err(words.error(column, message));
+        }
+        if self.setup.programs.iter().any(|program| program.name == name) {
+            return Err(words.error(column, format!("there is a task `{name}` already")));
+        }
+        if RESERVED.contains(&name) || name.starts_with("worker") {
+            return Err(words.error(column, format!("`{name}` is the name of another actor")));
+        }
+        if self.setup.programs.len() == MAX_TASKS {
+            return Err(words.error(column, format!("a scenario has at most {MAX_TASKS} tasks")));
+        }
+        if self.setup.pages == 0 {
+            return Err(words.error(1, "expected `memory N pages` before the first task"));
+        }
+        self.section = Section::Task;
+        let program = Program { name: name.to_owned(), ops: Vec::new(), lines: Vec::new() };
+        self.setup.programs.push(program);
+        Ok(())
+    }
+
+    fn operation(&mut self, mut words: Words<'_>) -> Result<(), ScenarioError> {
+        let (word, column) = words.want("an operation")?;
+        let pages = self.setup.pages;
+        let mut ops = Vec::new();
+        match word {
+            "read" => {
+                let (start, end) = page_or_range(&mut words, pages)?;
+                let expect = expectation(&mut words)?;
+                ops.extend((start..end).map(|page| Op::Read { page, expect }));
+            }
+            "write" => {
+                let (start, end) = page_or_range(&mut words, pages)?;
+                let expect = expectation(&mut words)?;
+                ops.extend((start..end).map(|page| Op::Write { page, expect }));
+            }
+            "populate-read" | "populate-write" => {
+                let range = range(&mut words, pages)?;
+                let write = word == "populate-write";
+                ops.push(Op::Populate { range, write, expect: expectation(&mut words)? });
+            }
+            "dontneed" => {
+                let range = range(&mut words, pages)?;
+                ops.push(Op::DontNeed { range, expect: expectation(&mut words)? });
+            }
+            "munmap" => {
+                let range = range(&mut words, pages)?;
+                ops.push(Op::Munmap { range, expect: expectation(&mut words)? });
+            }
+            "mprotect" => {
+                let range = range(&mut words, pages)?;
+                let (word, column) = words.want("`none`, `r` or `rw`")?;
+                let prot = match word {
+                    "none" => Prot::NONE,
+                    "r" => Prot::READ,
+                    "rw" => Prot::RW,
+                    _ => {
+                        let message = format!("expected `none`, `r` or `rw`, found `{word}`");
+                        return Err(words.error(column, message));
+                    }
+                };
+                ops.push(Op::Mprotect { range, prot, expect: expectation(&mut words)? });
+            }
+            "register" => {
+                let range = range(&mut words, pages)?;
+                ops.push(Op::Register { range, expect: expectation(&mut words)? });
+            }
+            "unregister" => {
+                let range = range(&mut words, pages)?;
+                ops.push(Op::Unregister { range, expect: expectation(&mut words)? });
+            }
+            "close" => ops.push(Op::Close),
+            "post" => ops.push(Op::Post(self.label(&mut words, true)?)),
+            "await" => ops.push(Op::Await(self.label(&mut words, false)?)),
+            "pause" => ops.push(Op::Control(Control::Pause)),
+            "resume" => ops.push(Op::Control(Control::Resume)),
+            "snapshot" => {
+                ops.push(Op::Control(Control::BeginSnapshot));
+                ops.push(Op::Control(Control::Snapshot));
+            }
+            "inject" => ops.push(Op::Inject(injection(&mut words)?)),
+            _ => {
+                let message = format!(
+                    "expected an operation (read, write, populate-read, populate-write, dontneed, \
+                     munmap, mprotect, register, unregister, close, post, await, pause, resume, \
+                     snapshot, inject), found `{word}`"
+                );
+                return Err(words.error(column, message));
+            }
+        }
+        words.end()?;
+        let program = self.setup.programs.last_mut().expect("operations stand below a task");
+        if program.ops.len() + ops.len() > MAX_OPS {
+            return Err(words.error(column, format!("a task has at most {MAX_OPS} operations")));
+        }
+        program.lines.extend(ops.iter().map(|_| words.line()));
+        program.ops.append(&mut ops);
+        Ok(())
+    }
+
+    fn label(&mut self, words: &mut Words<'_>, post: bool) -> Result<u8, ScenarioError> {
+        let (name, column) = words.want("a label")?;
+        let next = self.labels.len();
+        if next == 64 && !self.labels.contains_key(name) {
+            return Err(words.error(column, "a scenario has at most 64 labels"));
+        }
+        let label = self.labels.entry(name.to_owned()).or_insert_with(|| {
+            self.setup.labels.push(name.to_owned());
+            Label { number: next as u8, posted: false, awaited: None }
+        });
+        if post {
+            label.posted = true;
+        } else if label.awaited.is_none() {
+            label.awaited = Some((words.line(), column));
+        }
+        Ok(label.number)
+    }
+
+    fn finally(&mut self, mut words: Words<'_>) -> Result<(), ScenarioError> {
+        let pages = self.setup.pages;
+        let (word, column) = words.want("`page`, `state` or `handler`")?;
+        let check = match word {
+            "page" => {
+                let page = words.number("a page", 0, pages.saturating_sub(1))?;
+                let (word, column) = words.want("`zero`, `source`, `written` or `absent`")?;
+                match word {
+                    "absent" => Check::Absent(page),
+                    word => match class(word) {
+                        Some(class) => Check::Holds(page, class),
+                        None => {
+                            let message = format!(
+                                "expected `zero`, `source`, `written` or `absent`, found `{word}`"
+                            );
+                            return Err(words.error(column, message));
+                        }
+                    },
+                }
+            }
+            "state" => {
+                let page = words.number("a page", 0, pages.saturating_sub(1))?;
+                let (name, column) = words.want("a state")?;
+                if !STATES.contains(&name) {
+                    let message = format!("expected one of {}, found `{name}`", STATES.join(", "));
+                    return Err(words.error(column, message));
+                }
+                Check::State(page, name.to_owned())
+            }
+            "handler" => {
+                let (word, column) = words.want("`failed`")?;
+                if word != "failed" {
+                    return Err(words.error(column, format!("expected `failed`, found `{word}`")));
+                }
+                Check::HandlerFailed
+            }
+            _ => {
+                let message = format!("expected `page`, `state` or `handler`, found `{word}`");
+                return Err(words.error(column, message));
+            }
+        };
+        words.end()?;
+        self.setup.finally.push(Finally { line: words.line(), check });
+        Ok(())
+    }
+
+    fn finish(self, end: &Words<'_>) -> Result<Setup, ScenarioError> {
+        for (name, label) in &self.labels {
+            if let Some((line, column)) = label.awaited
+                && !label.posted
+            {
+                let mut error = end.error(column, format!("nobody posts `{name}`"));
+                error.line = line;
+                return Err(error);
+            }
+        }
+        if self.setup.name.is_empty() {
+            return Err(end.error(1, "expected `name NAME` in the scenario's head"));
+        }
+        if self.setup.pages == 0 {
+            return Err(end.error(1, "expected `memory N pages` in the scenario's head"));
+        }
+        if self.setup.programs.is_empty() {
+            return Err(end.error(1, "expected at least one `task`"));
+        }
+        Ok(self.setup)
+    }
+}
+
+/// Names that schedules use for other actors.
+const RESERVED: &[&str] = &["clock", "reader", "handler", "kernel"];
+
+/// The page states a scenario can ask a handler about.
+const STATES: &[&str] = &["missing", "clean", "dirty", "zero", "removed", "poisoned"];
+
+fn class(word: &str) -> Option<ContentClass> {
+    match word {
+        "zero" => Some(ContentClass::Zero),
+        "source" => Some(ContentClass::Source),
+        "written" => Some(ContentClass::Written),
+        _ => None,
+    }
+}
+
+/// `-> RESULT`, if it is there.
+fn expectation(words: &mut Words<'_>) -> Result<Option<Expect>, ScenarioError> {
+    let Some((arrow, column)) = words.next() else { return Ok(None) };
+    if arrow != "->" {
+        return Err(words.error(column, format!("expected `->` or the end, found `{arrow}`")));
+    }
+    let (word, column) = words.want("a result")?;
+    let expect = match word {
+        "ok" => Expect::Ok,
+        "segv" => Expect::Segv,
+        word => match (class(word), Errno::from_name(word)) {
+            (Some(class), _) => Expect::Content(class),
+            (None, Some(errno)) => Expect::Errno(errno),
+            (None, None) => {
+                let message = format!(
+                    "expected `ok`, `segv`, `zero`, `source`, `written` or an errno such as \
+                     `ENOMEM`, found `{word}`"
+                );
+                return Err(words.error(column, message));
+            }
+        },
+    };
+    Ok(Some(expect))
+}
+
+fn injection(words: &mut Words<'_>) -> Result<Injection, ScenarioError> {
+    let (word, column) = words.want("`eof`, `error` or `message`")?;
+    match word {
+        "eof" => Ok(Injection::Eof),
+        "error" => {
+            let (name, column) = words.want("an errno")?;
+            Errno::from_name(name).map(Injection::Error).ok_or_else(|| {
+                words.error(column, format!("expected an errno such as `EBADF`, found `{name}`"))
+            })
+        }
+        "message" => {
+            let code = words.number("a message code", 1, 255)?;
+            Ok(Injection::UnknownEvent(code as u8))
+        }
+        _ => {
+            let message = format!("expected `eof`, `error` or `message`, found `{word}`");
+            Err(words.error(column, message))
+        }
+    }
+}
+
+/// `A` or `A..B`, pages of the memory, as `[start, end)`.
+fn page_or_range(words: &mut Words<'_>, pages: u64) -> Result<(u64, u64), ScenarioError> {
+    let (word, column) = words.want("a page or a range `A..B`")?;
+    let bad = |words: &Words<'_>| {
+        let message = format!("expected a page or a range `A..B` of pages, found `{word}`");
+        words.error(column, message)
+    };
+    let (start, end) = match word.split_once("..") {
+        Some((start, end)) => {
+            (start.parse().map_err(|_| bad(words))?, end.parse().map_err(|_| bad(words))?)
+        }
+        None => {
+            let page: u64 = word.parse().map_err(|_| bad(words))?;
+            (page, page.saturating_add(1))
+        }
+    };
+    if start >= end {
+        return Err(words.error(column, format!("the range `{word}` is empty")));
+    }
+    if end > pages {
+        let message = format!("`{word}` reaches beyond the memory, which has {pages} pages");
+        return Err(words.error(column, message));
+    }
+    Ok((start, end))
+}
+
+fn range(words: &mut Words<'_>, pages: u64) -> Result<Span, ScenarioError> {
+    let (start, end) = page_or_range(words, pages)?;
+    debug_assert!(page_addr(start).is_aligned(PAGE));
+    Ok(Span::between(page_addr(start), page_addr(end)).expect("a range ascends"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse("t.fbs", text).expect_err("the text is malformed").to_string()
+    }
+
+    #[test]
+    fn errors_name_file_line_column_and_what_was_expected() {
+        let head = "faultbed scenario 1\nname x\nmemory 4 pages\n";
+        let case = |body: &str| error(&format!("{head}{body}"));
+        assert_eq!(error(""), "t.fbs:1:1: expected `faultbed scenario 1`, found an empty file");
+        assert_eq!(error("# only\nfoo\n"), "t.fbs:2:1: expected `faultbed scenario 1`");
+        assert_eq!(
+            case("task a\n  read 4\n"),
+            "t.fbs:5:8: `4` reaches beyond the memory, which has 4 pages"
+        );
+        assert_eq!(
+            case("task a\n  read x\n"),
+            "t.fbs:5:8: expected a page or a range `A..B` of pages, found `x`"
+        );
+        assert_eq!(
+            case("task a\n  read\n"),
+            "t.fbs:5:7: expected a page or a range `A..B`, found the end of the line"
+        );
+        assert_eq!(case("task a\n  dontneed 2..2\n"), "t.fbs:5:12: the range `2..2` is empty");
+        assert_eq!(
+            case("task a\n  read 1 => zero\n"),
+            "t.fbs:5:10: expected `->` or the end, found `=>`"
+        );
+        assert_eq!(case("task a\n  await x\n"), "t.fbs:5:9: nobody posts `x`");
+        assert_eq!(
+            case("task a\n  read 1 -> ok ok\n"),
+            "t.fbs:5:16: expected the end of the line, found `ok`"
+        );
+        assert_eq!(case("task clock\n"), "t.fbs:4:6: `clock` is the name of another actor");
+        assert_eq!(case("task a\ntask a\n"), "t.fbs:5:6: there is a task `a` already");
+        assert_eq!(case("memory 4 pages\n"), "t.fbs:4:1: `memory` was given already, on line 3");
+        assert_eq!(case(""), "t.fbs:3:1: expected at least one `task`");
+        assert_eq!(
+            case("profile 9.9\n"),
+            "t.fbs:4:9: expected one of 5.13, 6.12, 6.18, found `9.9`"
+        );
+        assert!(
+            case("task a\n  frobnicate 1\n")
+                .contains("t.fbs:5:3: expected an operation (read, write,")
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! From a [`Setup`] back to text.
+
+use core::fmt;
+
+use shims::{Features, Span};
+
+use crate::vma::Prot;
+use crate::world::{Control, Injection, Op, Setup, page_index};
+
+struct Range(Span);
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = page_index(self.0.start).unwrap_or(0);
+        let end = self.0.end().and_then(page_index).unwrap_or(0);
+        write!(f, "{start}..{end}")
+    }
+}
+
+impl fmt::Display for Setup {
+    /// The scenario as a file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", super::HEADER)?;
+        writeln!(f, "name      {}", self.name)?;
+        if !self.about.is_empty() {
+            writeln!(f, "about     {}", self.about)?;
+        }
+        writeln!(f, "memory    {} pages", self.pages)?;
+        let names = [
+            (Features::EVENT_REMOVE, "remove"),
+            (Features::EVENT_UNMAP, "unmap"),
+            (Features::THREAD_ID, "thread-id"),
+        ];
+        let features: Vec<_> = names
+            .iter()
+            .filter(|(feature, _)| self.features.contains(*feature))
+            .map(|(_, name)| *name)
+            .collect();
+        let features = if features.is_empty() { "none".to_owned() } else { features.join(" ") };
+        writeln!(f, "features  {features}")?;
+        writeln!(f, "workers   {}", self.workers)?;
+        writeln!(f, "profile   {}", self.profile.name())?;
+        for program in &self.programs {
+            writeln!(f, "\ntask {}", program.name)?;
+            for op in &program.ops {
+                self.op(f, op)?;
+            }
+        }
+        if !self.finally.is_empty() {
+            writeln!(f, "\nfinally")?;
+            for finally in &self.finally {
+                writeln!(f, "  {}", finally.check)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Setup {
+    fn op(&self, f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
+        match op {
+            // The one operation that is parsed into two.
+            Op::Control(Control::BeginSnapshot) => return Ok(()),
+            Op::Control(Control::Snapshot) => return writeln!(f, "  snapshot"),
+            _ => f.write_str("  ")?,
+        }
+        match op {
+            Op::Read { page, .. } => write!(f, "read {page}")?,
+            Op::Write { page, .. } => write!(f, "write {page}")?,
+            Op::Populate { range, write: false, .. } => {
+                write!(f, "populate-read {}", Range(*range))?
+            }
+            Op::Populate { range, write: true, .. } => {
+                write!(f, "populate-write {}", Range(*range))?
+            }
+            Op::DontNeed { range, .. } => write!(f, "dontneed {}", Range(*range))?,
+            Op::Munmap { range, .. } => write!(f, "munmap {}", Range(*range))?,
+            Op::Mprotect { range, prot, .. } => {
+                let prot = match *prot {
+                    Prot::NONE => "none",
+                    Prot::READ => "r",
+                    _ => "rw",
+                };
+                write!(f, "mprotect {} {prot}", Range(*range))?;
+            }
+            Op::Register { range, .. } => write!(f, "register {}", Range(*range))?,
+            Op::Unregister { range, .. } => write!(f, "unregister {}", Range(*range))?,
+            Op::Close => f.write_str("close")?,
+            Op::Post(label) => write!(f, "post {}", self.labels[usize::from(*label)])?,
+            Op::Await(label) => write!(f, "await {}", self.labels[usize::from(*label)])?,
+            Op::Inject(Injection::Eof) => f.write_str("inject eof")?,
+            Op::Inject(Injection::UnknownEvent(code)) => write!(f, "inject message {code}")?,
+            Op::Inject(Injection::Error(errno)) => write!(f, "inject error {errno:?}")?,
+            Op::Control(Control::Pause) => f.write_str("pause")?,
+            Op::Control(Control::Resume) => f.write_str("resume")?,
+            Op::Control(Control::BeginSnapshot | Control::Snapshot) => unreachable!("done above"),
+        }
+        match op.expect() {
+            Some(expect) => writeln!(f, " -> {expect}"),
+            None => writeln!(f),
+        }
+    }
+}

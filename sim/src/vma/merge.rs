@@ -1,0 +1,189 @@
+//! What joins with what: pure predicates and the decision they lead to (v2.2 to v2.4). Owns
+//! the decision; changes nothing.
+
+use super::vma::PAGE_SHIFT;
+use super::{Anon, Rules, Vma, VmaFlags};
+
+/// A decided merge: the VMAs that start at or above `at`, `remove` of them, become `made`
+/// (one VMA, or two where one grows at the expense of the other).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Merge {
+    pub(super) at: u64,
+    pub(super) remove: usize,
+    pub(super) first: Vma,
+    pub(super) second: Option<Vma>,
+    /// The one of the two that covers the range.
+    pub(super) result: Vma,
+}
+
+/// Flags that two VMAs may differ in and still merge; the result has them if one had.
+fn sticky(rules: &Rules) -> VmaFlags {
+    if rules.sticky_guard {
+        VmaFlags::SOFTDIRTY | VmaFlags::MAYBE_GUARD
+    } else {
+        VmaFlags::SOFTDIRTY
+    }
+}
+
+/// Conditions 1 to 5: everything but place and anon_vma.
+fn same_attributes(rules: &Rules, a: &Vma, b: &Vma) -> bool {
+    a.policy == b.policy
+        && (a.flags ^ b.flags).difference(sticky(rules)).is_empty()
+        && a.backing == b.backing
+        && a.ctx == b.ctx
+        && a.name == b.name
+}
+
+/// Conditions 7 and 8: `lower` ends where `upper` starts, in memory and in the file.
+fn linear(lower: &Vma, upper: &Vma) -> bool {
+    lower.end == upper.start && lower.pgoff + lower.pages() == upper.pgoff
+}
+
+/// The table of v2.3: may a range whose anon_vma is `source` join a neighbour that has
+/// `target`?
+fn anon_compatible(rules: &Rules, target: Option<Anon>, source: Option<Anon>) -> bool {
+    match (target, source) {
+        (None, None) => true,
+        (Some(target), None) => !target.is_forked(),
+        (None, Some(source)) => rules.faulted_into_unfaulted && !source.is_forked(),
+        (Some(target), Some(source)) => target == source,
+    }
+}
+
+/// May both neighbours of a range be one VMA, as far as their anon_vmas go?
+fn neighbours_compatible(prev: Option<Anon>, next: Option<Anon>) -> bool {
+    match (prev, next) {
+        (Some(prev), Some(next)) => prev == next,
+        _ => true,
+    }
+}
+
+/// May `range` join `prev`, which ends where it starts?
+fn joins_left(rules: &Rules, prev: Option<&Vma>, range: &Vma) -> bool {
+    prev.is_some_and(|prev| {
+        linear(prev, range)
+            && same_attributes(rules, prev, range)
+            && anon_compatible(rules, prev.anon, range.anon)
+    })
+}
+
+/// May `range` join `next`, which starts where it ends?
+fn joins_right(rules: &Rules, range: &Vma, next: Option<&Vma>) -> bool {
+    next.is_some_and(|next| {
+        linear(range, next)
+            && same_attributes(rules, next, range)
+            && anon_compatible(rules, next.anon, range.anon)
+    })
+}
+
+/// `survivor` stretched over `[start, end)`. Its page offset moves with its start; an
+/// unfaulted survivor takes over `anon`; the sticky flags of all it swallows stay.
+fn grown(survivor: &Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) -> Vma {
+    let pgoff = if start <= survivor.start {
+        survivor.pgoff - ((survivor.start - start) >> PAGE_SHIFT)
+    } else {
+        survivor.pgoff + ((start - survivor.start) >> PAGE_SHIFT)
+    };
+    Vma {
+        start,
+        end,
+        pgoff,
+        flags: survivor.flags | sticky,
+        anon: survivor.anon.or(anon),
+        ..*survivor
+    }
+}
+
+/// A range that no VMA covers yet: a new mapping, the growth of an old one, or the copy of
+/// a moved one (v2.4, cases 1 to 3). `left_only` is `brk`'s: it never looks at `next`.
+pub(super) fn new_range(
+    rules: &Rules,
+    prev: Option<&Vma>,
+    range: &Vma,
+    next: Option<&Vma>,
+    left_only: bool,
+) -> Option<Merge> {
+    if range.flags.intersects(VmaFlags::SPECIAL) {
+        return None;
+    }
+    let left = joins_left(rules, prev, range);
+    let right = !left_only && joins_right(rules, range, next);
+    let kept = range.flags & sticky(rules);
+    match (prev.filter(|_| left), next.filter(|_| right)) {
+        (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
+            let kept = kept | (next.flags & sticky(rules));
+            let one = grown(prev, prev.start, next.end, next.anon.or(range.anon), kept);
+            Some(Merge { at: prev.start, remove: 2, first: one, second: None, result: one })
+        }
+        (Some(prev), _) => {
+            let one = grown(prev, prev.start, range.end, range.anon, kept);
+            Some(Merge { at: prev.start, remove: 1, first: one, second: None, result: one })
+        }
+        (None, Some(next)) => {
+            let one = grown(next, range.start, next.end, range.anon, kept);
+            Some(Merge { at: next.start, remove: 1, first: one, second: None, result: one })
+        }
+        (None, None) => None,
+    }
+}
+
+/// A part of `middle` that is to get the attributes of `range` (v2.4, cases 4 to 8).
+pub(super) fn existing_range(
+    rules: &Rules,
+    prev: Option<&Vma>,
+    middle: &Vma,
+    range: &Vma,
+    next: Option<&Vma>,
+) -> Option<Merge> {
+    if range.flags.intersects(VmaFlags::SPECIAL) {
+        return None;
+    }
+    let at_start = range.start == middle.start;
+    let at_end = range.end == middle.end;
+    let left = at_start && joins_left(rules, prev, range);
+    let right = at_end && joins_right(rules, range, next);
+    if at_start && at_end && middle.close {
+        // Whichever side it joined, the middle would vanish without its hook.
+        return None;
+    }
+    let kept = middle.flags & sticky(rules);
+    match (prev.filter(|_| left), next.filter(|_| right)) {
+        (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
+            let kept = kept | (next.flags & sticky(rules));
+            let one = grown(prev, prev.start, next.end, next.anon.or(range.anon), kept);
+            Some(Merge { at: prev.start, remove: 3, first: one, second: None, result: one })
+        }
+        (Some(prev), _) => {
+            let one = grown(prev, prev.start, range.end, range.anon, kept);
+            let rest = (!at_end).then(|| middle.part(range.end, middle.end));
+            Some(Merge { at: prev.start, remove: 2, first: one, second: rest, result: one })
+        }
+        (None, Some(next)) => {
+            let one = grown(next, range.start, next.end, range.anon, kept);
+            let merge = if at_start {
+                Merge { at: middle.start, remove: 2, first: one, second: None, result: one }
+            } else {
+                let rest = middle.part(middle.start, range.start);
+                Merge { at: middle.start, remove: 2, first: rest, second: Some(one), result: one }
+            };
+            Some(merge)
+        }
+        (None, None) => None,
+    }
+}
+
+/// May a VMA that gets its first private page take over `neighbour`'s anon_vma instead of
+/// making one (v2.3)? `lower` and `upper` are the two in address order.
+pub(super) fn reusable_anon(
+    rules: &Rules,
+    lower: &Vma,
+    upper: &Vma,
+    neighbour: &Vma,
+) -> Option<Anon> {
+    let ignored = VmaFlags::ACCESS | sticky(rules);
+    let compatible = linear(lower, upper)
+        && lower.policy == upper.policy
+        && lower.backing.file() == upper.backing.file()
+        && (lower.flags ^ upper.flags).difference(ignored).is_empty();
+    neighbour.anon.filter(|anon| compatible && !anon.is_forked())
+}

@@ -1,0 +1,90 @@
+//! What an operation took away: the pieces whose pages must be zapped, and the userfaultfd
+//! contexts that had some of them. Owns the record; zapping and announcing is the caller's.
+
+use shims::{Addr, Len, RegisterModes, Span};
+
+use super::{Backing, CtxId, Vma};
+
+/// A piece of a VMA that an operation removed, or whose registration it cleared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Part {
+    /// First byte.
+    pub start: Addr,
+    /// One past the last byte.
+    pub end: Addr,
+    /// The context it was registered with.
+    pub ctx: Option<CtxId>,
+    /// The modes it was registered with.
+    pub modes: RegisterModes,
+    /// Where its pages came from.
+    pub backing: Backing,
+    /// The page offset of its first page.
+    pub pgoff: u64,
+}
+
+impl Part {
+    pub(super) fn of(vma: &Vma) -> Part {
+        Part {
+            start: vma.start(),
+            end: vma.end(),
+            ctx: vma.ctx,
+            modes: vma.uffd_modes(),
+            backing: vma.backing,
+            pgoff: vma.pgoff,
+        }
+    }
+
+    /// Its range.
+    pub fn span(&self) -> Span {
+        Span::new(self.start, Len::new(self.end.raw() - self.start.raw()))
+    }
+}
+
+/// The pieces an operation unmapped, in address order. Nothing is allocated for one piece.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Removed {
+    first: Option<Part>,
+    rest: Vec<Part>,
+}
+
+impl Removed {
+    pub(super) fn push(&mut self, part: Part) {
+        if self.first.is_none() {
+            self.first = Some(part);
+        } else {
+            self.rest.push(part);
+        }
+    }
+
+    /// Was nothing unmapped?
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The pieces, in address order.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    /// The ranges of the pieces.
+    pub fn spans(&self) -> impl Iterator<Item = Span> {
+        self.parts().map(Part::span)
+    }
+
+    /// Each context that had a VMA among them, once, in the order of its first VMA
+    /// (rule d14).
+    pub fn ctxs(&self) -> impl Iterator<Item = CtxId> {
+        self.parts().enumerate().filter_map(|(i, part)| {
+            part.ctx.filter(|ctx| !self.parts().take(i).any(|earlier| earlier.ctx == Some(*ctx)))
+        })
+    }
+}
+
+/// What `mmap` did.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Mapped {
+    /// Where the mapping is.
+    pub addr: Addr,
+    /// What it replaced.
+    pub removed: Removed,
+}

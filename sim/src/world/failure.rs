@@ -1,0 +1,199 @@
+//! What can be wrong with a run, in words a person can act on.
+
+use core::fmt;
+
+use crate::Content;
+use crate::kernel::Sleep;
+
+use super::moves::describe_event;
+use super::page_index;
+use super::subject::Claim;
+
+/// A thread that will never go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stuck {
+    /// Which task.
+    pub task: String,
+    /// What it sleeps on; `None` if it waits for another task's label or for the handler.
+    pub sleep: Option<Sleep>,
+    /// The handler's state for the page it waits for.
+    pub handler: Option<&'static str>,
+}
+
+/// Something an oracle objects to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// Liveness: nobody can move, and these have not finished.
+    Hang(Vec<Stuck>),
+    /// Content: source bytes of a page that was removed.
+    Stale {
+        /// Page.
+        page: u64,
+        /// What is there.
+        content: Content,
+    },
+    /// Content: zeros where nothing was removed.
+    Lost {
+        /// Page.
+        page: u64,
+    },
+    /// Content: another page's bytes.
+    Misplaced {
+        /// Page.
+        page: u64,
+        /// What is there.
+        content: Content,
+    },
+    /// Agreement: the handler and the page table tell different stories.
+    Disagreement {
+        /// Page.
+        page: u64,
+        /// What the handler says.
+        claim: Claim,
+        /// Whether the page is there.
+        present: bool,
+        /// Was it a snapshot that said so?
+        snapshot: bool,
+    },
+    /// Conservation: the handler took faults that came to no end.
+    Unresolved {
+        /// How many.
+        faults: usize,
+    },
+    /// Agreement: `mmap_changing` did not come back to zero.
+    StillChanging {
+        /// Its value.
+        changing: u32,
+    },
+    /// Bounded work: the run does not come to an end.
+    Livelock {
+        /// Steps taken.
+        steps: u32,
+    },
+    /// The handler gave up although nothing was wrong.
+    HandlerFailed {
+        /// What it says.
+        why: String,
+    },
+    /// An operation did not return what the scenario expects.
+    Expectation {
+        /// Which task.
+        task: String,
+        /// The line of the scenario.
+        line: u32,
+        /// What was expected.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// A condition on the final state does not hold.
+    Finally {
+        /// The line of the scenario.
+        line: u32,
+        /// What was expected.
+        expected: String,
+        /// What is.
+        got: String,
+    },
+}
+
+impl Failure {
+    /// The kind of failure, one word: what shrinking and reports compare.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Failure::Hang(_) => "hang",
+            Failure::Stale { .. } => "stale",
+            Failure::Lost { .. } => "lost",
+            Failure::Misplaced { .. } => "misplaced",
+            Failure::Disagreement { .. } => "disagreement",
+            Failure::Unresolved { .. } => "unresolved",
+            Failure::StillChanging { .. } => "still-changing",
+            Failure::Livelock { .. } => "livelock",
+            Failure::HandlerFailed { .. } => "handler-failed",
+            Failure::Expectation { .. } => "expectation",
+            Failure::Finally { .. } => "finally",
+        }
+    }
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.task)?;
+        match self.sleep {
+            Some(Sleep::Fault { addr, write, taken }) => {
+                let page = page_index(addr).unwrap_or(0);
+                let access = if write { "write" } else { "read" };
+                write!(f, " sleeps on a {access} of page {page}")?;
+                f.write_str(if taken {
+                    "; the handler took the fault and never woke it"
+                } else {
+                    "; nobody has read the fault"
+                })?;
+                if let Some(state) = self.handler {
+                    write!(f, " (the handler holds the page for {state})")?;
+                }
+                Ok(())
+            }
+            Some(Sleep::Event(event)) => {
+                write!(f, " sleeps until {} is read", describe_event(&event))
+            }
+            Some(Sleep::Lock) => write!(f, " waits for the mmap lock"),
+            None => write!(f, " waits for another task or for the handler"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Hang(stuck) => {
+                for (i, one) in stuck.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str("; ")?;
+                    }
+                    write!(f, "{one}")?;
+                }
+                Ok(())
+            }
+            Failure::Stale { page, content } => {
+                write!(f, "page {page} holds {content} although it was removed")
+            }
+            Failure::Lost { page } => {
+                write!(f, "page {page} holds zeros although nothing removed it")
+            }
+            Failure::Misplaced { page, content } => write!(f, "page {page} holds {content}"),
+            Failure::Disagreement { page, claim, present, snapshot } => {
+                let who = if *snapshot { "the snapshot" } else { "the handler" };
+                let is = if *present { "is" } else { "is not" };
+                write!(f, "{who} says page {page} is {claim}, but it {is} there")
+            }
+            Failure::Unresolved { faults } => {
+                write!(f, "the handler took {faults} faults that came to no end")
+            }
+            Failure::StillChanging { changing } => {
+                write!(f, "mmap_changing is {changing} although nothing changes")
+            }
+            Failure::Livelock { steps } => {
+                write!(f, "still going after {steps} steps: nobody makes progress")
+            }
+            Failure::HandlerFailed { why } => write!(f, "the handler gave up: {why}"),
+            Failure::Expectation { task, line, expected, got } => {
+                write!(f, "line {line}: {task} expected {expected}, got {got}")
+            }
+            Failure::Finally { line, expected, got } => {
+                write!(f, "line {line}: expected {expected}, but {got}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Claim::Absent => "untouched",
+            Claim::Removed => "removed",
+            Claim::Present => "installed",
+            Claim::Maybe => "possibly installed",
+        })
+    }
+}

@@ -1,0 +1,353 @@
+//! Worlds: a simulated kernel, the tasks of a monitored process, the handler under test,
+//! and the oracles that watch them. Owns who can move and what a move does; a schedule or
+//! a strategy decides who does.
+//!
+//! A world has *actors*: its tasks, the threads of the handler, and the clock. At each
+//! point every actor has at most one possible step, so a choice is an actor.
+
+mod failure;
+mod moves;
+mod oracle;
+mod program;
+mod subject;
+
+use std::sync::Arc;
+
+use shims::{Addr, Time};
+
+pub use failure::{Failure, Stuck};
+pub use moves::{Move, Note};
+pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
+pub use subject::{Claim, Env, Standing, Subject, View};
+
+use crate::Digest;
+use crate::kernel::{Call, Kernel, MmId, PAGE, Ret, ThreadId};
+use crate::vma::{CtxId, Mmap, Prot};
+use oracle::Truth;
+use shims::{Len, Span};
+
+/// Where page 0 of a world's memory is mapped.
+pub const BASE: Addr = Addr::new(0x2000_0000_0000);
+
+/// The most actors a world can have: one bit each in a choice.
+pub const MAX_ACTORS: usize = 64;
+
+/// Steps after which a run that has not come to an end is called a livelock. Worlds of the
+/// catalogue end within a few hundred.
+pub const STEP_LIMIT: u32 = 20_000;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Task {
+    thread: ThreadId,
+    at: usize,
+    stores: u32,
+}
+
+/// A world in the middle of a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct World<S> {
+    setup: Arc<Setup>,
+    kernel: Kernel,
+    mm: MmId,
+    ctx: CtxId,
+    tasks: Vec<Task>,
+    subject_threads: Vec<ThreadId>,
+    subject: S,
+    posted: u64,
+    injection: Option<Injection>,
+    truth: Truth,
+    now: Time,
+    steps: u32,
+    digest: Digest,
+    failure: Option<Failure>,
+}
+
+impl<S: Subject> World<S> {
+    /// The world of `setup` at its start, `subject` being the handler under test.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MAX_ACTORS`] actors; a parsed scenario has fewer.
+    pub fn new(setup: Arc<Setup>, subject: S) -> World<S> {
+        let mut kernel = Kernel::new(setup.profile.clone());
+        let mm = kernel.new_mm();
+        let main = kernel.new_thread(mm);
+        let len = Len::pages(setup.pages, PAGE).expect("a parsed scenario has few pages");
+        let all = Span::new(BASE, len);
+        let mapped = kernel.run(main, Call::Mmap(Mmap::fixed(BASE.raw(), len.bytes(), Prot::RW)));
+        assert_eq!(mapped, Ret::Ok(BASE.raw()), "the memory of a world is mapped at BASE");
+        let ctx = kernel
+            .userfaultfd(mm, setup.features)
+            .expect("a parsed scenario asks for features that are modelled");
+        let ret = kernel.run(main, Call::Register { ctx, range: all, modes: setup.modes });
+        assert!(matches!(ret, Ret::Ok(_)), "the memory of a world can be registered: {ret:?}");
+        let tasks: Vec<_> = setup
+            .programs
+            .iter()
+            .map(|_| Task { thread: kernel.new_thread(mm), at: 0, stores: 0 })
+            .collect();
+        let subject_threads: Vec<_> =
+            (0..subject.actors()).map(|_| kernel.new_thread(mm)).collect();
+        assert!(tasks.len() + subject_threads.len() < MAX_ACTORS, "too many actors");
+        let truth = Truth::new(setup.pages);
+        World {
+            setup,
+            kernel,
+            mm,
+            ctx,
+            tasks,
+            subject_threads,
+            subject,
+            posted: 0,
+            injection: None,
+            truth,
+            now: Time::ZERO,
+            steps: 0,
+            digest: Digest::new(),
+            failure: None,
+        }
+    }
+
+    /// What the world was made from.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The handler under test.
+    pub fn subject(&self) -> &S {
+        &self.subject
+    }
+
+    /// The address space of the tasks.
+    pub fn mm(&self) -> MmId {
+        self.mm
+    }
+
+    /// The userfaultfd the handler serves.
+    pub fn ctx(&self) -> CtxId {
+        self.ctx
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// The digest of everything that happened: equal for equal runs.
+    pub fn digest(&self) -> u64 {
+        self.digest.value()
+    }
+
+    /// What went wrong, if something has.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// How many actors there are.
+    pub fn actors(&self) -> usize {
+        self.tasks.len() + self.subject_threads.len() + 1
+    }
+
+    /// The name of an actor, as schedules and timelines write it.
+    pub fn actor_name(&self, actor: usize) -> String {
+        if let Some(program) = self.setup.programs.get(actor) {
+            program.name.clone()
+        } else if actor + 1 == self.actors() {
+            "clock".to_owned()
+        } else {
+            self.subject.actor_name(actor - self.tasks.len())
+        }
+    }
+
+    /// The actors that can move now, one bit each. Zero means the run is over.
+    #[inline]
+    pub fn enabled(&self) -> u64 {
+        if self.failure.is_some() {
+            return 0;
+        }
+        let mut mask = 0;
+        for (i, task) in self.tasks.iter().enumerate() {
+            mask |= u64::from(self.task_can_step(i, task)) << i;
+        }
+        let first = self.tasks.len();
+        for i in 0..self.subject_threads.len() {
+            let can = self.subject.can_step(i, self.view(i));
+            mask |= u64::from(can) << (first + i);
+        }
+        let clock = self.subject.deadline(self.now).is_some_and(|deadline| deadline > self.now);
+        mask | u64::from(clock) << (first + self.subject_threads.len())
+    }
+
+    /// Move `actor` by one step. The oracles look at what it did.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot move; see [`enabled`](World::enabled).
+    pub fn apply(&mut self, actor: usize) -> Move {
+        self.steps += 1;
+        let first = self.tasks.len();
+        let did = if actor < first {
+            self.step_task(actor)
+        } else if actor - first < self.subject_threads.len() {
+            self.step_subject(actor - first)
+        } else {
+            let deadline = self.subject.deadline(self.now).expect("the clock has somewhere to go");
+            self.now = deadline;
+            Move::Clock(deadline)
+        };
+        let (a, b) = did.words();
+        self.digest.word(a ^ (actor as u64) << 48);
+        self.digest.word(b);
+        if self.steps >= STEP_LIMIT && self.failure.is_none() {
+            self.failure = Some(Failure::Livelock { steps: self.steps });
+        }
+        did
+    }
+
+    /// The run is over: nobody can move. Pass the final judgement.
+    pub fn finish(&mut self) {
+        debug_assert_eq!(self.enabled(), 0, "a run is judged when it is over");
+        if self.failure.is_none() {
+            self.failure = self.judge();
+        }
+    }
+
+    fn view(&self, i: usize) -> subject::View<'_> {
+        subject::View {
+            kernel: &self.kernel,
+            thread: self.subject_threads[i],
+            ctx: self.ctx,
+            now: self.now,
+            injection: self.injection,
+        }
+    }
+
+    #[inline]
+    fn task_can_step(&self, i: usize, task: &Task) -> bool {
+        if !self.kernel.idle(task.thread) {
+            return self.kernel.can_step(task.thread);
+        }
+        match self.setup.programs[i].ops.get(task.at) {
+            None => false,
+            Some(Op::Await(label)) => self.posted >> label & 1 == 1,
+            Some(Op::Control(control)) => self.subject.control_ready(*control),
+            Some(_) => true,
+        }
+    }
+
+    fn step_task(&mut self, i: usize) -> Move {
+        let setup = Arc::clone(&self.setup);
+        let thread = self.tasks[i].thread;
+        if self.kernel.idle(thread) {
+            let op = &setup.programs[i].ops[self.tasks[i].at];
+            match op {
+                Op::Post(label) => {
+                    self.posted |= 1 << label;
+                    self.tasks[i].at += 1;
+                    return Move::Post(*label);
+                }
+                Op::Await(label) => {
+                    self.tasks[i].at += 1;
+                    return Move::Await(*label);
+                }
+                Op::Inject(injection) => {
+                    self.injection = Some(*injection);
+                    self.tasks[i].at += 1;
+                    return Move::Inject(*injection);
+                }
+                Op::Control(control) => {
+                    self.subject.control(*control);
+                    match control {
+                        Control::BeginSnapshot => self.truth.begin_snapshot(),
+                        Control::Snapshot => self.check_snapshot(),
+                        Control::Pause | Control::Resume => {}
+                    }
+                    self.tasks[i].at += 1;
+                    return Move::Control(*control);
+                }
+                op => {
+                    let task = &mut self.tasks[i];
+                    let call = op.call(i, &mut task.stores, self.ctx);
+                    if let Call::DontNeed { range } = &call {
+                        self.truth.begin_remove(*range);
+                    }
+                    self.kernel.begin(thread, call);
+                    if !self.kernel.can_step(thread) && self.kernel.take_ret(thread).is_none() {
+                        // It waits for a lock: it has begun, and that is all.
+                        return Move::Begin;
+                    }
+                }
+            }
+        }
+        let did = self.kernel.step(thread);
+        self.observe(i, &did);
+        if let Some(ret) = self.kernel.take_ret(thread) {
+            self.finish_op(i, &setup, ret);
+        }
+        Move::Kernel(did)
+    }
+
+    fn finish_op(&mut self, i: usize, setup: &Setup, ret: Ret) {
+        let at = self.tasks[i].at;
+        let op = &setup.programs[i].ops[at];
+        if let Op::DontNeed { range, .. } = op {
+            self.truth.end_remove(*range);
+        }
+        self.tasks[i].at = at + 1;
+        if let Some(expect) = op.expect()
+            && !expect.holds(ret)
+        {
+            self.fail(Failure::Expectation {
+                task: setup.programs[i].name.clone(),
+                line: setup.programs[i].lines[at],
+                expected: expect.to_string(),
+                got: ret.to_string(),
+            });
+        }
+    }
+
+    fn step_subject(&mut self, i: usize) -> Move {
+        let mut env = Env {
+            kernel: &mut self.kernel,
+            thread: self.subject_threads[i],
+            ctx: self.ctx,
+            now: self.now,
+            injection: &mut self.injection,
+        };
+        self.subject.step(i, &mut env)
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if self.failure.is_none() {
+            self.failure = Some(failure);
+        }
+    }
+}
+
+impl<S: Subject> core::hash::Hash for World<S> {
+    /// The state, without the history: two runs that meet in one state hash alike.
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        self.kernel.hash(state);
+        self.tasks.hash(state);
+        self.subject.hash(state);
+        self.posted.hash(state);
+        self.injection.hash(state);
+        self.truth.hash(state);
+    }
+}
+
+/// The number of the page of a world that holds `addr`.
+pub fn page_index(addr: Addr) -> Option<u64> {
+    addr.checked_sub(BASE).map(|into| into.whole_pages(PAGE))
+}
+
+/// The start of page `index` of a world.
+pub fn page_addr(index: u64) -> Addr {
+    let len = Len::pages(index, PAGE).expect("a world has few pages");
+    BASE.checked_add(len).expect("a world ends below the top of the address space")
+}

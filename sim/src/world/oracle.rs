@@ -1,0 +1,246 @@
+//! The oracles: what every run is held to, whatever the scenario says. Owns the record of
+//! what has really happened to each page; looks at the kernel, never changes it.
+
+use shims::Span;
+
+use super::program::{Check, ContentClass};
+use super::subject::{Claim, Standing, Subject};
+use super::{Failure, Stuck, World, page_addr, page_index};
+use crate::Content;
+use crate::kernel::{Did, Pte, Sleep};
+
+/// What has happened to one page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+struct PageTruth {
+    /// It was removed, mapped or not: its source bytes are gone for ever.
+    removed: bool,
+    /// Removals under way that cover it. Each may take effect at any moment between its
+    /// call and its return.
+    removing: u8,
+    /// A removal of it was under way at some moment since a snapshot was asked for. What
+    /// the snapshot says of it was true at some moment, and may not be any more.
+    disturbed: bool,
+}
+
+/// What has happened to every page.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Truth {
+    pages: Vec<PageTruth>,
+}
+
+impl Truth {
+    pub(super) fn new(pages: u64) -> Truth {
+        Truth { pages: vec![PageTruth::default(); pages as usize] }
+    }
+
+    fn span(&mut self, span: Span) -> impl Iterator<Item = &mut PageTruth> {
+        let start = page_index(span.start).unwrap_or(0) as usize;
+        let end = span.end().and_then(page_index).unwrap_or(0) as usize;
+        let end = end.min(self.pages.len());
+        self.pages[start.min(end)..end].iter_mut()
+    }
+
+    pub(super) fn begin_remove(&mut self, span: Span) {
+        for page in self.span(span) {
+            page.removing += 1;
+            page.disturbed = true;
+        }
+    }
+
+    /// A snapshot was asked for.
+    pub(super) fn begin_snapshot(&mut self) {
+        for page in &mut self.pages {
+            page.disturbed = page.removing > 0;
+        }
+    }
+
+    /// The call has returned: from now on nobody may see what was there before it.
+    pub(super) fn end_remove(&mut self, span: Span) {
+        for page in self.span(span) {
+            page.removing -= 1;
+            page.removed = true;
+        }
+    }
+
+    fn of(&self, page: u64) -> PageTruth {
+        self.pages.get(page as usize).copied().unwrap_or_default()
+    }
+
+    /// May page `page` hold `content` now?
+    fn check(&self, page: u64, content: Content) -> Option<Failure> {
+        let truth = self.of(page);
+        match content {
+            Content::Source { page: from, .. } if u64::from(from) != page => {
+                Some(Failure::Misplaced { page, content })
+            }
+            Content::Source { .. } if truth.removed => Some(Failure::Stale { page, content }),
+            Content::Zero if !truth.removed && truth.removing == 0 => Some(Failure::Lost { page }),
+            _ => None,
+        }
+    }
+}
+
+impl<S: Subject> World<S> {
+    /// Look at what a task's step did.
+    pub(super) fn observe(&mut self, task: usize, did: &Did) {
+        let failure = match did {
+            Did::Load { page, content } | Did::Populated { page, content } => {
+                page_index(*page).and_then(|page| self.truth.check(page, *content))
+            }
+            Did::Zap { page, .. } => {
+                // The bytes are gone from this moment, before the call returns: whoever
+                // installs source bytes from here on installs stale ones.
+                if let Some(page) = page_index(*page)
+                    && let Some(truth) = self.truth.pages.get_mut(page as usize)
+                {
+                    truth.removed = true;
+                }
+                None
+            }
+            _ => None,
+        };
+        let _ = task;
+        if let Some(failure) = failure {
+            self.fail(failure);
+        }
+    }
+
+    /// The snapshot that was just taken must say what a reader would find, wherever nobody
+    /// removed pages meanwhile: a snapshot is of a paused process.
+    pub(super) fn check_snapshot(&mut self) {
+        for page in 0..self.setup.pages {
+            let Some(claim) = self.subject.snapshot(page) else { return };
+            if self.truth.of(page).disturbed {
+                continue;
+            }
+            if let Some(failure) = self.agree(page, claim, true) {
+                self.fail(failure);
+                return;
+            }
+        }
+    }
+
+    fn agree(&self, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
+        let vpn = page_addr(page).raw() >> 12;
+        let present = self.kernel.table(self.mm).get(vpn) != Pte::None;
+        let mapped = self
+            .kernel
+            .space(self.mm)
+            .find(page_addr(page))
+            .is_some_and(|vma| vma.uffd().is_some());
+        // A removal that is under way may be on either side of its zap; memory that left
+        // the registration is nobody's claim.
+        if self.truth.of(page).removing > 0 || !mapped {
+            return None;
+        }
+        let fits = match claim {
+            Claim::Absent | Claim::Removed => !present,
+            Claim::Present => present,
+            // An honest answer: the address space was changing when the kernel was asked.
+            Claim::Maybe => true,
+        };
+        (!fits).then_some(Failure::Disagreement { page, claim, present, snapshot })
+    }
+
+    /// The judgement when nobody can move any more.
+    pub(super) fn judge(&self) -> Option<Failure> {
+        let failed_on_purpose =
+            self.setup.finally.iter().any(|finally| finally.check == Check::HandlerFailed);
+        let standing = self.subject.standing();
+        if let Standing::Failed(why) = &standing
+            && !failed_on_purpose
+        {
+            return Some(Failure::HandlerFailed { why: why.clone() });
+        }
+        let stuck = self.stuck(failed_on_purpose);
+        if !stuck.is_empty() {
+            return Some(Failure::Hang(stuck));
+        }
+        let faults = self.subject.outstanding();
+        if faults > 0 {
+            return Some(Failure::Unresolved { faults });
+        }
+        let changing = self.kernel.ctx(self.ctx).changing();
+        if changing > 0 && !failed_on_purpose {
+            return Some(Failure::StillChanging { changing });
+        }
+        for page in 0..self.setup.pages {
+            let vpn = page_addr(page).raw() >> 12;
+            if let Pte::Present { content, .. } = self.kernel.table(self.mm).get(vpn)
+                && let Some(failure) = self.truth.check(page, content)
+            {
+                return Some(failure);
+            }
+            if let Some(failure) = self.agree(page, self.subject.claim(page), false) {
+                return Some(failure);
+            }
+        }
+        self.setup.finally.iter().find_map(|finally| {
+            let got = self.violates(&finally.check)?;
+            Some(Failure::Finally { line: finally.line, expected: finally.check.to_string(), got })
+        })
+    }
+
+    /// The tasks that have not come to their end. A handler that fails on purpose may leave
+    /// faults unread, but none that it took.
+    fn stuck(&self, failed_on_purpose: bool) -> Vec<Stuck> {
+        let mut stuck = Vec::new();
+        for (i, task) in self.tasks.iter().enumerate() {
+            let program = &self.setup.programs[i];
+            if self.kernel.idle(task.thread) && task.at == program.ops.len() {
+                continue;
+            }
+            let sleep = self.kernel.sleep(task.thread);
+            let excused = match sleep {
+                Some(Sleep::Fault { taken, .. }) => !taken,
+                _ => true,
+            };
+            if failed_on_purpose && excused {
+                continue;
+            }
+            let handler = match sleep {
+                Some(Sleep::Fault { addr, .. }) => {
+                    page_index(addr).map(|page| self.subject.state_name(page))
+                }
+                _ => None,
+            };
+            stuck.push(Stuck { task: program.name.clone(), sleep, handler });
+        }
+        stuck
+    }
+
+    /// What is the case instead, if `check` does not hold.
+    fn violates(&self, check: &Check) -> Option<String> {
+        let pte = |page: &u64| self.kernel.table(self.mm).get(page_addr(*page).raw() >> 12);
+        match check {
+            Check::Holds(page, class) => match pte(page) {
+                Pte::None => Some(format!("page {page} is absent")),
+                Pte::Present { content, .. } => (ContentClass::of(content, *page) != Some(*class))
+                    .then(|| format!("page {page} holds {content}")),
+            },
+            Check::Absent(page) => match pte(page) {
+                Pte::None => None,
+                Pte::Present { content, .. } => Some(format!("page {page} holds {content}")),
+            },
+            Check::State(page, name) => {
+                let got = self.subject.state_name(*page);
+                (got != name).then(|| format!("the handler holds page {page} for {got}"))
+            }
+            Check::HandlerFailed => match self.subject.standing() {
+                Standing::Failed(_) => None,
+                standing => Some(format!("the handler is {standing:?}")),
+            },
+        }
+    }
+}
+
+impl core::fmt::Display for Check {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Check::Holds(page, class) => write!(f, "page {page} {class}"),
+            Check::Absent(page) => write!(f, "page {page} absent"),
+            Check::State(page, name) => write!(f, "state {page} {name}"),
+            Check::HandlerFailed => write!(f, "handler failed"),
+        }
+    }
+}

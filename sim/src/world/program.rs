@@ -1,0 +1,312 @@
+//! What a world is made from: memory, features, tasks with their operations, and what must
+//! hold at the end. Owns the values; `scenario` parses them from text.
+
+use core::fmt;
+
+use shims::{Errno, Features, RegisterModes, Span};
+
+use crate::kernel::{Call, Ret};
+use crate::profile::Profile;
+use crate::vma::{CtxId, Prot};
+use crate::{Content, world};
+
+/// A world before it starts.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Setup {
+    /// The scenario's name.
+    pub name: String,
+    /// What it is about, one line.
+    pub about: String,
+    /// Pages of memory, all of them backed by the page of the source with that number.
+    pub pages: u64,
+    /// Features of the userfaultfd.
+    pub features: Features,
+    /// Modes all of the memory is registered for.
+    pub modes: RegisterModes,
+    /// Worker threads of the handler.
+    pub workers: usize,
+    /// Which kernel.
+    pub profile: Profile,
+    /// The tasks.
+    pub programs: Vec<Program>,
+    /// Names of the labels that tasks post and await, by number.
+    pub labels: Vec<String>,
+    /// What must hold when nobody can move any more.
+    pub finally: Vec<Finally>,
+}
+
+/// A task: what one thread of the monitored process does, in order.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Program {
+    /// Its name, unique in the scenario.
+    pub name: String,
+    /// What it does.
+    pub ops: Vec<Op>,
+    /// The line of the scenario file each operation stands on.
+    pub lines: Vec<u32>,
+}
+
+/// One operation of a task. Ranges are in the world's memory.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Op {
+    /// Load from a page.
+    Read {
+        /// Which.
+        page: u64,
+        /// What must come out.
+        expect: Option<Expect>,
+    },
+    /// Store to a page.
+    Write {
+        /// Which.
+        page: u64,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `MADV_POPULATE_READ` or `_WRITE`.
+    Populate {
+        /// Where.
+        range: Span,
+        /// For writing?
+        write: bool,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `MADV_DONTNEED`.
+    DontNeed {
+        /// Where.
+        range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `munmap`.
+    Munmap {
+        /// Where.
+        range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `mprotect`.
+    Mprotect {
+        /// Where.
+        range: Span,
+        /// To what.
+        prot: Prot,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `UFFDIO_REGISTER` by the process itself.
+    Register {
+        /// Where.
+        range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `UFFDIO_UNREGISTER` by the process itself.
+    Unregister {
+        /// Where.
+        range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// Close the userfaultfd.
+    Close,
+    /// Let those who await label `.0` go on.
+    Post(u8),
+    /// Wait until label `.0` was posted.
+    Await(u8),
+    /// Disturb the handler's next read.
+    Inject(Injection),
+    /// Tell the handler something.
+    Control(Control),
+}
+
+/// What a scenario tells the handler.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Control {
+    /// Read no more messages until resumed. Ready when no read is in progress.
+    Pause,
+    /// Read again.
+    Resume,
+    /// Begin a snapshot of the page states.
+    BeginSnapshot,
+    /// Take it, once everything in flight has settled.
+    Snapshot,
+}
+
+/// A disturbance of the handler's next read that no healthy userfaultfd shows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Injection {
+    /// `read` returns 0, as it would on a descriptor number that was recycled.
+    Eof,
+    /// A message of unknown kind comes after the first message of a batch.
+    UnknownEvent(u8),
+    /// `read` fails.
+    Error(Errno),
+}
+
+/// A class of page contents.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ContentClass {
+    /// Zeros.
+    Zero,
+    /// The page's own bytes in the source.
+    Source,
+    /// Something a task wrote.
+    Written,
+}
+
+/// What an operation must return.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Expect {
+    /// This class of contents.
+    Content(ContentClass),
+    /// Success.
+    Ok,
+    /// This error.
+    Errno(Errno),
+    /// A segmentation fault.
+    Segv,
+}
+
+/// A condition on the final state.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Finally {
+    /// The line of the scenario file.
+    pub line: u32,
+    /// What.
+    pub check: Check,
+}
+
+/// What a [`Finally`] checks.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Check {
+    /// The page is present and holds this class of contents.
+    Holds(u64, ContentClass),
+    /// The page is not present.
+    Absent(u64),
+    /// The handler says the page is in this state, by name.
+    State(u64, String),
+    /// The handler has failed, and says so.
+    HandlerFailed,
+}
+
+impl ContentClass {
+    /// The class `content` of page `page` belongs to; `None` for another page's source.
+    pub fn of(content: Content, index: u64) -> Option<ContentClass> {
+        match content {
+            Content::Zero => Some(ContentClass::Zero),
+            Content::Source { page, .. } if u64::from(page) == index => Some(ContentClass::Source),
+            Content::Source { .. } => None,
+            Content::Written { .. } | Content::Bytes(_) => Some(ContentClass::Written),
+        }
+    }
+}
+
+impl Expect {
+    /// Is `ret` what was expected?
+    pub fn holds(self, ret: Ret) -> bool {
+        match (self, ret) {
+            (Expect::Content(ContentClass::Zero), Ret::Loaded(Content::Zero)) => true,
+            (Expect::Content(ContentClass::Source), Ret::Loaded(Content::Source { .. })) => true,
+            (Expect::Content(ContentClass::Written), Ret::Loaded(Content::Written { .. })) => true,
+            (Expect::Ok, Ret::Ok(_) | Ret::Stored | Ret::Loaded(_)) => true,
+            (Expect::Errno(want), Ret::Err(got)) => want == got,
+            (Expect::Segv, Ret::Signal(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Op {
+    /// The call this operation makes, for those that make one.
+    pub(crate) fn call(&self, task: usize, stores: &mut u32, ctx: CtxId) -> Call {
+        match *self {
+            Op::Read { page, .. } => Call::Load { addr: world::page_addr(page) },
+            Op::Write { page, .. } => {
+                *stores += 1;
+                let content = Content::Written { task: task as u16, seq: *stores };
+                Call::Store { addr: world::page_addr(page), content }
+            }
+            Op::Populate { range, write, .. } => Call::Populate { range, write },
+            Op::DontNeed { range, .. } => Call::DontNeed { range },
+            Op::Munmap { range, .. } => Call::Munmap { range },
+            Op::Mprotect { range, prot, .. } => Call::Mprotect { range, prot },
+            Op::Register { range, .. } => {
+                Call::Register { ctx, range, modes: RegisterModes::MISSING }
+            }
+            Op::Unregister { range, .. } => Call::Unregister { ctx, range },
+            Op::Close => Call::Close { ctx },
+            Op::Post(_) | Op::Await(_) | Op::Inject(_) | Op::Control(_) => {
+                unreachable!("{self:?} makes no call")
+            }
+        }
+    }
+
+    /// What it must return.
+    pub fn expect(&self) -> Option<Expect> {
+        match *self {
+            Op::Read { expect, .. }
+            | Op::Write { expect, .. }
+            | Op::Populate { expect, .. }
+            | Op::DontNeed { expect, .. }
+            | Op::Munmap { expect, .. }
+            | Op::Mprotect { expect, .. }
+            | Op::Register { expect, .. }
+            | Op::Unregister { expect, .. } => expect,
+            Op::Close | Op::Post(_) | Op::Await(_) | Op::Inject(_) | Op::Control(_) => None,
+        }
+    }
+}
+
+impl Injection {
+    pub(crate) fn word(self) -> u64 {
+        match self {
+            Injection::Eof => 1,
+            Injection::UnknownEvent(code) => 2 << 32 | u64::from(code),
+            Injection::Error(errno) => 3 << 32 | errno.raw() as u64,
+        }
+    }
+}
+
+impl fmt::Display for ContentClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ContentClass::Zero => "zero",
+            ContentClass::Source => "source",
+            ContentClass::Written => "written",
+        })
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expect::Content(class) => write!(f, "{class}"),
+            Expect::Ok => f.write_str("ok"),
+            Expect::Errno(errno) => write!(f, "{errno:?}"),
+            Expect::Segv => f.write_str("segv"),
+        }
+    }
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Control::Pause => "pause the handler",
+            Control::Resume => "resume the handler",
+            Control::BeginSnapshot => "ask for a snapshot",
+            Control::Snapshot => "take the snapshot",
+        })
+    }
+}
+
+impl fmt::Display for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Injection::Eof => f.write_str("end of file"),
+            Injection::UnknownEvent(code) => write!(f, "unknown message {code:#x}"),
+            Injection::Error(errno) => write!(f, "{errno:?}"),
+        }
+    }
+}

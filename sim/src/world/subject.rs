@@ -1,0 +1,167 @@
+//! The handler under test, as a state machine the world can move. Owns the trait; the
+//! glue that implements it for a handler lives with that handler's user.
+
+use core::hash::Hash;
+
+use shims::{Event, Time};
+
+use super::moves::Move;
+use super::program::{Control, Injection};
+use crate::Content;
+use crate::kernel::{Call, Did, Kernel, Ret, ThreadId};
+use crate::vma::CtxId;
+
+/// What a handler's thread may look at when the world asks whether it can move.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'w> {
+    pub(super) kernel: &'w Kernel,
+    pub(super) thread: ThreadId,
+    pub(super) ctx: CtxId,
+    pub(super) now: Time,
+    pub(super) injection: Option<Injection>,
+}
+
+impl View<'_> {
+    /// Would a poll of the userfaultfd return?
+    #[inline]
+    pub fn readable(&self) -> bool {
+        self.injection.is_some() || self.kernel.ctx(self.ctx).readable()
+    }
+
+    /// Can the call this thread is in move?
+    #[inline]
+    pub fn can_step(&self) -> bool {
+        self.kernel.can_step(self.thread)
+    }
+
+    /// Is this thread in no call?
+    #[inline]
+    pub fn idle(&self) -> bool {
+        self.kernel.idle(self.thread)
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+}
+
+/// What a handler's thread can do in one step.
+#[derive(Debug)]
+pub struct Env<'w> {
+    pub(super) kernel: &'w mut Kernel,
+    pub(super) thread: ThreadId,
+    pub(super) ctx: CtxId,
+    pub(super) now: Time,
+    pub(super) injection: &'w mut Option<Injection>,
+}
+
+impl Env<'_> {
+    /// The time.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The userfaultfd.
+    pub fn ctx(&self) -> CtxId {
+        self.ctx
+    }
+
+    /// Enter a call. Nothing has happened yet when this returns.
+    pub fn begin(&mut self, call: Call) {
+        self.kernel.begin(self.thread, call);
+    }
+
+    /// Move the call this thread is in by one step.
+    pub fn step(&mut self) -> Did {
+        self.kernel.step(self.thread)
+    }
+
+    /// The value of the call, once it is over.
+    pub fn take_ret(&mut self) -> Option<Ret> {
+        self.kernel.take_ret(self.thread)
+    }
+
+    /// Messages that this thread's reads have taken.
+    pub fn inbox(&mut self) -> &mut Vec<Event> {
+        self.kernel.inbox(self.thread)
+    }
+
+    /// What page `page` of the source holds.
+    pub fn fetch(&self, page: u64) -> Content {
+        Content::Source { page: page as u32, version: 0 }
+    }
+
+    /// The disturbance that waits for the next read, if there is one; it is then gone.
+    pub fn take_injection(&mut self) -> Option<Injection> {
+        self.injection.take()
+    }
+
+    /// The disturbance that waits for the next read.
+    pub fn injection(&self) -> Option<Injection> {
+        *self.injection
+    }
+}
+
+/// Is a handler still at work?
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Standing {
+    /// It serves.
+    Serving,
+    /// It has ended as it should.
+    Stopped,
+    /// It has given up, and says why.
+    Failed(String),
+}
+
+/// What a handler says about the presence of a page, at quiescence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Claim {
+    /// It never installed the page.
+    Absent,
+    /// The page was removed and not installed since.
+    Removed,
+    /// It installed the page, and the page is there.
+    Present,
+    /// It installed the page, which may have been removed again since.
+    Maybe,
+}
+
+/// A handler as a value with threads, each of which has at most one possible step.
+pub trait Subject: Clone + Eq + Hash {
+    /// How many threads it has.
+    fn actors(&self) -> usize;
+
+    /// The name of a thread, as schedules and timelines write it.
+    fn actor_name(&self, actor: usize) -> String;
+
+    /// Can the thread move?
+    fn can_step(&self, actor: usize, view: View<'_>) -> bool;
+
+    /// Move it.
+    fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move;
+
+    /// The next moment after `now` at which something happens by itself.
+    fn deadline(&self, now: Time) -> Option<Time>;
+
+    /// Can a scenario's control be carried out now? Until it can, its task waits.
+    fn control_ready(&self, control: Control) -> bool;
+
+    /// Carry it out.
+    fn control(&mut self, control: Control);
+
+    /// Does it serve?
+    fn standing(&self) -> Standing;
+
+    /// Faults it has taken and neither resolved, dropped nor failed.
+    fn outstanding(&self) -> usize;
+
+    /// What it says about a page.
+    fn claim(&self, page: u64) -> Claim;
+
+    /// The name of the state it keeps for a page.
+    fn state_name(&self, page: u64) -> &'static str;
+
+    /// What its last snapshot says about a page; `None` without a snapshot.
+    fn snapshot(&self, page: u64) -> Option<Claim>;
+}

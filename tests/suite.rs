@@ -1,0 +1,33 @@
+//! The integration suite that any user on any platform can run: no root, no Linux. One
+//! binary, one module per subject.
+
+#[path = "suite/support/mod.rs"]
+mod support;
+
+#[path = "suite/catalogue.rs"]
+mod catalogue;
+#[path = "suite/command_line.rs"]
+mod command_line;
+#[path = "suite/formats.rs"]
+mod formats;
+#[path = "suite/kernel.rs"]
+mod kernel;
+#[path = "suite/layering.rs"]
+mod layering;
+#[path = "suite/orderings.rs"]
+mod orderings;
+#[path = "suite/random_worlds.rs"]
+mod random_worlds;
+
+/// A module that is not listed above would be silently left out of the suite.
+#[test]
+fn no_test_file_is_forgotten() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = std::fs::read_to_string(here.join("tests/suite.rs")).expect("this file is there");
+    for entry in std::fs::read_dir(here.join("tests/suite")).expect("the folder is there") {
+        let name = entry.expect("an entry").file_name().into_string().expect("a plain name");
+        if let Some(stem) = name.strip_suffix(".rs") {
+            assert!(listed.contains(&format!("mod {stem};")), "tests/suite/{name} is not listed");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The `faultbed` command as a person types it: exit codes, messages, files.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn faultbed(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_faultbed"))
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .expect("the command runs")
+}
+
+/// An empty folder of this test alone.
+fn folder(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("a folder for the test");
+    dir
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the command writes UTF-8")
+}
+
+#[test]
+fn explore_finds_draws_and_keeps_what_replay_repeats_byte_for_byte() {
+    let dir = folder("explore_replay");
+    let found = faultbed(&dir, &["explore", "--handler", "short-circuit"]);
+    assert_eq!(found.status.code(), Some(1));
+    let out = text(&found.stdout);
+    let command = out.lines().find_map(|line| line.strip_prefix("replay: faultbed ")).unwrap();
+    let args: Vec<_> = command.split(' ').collect();
+    let again = faultbed(&dir, &args);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(out.contains(&text(&again.stdout)), "the timeline is the one explore printed");
+    for word in ["zap page", "HANG", "the handler took the fault and never woke it"] {
+        assert!(text(&again.stdout).contains(word), "{word}");
+    }
+    // The same seed finds the same thing and does not litter.
+    let twice = faultbed(&dir, &["explore", "--handler", "short-circuit"]);
+    assert_eq!(without_rates(&text(&twice.stdout)), without_rates(&out));
+    assert_eq!(std::fs::read_dir(dir.join("faultbed-failures")).unwrap().count(), 1);
+    // The handler that asks the kernel survives the same schedule.
+    let mut cured = args.clone();
+    cured.extend(["--handler", "default"]);
+    assert_eq!(faultbed(&dir, &cured).status.code(), Some(0));
+}
+
+fn without_rates(out: &str) -> String {
+    out.lines().filter(|line| !line.contains("steps/s")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn explore_says_what_it_did_in_json_too() {
+    let dir = folder("explore_json");
+    let out = faultbed(&dir, &["explore", "stale_source", "--schedules", "200", "--json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert_eq!(json["schedules"], 200);
+    assert_eq!(json["failures"], serde_json::json!([]));
+}
+
+#[test]
+fn a_malformed_file_is_refused_with_its_place_and_exit_code_2() {
+    let dir = folder("malformed");
+    std::fs::write(
+        dir.join("bad.fbs"),
+        "faultbed scenario 1\nname x\nmemory 2 pages\ntask a\n  raed 1\n",
+    )
+    .unwrap();
+    let out = faultbed(&dir, &["explore", "bad.fbs"]);
+    assert_eq!(out.status.code(), Some(2));
+    let message = text(&out.stderr);
+    assert!(
+        message.starts_with("faultbed: bad.fbs:5:3: expected an operation (read, "),
+        "{message}"
+    );
+    std::fs::write(dir.join("bad.schedule"), "faultbed schedule 1\nhandler default\n").unwrap();
+    let out = faultbed(&dir, &["replay", "bad.schedule"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("bad.schedule:2:1: expected a line `== scenario ==`"));
+    for args in [
+        &["explore", "no_such_scenario"][..],
+        &["explore", "--handler", "nobody"],
+        &["replay", "no_such_file"],
+        &["explore", "--schedules", "many"],
+        &[],
+    ] {
+        let out = faultbed(&dir, args);
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(!out.stderr.is_empty(), "{args:?}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Property tests over random small worlds: whatever the tasks do, in whatever order, the
+//! default handler serves them. A failure shrinks to a small scenario, which is printed.
+
+use std::sync::Arc;
+
+use faultbed::model::Model;
+use handler::Policy;
+use proptest::prelude::*;
+use sim::explore::{RandomWalk, run};
+use sim::scenario;
+use sim::world::World;
+
+const PAGES: u64 = 3;
+
+fn operation() -> impl Strategy<Value = String> {
+    let page = 0..PAGES;
+    let range = (0..PAGES, 1..=PAGES).prop_map(|(start, len)| (start, (start + len).min(PAGES)));
+    prop_oneof![
+        4 => page.clone().prop_map(|page| format!("read {page}")),
+        4 => page.prop_map(|page| format!("write {page}")),
+        3 => range.clone().prop_map(|(a, b)| format!("dontneed {a}..{b}")),
+        1 => range.clone().prop_map(|(a, b)| format!("populate-read {a}..{b}")),
+        1 => range.clone().prop_map(|(a, b)| format!("populate-write {a}..{b}")),
+        1 => range.prop_map(|(a, b)| format!("mprotect {a}..{b} rw")),
+        1 => Just("snapshot".to_owned()),
+    ]
+}
+
+fn world() -> impl Strategy<Value = String> {
+    let task = prop::collection::vec(operation(), 1..5);
+    (1..=3usize, prop::collection::vec(task, 1..4)).prop_map(|(workers, tasks)| {
+        let mut text =
+            format!("faultbed scenario 1\nname random\nmemory {PAGES} pages\nworkers {workers}\n");
+        for (i, ops) in tasks.iter().enumerate() {
+            text.push_str(&format!("task t{i}\n"));
+            for op in ops {
+                text.push_str(&format!("  {op}\n"));
+            }
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_default_handler_serves_random_worlds(text in world(), seed: u64) {
+        let setup = Arc::new(scenario::parse("random", &text).unwrap());
+        let start = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
+        for walk in 0..40 {
+            let mut world = start.clone();
+            let outcome = run(&mut world, &mut RandomWalk::new(seed, walk));
+            prop_assert!(
+                outcome.failure.is_none(),
+                "{}\n{text}\nseed {seed} walk {walk}",
+                outcome.failure.unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_clone_goes_on_like_the_original(text in world(), seed: u64) {
+        let setup = Arc::new(scenario::parse("random", &text).unwrap());
+        let mut one = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
+        let mut chooser = RandomWalk::new(seed, 0);
+        for _ in 0..20 {
+            let enabled = one.enabled();
+            if enabled == 0 {
+                break;
+            }
+            one.apply(sim::explore::Chooser::choose(&mut chooser, enabled));
+        }
+        let (mut two, mut same) = (one.clone(), chooser.clone());
+        let (a, b) = (run(&mut one, &mut chooser), run(&mut two, &mut same));
+        prop_assert_eq!(a, b);
+        prop_assert_eq!(one, two);
+    }
+}
