@@ -291,10 +291,10 @@ impl Tracker {
 }
 
 /// `state` in place of the one in `byte`; unconfirmed if the page was ever removed, or
-/// was unconfirmed before.
+/// was unconfirmed before. What a probe found earlier does not hold for this install.
 const fn installed_byte(byte: u8, state: PageState) -> u8 {
     let doubt = if byte & REMOVED_ONCE != 0 { UNCONFIRMED } else { 0 };
-    byte & !STATE | state as u8 | doubt
+    byte & !(STATE | PROBED) | state as u8 | doubt
 }
 
 impl fmt::Display for PageState {

@@ -60,7 +60,7 @@ impl Machine {
             }
         }
         // Invariant 5: an install that straddles the reading of a REMOVE is ambiguous.
-        for page in core::mem::take(&mut self.gate.landed) {
+        for page in self.gate.landed.drain(..) {
             self.tracker.straddled(page);
         }
         if removes {
