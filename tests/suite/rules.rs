@@ -249,10 +249,18 @@ fn the_index_lists_every_rule_once_and_leads_to_it() {
     assert_eq!(unique.len(), listed.len(), "{INDEX} lists a rule twice");
     let missing: Vec<_> = rules.keys().filter(|id| !unique.contains(*id)).collect();
     assert!(missing.is_empty(), "{INDEX} does not list {missing:?}");
-    for id in listed {
-        let Some(file) = rules.get(&id) else { continue };
-        let link = format!("[{id}]({file}#{id})");
-        assert!(index.contains(&link), "{INDEX}: expected `{link}`");
+    for (id, file) in &rules {
+        let text = doc(file);
+        let heading = format!("### {id}. ");
+        let title = text.lines().find_map(|line| line.strip_prefix(&heading));
+        let row = match title {
+            Some(title) => format!("[{id}]({file}#{id}) | {title} |"),
+            None => format!("[{id}]({file}#{id})"),
+        };
+        assert!(index.contains(&row), "{INDEX}: expected `{row}`");
+    }
+    for id in &listed {
+        assert!(rules.contains_key(id), "{INDEX} lists {id}, which stands nowhere");
     }
 }
 
