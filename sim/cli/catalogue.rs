@@ -38,6 +38,7 @@ pub const FILES: &[(&str, &str)] = files! {
     "write_then_remove_gated"
     "snapshot_paused"
     "snapshot_races"
+    "second_look"
     "unregister_under_fault"
     "munmap_under_fault"
     "eof"

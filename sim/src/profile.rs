@@ -67,7 +67,7 @@ impl Profile {
     pub fn linux_5_13() -> Profile {
         Profile {
             name: "5.13",
-            features: Features::from_bits_retain(0x7ff),
+            features: Features::from_bits_retain(0x3ff),
             changing_gate: ChangingGate::Flag,
             ..Profile::linux_6_12()
         }

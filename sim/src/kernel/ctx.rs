@@ -52,6 +52,11 @@ impl Ctx {
         }
     }
 
+    /// Was it closed?
+    pub fn is_closed(&self) -> bool {
+        self.released
+    }
+
     /// Would `poll` report `POLLIN`? Faults that were read but not resolved do not count
     /// (rule a18).
     pub fn readable(&self) -> bool {
@@ -112,10 +117,19 @@ impl Ctx {
         count
     }
 
-    /// Unlink the fault of `thread`, which does not sleep after all (F5).
-    pub(crate) fn withdraw(&mut self, thread: ThreadId) {
-        self.pending.retain(|faulter| faulter.thread != thread);
-        self.taken.retain(|faulter| faulter.thread != thread);
+    /// Is the fault of `thread` queued still? Unlink it unless it is to `stay`, because the
+    /// thread does not sleep after all (F5).
+    pub(crate) fn withdraw_unless(&mut self, thread: ThreadId, stay: bool) -> bool {
+        let mut queued = false;
+        for queue in [&mut self.pending, &mut self.taken] {
+            if let Some(at) = queue.iter().position(|faulter| faulter.thread == thread) {
+                queued = true;
+                if !stay {
+                    queue.remove(at);
+                }
+            }
+        }
+        queued
     }
 
     /// Append a fault at the tail.

@@ -90,6 +90,10 @@ pub enum Did {
     },
     /// `read` took one message.
     Take(Event),
+    /// A resolving ioctl found `mmap_changing` at zero and its arguments well formed.
+    PassGate,
+    /// A call is done with one mapping and goes on to the next.
+    NextMapping,
     /// A resolving ioctl installed a page.
     Install {
         /// Page.
@@ -174,6 +178,8 @@ impl Did {
                 Ret::Read(count) => (tag(22), count as u64),
             },
             Did::Release { ctx } => (tag(23), u64::from(ctx.0)),
+            Did::PassGate => (tag(24), 0),
+            Did::NextMapping => (tag(25), 0),
         }
     }
 }

@@ -102,6 +102,10 @@ impl Kernel {
         max: usize,
         taken: usize,
     ) -> (Next<usize>, Did) {
+        if self.ctx(ctx).released {
+            let ret = Ret::Err(Errno::EBADF);
+            return (Next::Done(ret), Did::Return(ret));
+        }
         match self.ctx_mut(ctx).take_message() {
             Some((event, sender)) => {
                 if let Some(sender) = sender {

@@ -27,6 +27,21 @@ enum Walk {
     Refused(Signal),
 }
 
+/// Who asks for a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Load,
+    Store,
+    PopulateRead,
+    PopulateWrite,
+}
+
+impl By {
+    const fn writes(self) -> bool {
+        matches!(self, By::Store | By::PopulateWrite)
+    }
+}
+
 /// What a fault does next, whatever asked for the page.
 enum Fault {
     /// It goes on at this place.
@@ -48,7 +63,8 @@ impl Kernel {
     ) -> (Next<FaultPc>, Did) {
         let vpn = page_of(access.addr);
         let page = page_addr(vpn);
-        match self.step_fault(thread, mm, vpn, access.store.is_some(), at) {
+        let by = if access.store.is_some() { By::Store } else { By::Load };
+        match self.step_fault(thread, mm, vpn, by, at) {
             Fault::At(at, did) => (Next::At(at), did),
             Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
             // The processor repeats the access right behind the walk that found the page.
@@ -74,7 +90,8 @@ impl Kernel {
         at: FaultPc,
     ) -> (Next<(Vpn, FaultPc)>, Did) {
         let page = page_addr(next);
-        match self.step_fault(thread, mm, next, write, at) {
+        let by = if write { By::PopulateWrite } else { By::PopulateRead };
+        match self.step_fault(thread, mm, next, by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
             Fault::Refused(signal) => {
                 // A hole is ENOMEM; a protection that forbids the access is EINVAL.
@@ -100,17 +117,11 @@ impl Kernel {
         }
     }
 
-    fn step_fault(
-        &mut self,
-        thread: ThreadId,
-        mm: MmId,
-        vpn: Vpn,
-        write: bool,
-        at: FaultPc,
-    ) -> Fault {
+    fn step_fault(&mut self, thread: ThreadId, mm: MmId, vpn: Vpn, by: By, at: FaultPc) -> Fault {
         let page = page_addr(vpn);
+        let write = by.writes();
         match at {
-            FaultPc::Classify => match self.walk(mm, vpn, write) {
+            FaultPc::Classify => match self.walk(mm, vpn, by) {
                 Walk::Hit(content) => Fault::Ready(content),
                 Walk::ZeroPage => Fault::Ready(Content::Zero),
                 Walk::Refused(signal) => Fault::Refused(signal),
@@ -122,25 +133,37 @@ impl Kernel {
                     }
                     Fault::Ready(Content::Zero)
                 }
-                Walk::Missing(ctx) => Fault::At(FaultPc::Enqueue(ctx), Did::Miss { page, write }),
+                Walk::Missing(ctx) => {
+                    // The mapping is held until the thread sleeps: no munmap, mprotect,
+                    // UNREGISTER or close gets between F1 and F4.
+                    let mm = self.mm(mm);
+                    mm.readers += 1;
+                    if write {
+                        // The fault handler prepares for the page before it asks for it.
+                        mm.space.note_anon_fault(page);
+                    }
+                    Fault::At(FaultPc::Enqueue(ctx), Did::Miss { page, write })
+                }
                 Walk::Released => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
             },
             FaultPc::Enqueue(ctx) => {
                 if self.ctx(ctx).released {
                     // c5: a released context queues nothing more.
+                    self.mm(mm).readers -= 1;
                     return Fault::At(FaultPc::Classify, Did::SkipSleep { page });
                 }
                 self.ctx_mut(ctx).queue_fault(thread, page, write);
                 Fault::At(FaultPc::Recheck(ctx), Did::QueueFault { ctx, page, write })
             }
             FaultPc::Recheck(ctx) => {
-                // c10: sleep unless the page has appeared. The wake may have come already:
-                // then the thread is no longer queued and was set to classify again.
-                let waits = matches!(self.table(mm).get(vpn), Pte::None);
-                if waits && !self.ctx(ctx).released {
+                // c10: sleep unless the page has appeared, or the wake has come already: then
+                // the thread is no longer queued.
+                self.mm(mm).readers -= 1;
+                let absent = matches!(self.table(mm).get(vpn), Pte::None);
+                let queued = self.ctx_mut(ctx).withdraw_unless(thread, absent);
+                if absent && queued {
                     Fault::At(FaultPc::Asleep(ctx), Did::Sleep { page })
                 } else {
-                    self.ctx_mut(ctx).withdraw(thread);
                     Fault::At(FaultPc::Classify, Did::SkipSleep { page })
                 }
             }
@@ -150,14 +173,19 @@ impl Kernel {
 
     /// F1: under the page-table lock, what is there and who wants to know. Protection comes
     /// before anything userfaultfd does (rule c4).
-    fn walk(&self, mm: MmId, vpn: Vpn, write: bool) -> Walk {
+    fn walk(&self, mm: MmId, vpn: Vpn, by: By) -> Walk {
+        let write = by.writes();
         let mm = &self.mms[usize::from(mm.0)];
         let Some(vma) = mm.space.find(page_addr(vpn)) else {
             return Walk::Refused(Signal::SegvMapErr);
         };
-        // x86 has no pages that can be written or executed and not read.
-        let wanted =
-            if write { VmaFlags::WRITE } else { VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC };
+        let wanted = match by {
+            By::Store | By::PopulateWrite => VmaFlags::WRITE,
+            // x86 has no pages that can be written or executed and not read.
+            By::Load => VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC,
+            // The kernel on behalf of a caller goes by the letter.
+            By::PopulateRead => VmaFlags::READ,
+        };
         if !vma.flags().intersects(wanted) {
             return Walk::Refused(Signal::SegvAccErr);
         }

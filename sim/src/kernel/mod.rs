@@ -321,7 +321,7 @@ impl Kernel {
             Run::Resolve { ctx, request, ref payload, at } => {
                 let content = payload.page(match at {
                     ResolvePc::Page(done) => done as usize,
-                    ResolvePc::Enter | ResolvePc::Wake { .. } => 0,
+                    ResolvePc::Enter | ResolvePc::Locked | ResolvePc::Wake { .. } => 0,
                 });
                 let (next, did) = self.step_resolve(ctx, request, content, at);
                 (self.go_on(index, next, |run, pc| set!(run, Resolve, at, pc)), did)
@@ -398,7 +398,7 @@ impl Kernel {
             return false;
         }
         self.space(mm)
-            .find(page_addr(page))
+            .find_next(page_addr(page))
             .and_then(|vma| vma.uffd())
             .is_some_and(|ctx| self.ctx(ctx).filling > 0)
     }
@@ -408,7 +408,12 @@ impl Kernel {
         let threads = &mut self.threads;
         self.ctxs[ctx.0 as usize].unlink(range, |thread| {
             match &mut threads[usize::from(thread.0)].run {
-                Run::Access { at, .. } | Run::Populate { at, .. } => *at = FaultPc::Classify,
+                // One that has not come to sleep yet finds out in F3.
+                Run::Access { at, .. } | Run::Populate { at, .. } => {
+                    if let FaultPc::Asleep(_) = at {
+                        *at = FaultPc::Classify;
+                    }
+                }
                 run => unreachable!("thread {} is no faulter but in {run:?}", thread.0),
             }
         })
@@ -418,6 +423,7 @@ impl Kernel {
 /// Features that change behaviour in ways this version does not simulate.
 const NOT_MODELLED: Features = Features::EVENT_FORK
     .union(Features::EVENT_REMAP)
+    .union(Features::EXACT_ADDRESS)
     .union(Features::SIGBUS)
     .union(Features::WP_ASYNC)
     .union(Features::WP_UNPOPULATED);

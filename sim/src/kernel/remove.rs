@@ -118,7 +118,7 @@ impl Kernel {
             return finish(&call);
         }
         call.at = RemovePc::Part;
-        (Next::At(call), Did::Return(Ret::Ok(0)))
+        (Next::At(call), Did::NextMapping)
     }
 }
 

@@ -25,6 +25,8 @@ impl Kernel {
         at: ResolvePc,
     ) -> (Next<ResolvePc>, Did) {
         match at {
+            // The number means nothing any more.
+            ResolvePc::Enter if self.ctx(ctx).released => answer(0, Outcome::bare(Errno::EBADF)),
             // e23: any well-formed range, mapped or not, changing or not.
             ResolvePc::Enter if matches!(request, Request::Wake { .. }) => {
                 match check_range(request.range()) {
@@ -33,6 +35,10 @@ impl Kernel {
                 }
             }
             ResolvePc::Enter => match self.enter(ctx, &request) {
+                Ok(()) => (Next::At(ResolvePc::Locked), Did::PassGate),
+                Err(outcome) => answer(0, outcome),
+            },
+            ResolvePc::Locked => match self.look_up(ctx, &request) {
                 Ok(()) => self.do_page(ctx, &request, content, 0),
                 Err(outcome) => answer(0, outcome),
             },
@@ -50,10 +56,8 @@ impl Kernel {
         }
     }
 
-    /// Everything up to the first page. `Err` is the answer.
-    fn enter(&mut self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
-        let range = request.range();
-        // e1: before the arguments are even read.
+    /// e1: is the address space changing?
+    fn gate(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         if self.ctx(ctx).changing > 0 {
             let mirrored = self.profile.again_field == AgainField::Mirrored
                 && !matches!(request, Request::WriteProtect { .. });
@@ -63,6 +67,14 @@ impl Kernel {
                 Outcome::bare(Errno::EAGAIN)
             });
         }
+        Ok(())
+    }
+
+    /// What is looked at before any lock is taken: the gate first, before the arguments are
+    /// even read. `Err` is the answer.
+    fn enter(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+        let range = request.range();
+        self.gate(ctx, request)?;
         check_range(range).map_err(Outcome::bare)?;
         let known = match *request {
             Request::Copy { mode, .. } => CopyMode::DONTWAKE.union(CopyMode::WP).contains(mode),
@@ -79,9 +91,13 @@ impl Kernel {
             }
             Request::Wake { .. } => unreachable!("a wake is answered before"),
         };
-        if !known {
-            return Err(Outcome::bare(Errno::EINVAL));
-        }
+        if known { Ok(()) } else { Err(Outcome::bare(Errno::EINVAL)) }
+    }
+
+    /// What is looked at with the locks held: the mapping, and the gate once more. A range
+    /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
+    fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+        let range = request.range();
         if let Request::WriteProtect { .. } = request {
             // e18: no VMA of this version is registered for WP.
             return Err(Outcome::bare(Errno::ENOENT));
@@ -94,6 +110,7 @@ impl Kernel {
         if !registered {
             return Err(Outcome::mirrored(Errno::ENOENT));
         }
+        self.gate(ctx, request)?;
         match request {
             Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {
                 // e7: no VMA of this version is registered for WP.
@@ -156,11 +173,12 @@ impl Kernel {
     /// Install one page where there is none (rules e10, e14).
     fn install(&mut self, mm: MmId, vpn: Vpn, content: Content, zero: bool) -> Result<(), Errno> {
         let mm = self.mm(mm);
+        // The mapping counts as faulted even if the page turns out to be there.
+        mm.space.note_anon_fault(page_addr(vpn));
         if mm.table.get(vpn) != Pte::None {
             return Err(Errno::EEXIST);
         }
         mm.table.set(vpn, Pte::Present { content, zero_page: zero });
-        mm.space.note_anon_fault(page_addr(vpn));
         Ok(())
     }
 }

@@ -107,8 +107,11 @@ pub(crate) enum EventPc {
 /// Where a resolving ioctl is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum ResolvePc {
-    /// Check everything and do the first page.
+    /// Look at `mmap_changing` and at the arguments, without a lock.
     Enter,
+    /// Take the locks, look the mapping up, look at `mmap_changing` again, do the first
+    /// page.
+    Locked,
     /// So many pages are done; `mmap_changing` cannot rise and the mapping cannot change.
     Page(u64),
     /// The pages are done; wake their faulters and return.

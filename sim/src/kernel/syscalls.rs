@@ -6,7 +6,7 @@ use shims::{Errno, Event, Features, RangeIoctls, RegisterModes, Span};
 use super::call::{Call, MmId, Ret};
 use super::did::Did;
 use super::page_table::{Pte, Vpn};
-use super::resolve::{TASK_SIZE, check_range};
+use super::resolve::check_range;
 use super::run::{EventPc, Run};
 use super::{Kernel, PAGE, page_of};
 use crate::vma::{CtxId, Removed};
@@ -35,6 +35,11 @@ impl Kernel {
             Call::Mprotect { range, prot } => done(
                 self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
             ),
+            Call::Register { ctx, .. } | Call::Unregister { ctx, .. } | Call::Close { ctx }
+                if self.ctx(ctx).released =>
+            {
+                done(Err(Errno::EBADF))
+            }
             Call::Register { ctx, range, modes } => {
                 done(self.register(ctx, range, modes).map(|ioctls| ioctls.bits()))
             }
@@ -79,7 +84,8 @@ impl Kernel {
         let parts = self.mm(mm).space.uffd_unregister(range, ctx)?;
         for part in parts {
             if part.modes.contains(RegisterModes::MISSING) {
-                self.wake_range(ctx, part.span());
+                // Before 6.17 any context may do this; it is the owner's faulters that wake.
+                self.wake_range(part.ctx.unwrap_or(ctx), part.span());
             }
         }
         Ok(())
@@ -120,7 +126,8 @@ impl Kernel {
     }
 }
 
-/// The argument check of `madvise`: `None` means nothing to do.
+/// The argument check of `madvise`: `None` means nothing to do. A range that reaches beyond
+/// the user's addresses is done as far as it is mapped, and then `ENOMEM`.
 pub(super) fn madvise_range(range: Span) -> Result<Option<(Vpn, Vpn)>, Errno> {
     if !range.start.is_aligned(PAGE) {
         return Err(Errno::EINVAL);
@@ -131,9 +138,7 @@ pub(super) fn madvise_range(range: Span) -> Result<Option<(Vpn, Vpn)>, Errno> {
     if len == 0 {
         return Ok(None);
     }
-    if end > TASK_SIZE {
-        return Err(Errno::ENOMEM);
-    }
+
     Ok(Some((start >> 12, end >> 12)))
 }
 

@@ -70,6 +70,11 @@ pub enum Failure {
         /// Steps taken.
         steps: u32,
     },
+    /// Teardown: the handler used a descriptor after it was closed.
+    UseAfterClose {
+        /// Which of its threads.
+        actor: String,
+    },
     /// The handler gave up although nothing was wrong.
     HandlerFailed {
         /// What it says.
@@ -109,6 +114,7 @@ impl Failure {
             Failure::Unresolved { .. } => "unresolved",
             Failure::StillChanging { .. } => "still-changing",
             Failure::Livelock { .. } => "livelock",
+            Failure::UseAfterClose { .. } => "use-after-close",
             Failure::HandlerFailed { .. } => "handler-failed",
             Failure::Expectation { .. } => "expectation",
             Failure::Finally { .. } => "finally",
@@ -175,6 +181,9 @@ impl fmt::Display for Failure {
             }
             Failure::Livelock { steps } => {
                 write!(f, "still going after {steps} steps: nobody makes progress")
+            }
+            Failure::UseAfterClose { actor } => {
+                write!(f, "{actor} used the userfaultfd after it was closed")
             }
             Failure::HandlerFailed { why } => write!(f, "the handler gave up: {why}"),
             Failure::Expectation { task, line, expected, got } => {

@@ -277,7 +277,12 @@ impl<S: Subject> World<S> {
                         self.truth.begin_remove(*range);
                     }
                     self.kernel.begin(thread, call);
-                    if !self.kernel.can_step(thread) && self.kernel.take_ret(thread).is_none() {
+                    if let Some(ret) = self.kernel.take_ret(thread) {
+                        // An empty or malformed range: over before it began.
+                        self.finish_op(i, &setup, ret);
+                        return Move::Begin;
+                    }
+                    if !self.kernel.can_step(thread) {
                         // It waits for a lock: it has begun, and that is all.
                         return Move::Begin;
                     }
@@ -296,7 +301,7 @@ impl<S: Subject> World<S> {
         let at = self.tasks[i].at;
         let op = &setup.programs[i].ops[at];
         if let Op::DontNeed { range, .. } = op {
-            self.truth.end_remove(*range);
+            self.truth.end_remove(*range, matches!(ret, Ret::Ok(_)));
         }
         self.tasks[i].at = at + 1;
         if let Some(expect) = op.expect()
@@ -318,8 +323,13 @@ impl<S: Subject> World<S> {
             ctx: self.ctx,
             now: self.now,
             injection: &mut self.injection,
+            after_close: false,
         };
-        self.subject.step(i, &mut env)
+        let did = self.subject.step(i, &mut env);
+        if env.after_close {
+            self.fail(Failure::UseAfterClose { actor: self.subject.actor_name(i) });
+        }
+        did
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -338,6 +348,8 @@ impl<S: Subject> core::hash::Hash for World<S> {
         self.posted.hash(state);
         self.injection.hash(state);
         self.truth.hash(state);
+        // Deadlines are absolute moments.
+        self.now.hash(state);
     }
 }
 

@@ -156,6 +156,8 @@ impl fmt::Display for Move {
             Did::LowerChanging { changing, .. } => write!(f, "wake, changing = {changing}"),
             Did::Zap { page: p, content } => write!(f, "zap page {} ({content})", page(*p)),
             Did::Take(event) => write!(f, "took {}", describe_event(event)),
+            Did::PassGate => write!(f, "may go on"),
+            Did::NextMapping => write!(f, "next mapping"),
             Did::Install { page: p, content } => write!(f, "install page {}: {content}", page(*p)),
             Did::Answer { woken, outcome } => match (woken, outcome.errno) {
                 (0, _) => write!(f, "answer {outcome}, nobody woken"),

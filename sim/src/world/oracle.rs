@@ -20,6 +20,9 @@ struct PageTruth {
     /// A removal of it was under way at some moment since a snapshot was asked for. What
     /// the snapshot says of it was true at some moment, and may not be any more.
     disturbed: bool,
+    /// A removal of it failed after it may have been announced: it was removed or not, and
+    /// a handler that read the announcement cannot know.
+    unsure: bool,
 }
 
 /// What has happened to every page.
@@ -55,10 +58,12 @@ impl Truth {
     }
 
     /// The call has returned: from now on nobody may see what was there before it.
-    pub(super) fn end_remove(&mut self, span: Span) {
+    /// One that failed promises nothing: what it zapped is known already.
+    pub(super) fn end_remove(&mut self, span: Span, succeeded: bool) {
         for page in self.span(span) {
             page.removing -= 1;
-            page.removed = true;
+            page.removed |= succeeded;
+            page.unsure |= !succeeded;
         }
     }
 
@@ -74,7 +79,9 @@ impl Truth {
                 Some(Failure::Misplaced { page, content })
             }
             Content::Source { .. } if truth.removed => Some(Failure::Stale { page, content }),
-            Content::Zero if !truth.removed && truth.removing == 0 => Some(Failure::Lost { page }),
+            Content::Zero if !truth.removed && truth.removing == 0 && !truth.unsure => {
+                Some(Failure::Lost { page })
+            }
             _ => None,
         }
     }
@@ -128,9 +135,10 @@ impl<S: Subject> World<S> {
             .space(self.mm)
             .find(page_addr(page))
             .is_some_and(|vma| vma.uffd().is_some());
-        // A removal that is under way may be on either side of its zap; memory that left
-        // the registration is nobody's claim.
-        if self.truth.of(page).removing > 0 || !mapped {
+        // A removal that is under way may be on either side of its zap, one that failed may
+        // have been announced or not; memory that left the registration is nobody's claim.
+        let truth = self.truth.of(page);
+        if truth.removing > 0 || truth.unsure || !mapped {
             return None;
         }
         let fits = match claim {

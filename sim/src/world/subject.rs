@@ -54,6 +54,8 @@ pub struct Env<'w> {
     pub(super) ctx: CtxId,
     pub(super) now: Time,
     pub(super) injection: &'w mut Option<Injection>,
+    /// A call was begun on a userfaultfd that is closed.
+    pub(super) after_close: bool,
 }
 
 impl Env<'_> {
@@ -69,6 +71,7 @@ impl Env<'_> {
 
     /// Enter a call. Nothing has happened yet when this returns.
     pub fn begin(&mut self, call: Call) {
+        self.after_close |= self.kernel.ctx(self.ctx).is_closed();
         self.kernel.begin(self.thread, call);
     }
 
