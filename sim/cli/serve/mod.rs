@@ -299,8 +299,7 @@ impl Serve {
     /// Serve until it ends, one way or another.
     fn attend(&self, serving: Serving, helm: &Helm<'_>) -> ExitCode {
         let Serving { socket, process, greeting, parts, uffd } = serving;
-        log(greeting);
-        match self.drive(parts, &uffd, helm) {
+        match self.drive(parts, &uffd, &greeting, helm) {
             Ending::Gone => {
                 log("the client has gone");
                 OK
@@ -333,13 +332,21 @@ impl Serve {
         }
     }
 
-    fn drive(&self, parts: Parts, uffd: &Arc<UserFault>, helm: &Helm<'_>) -> Ending {
+    fn drive(
+        &self,
+        parts: Parts,
+        uffd: &Arc<UserFault>,
+        greeting: &str,
+        helm: &Helm<'_>,
+    ) -> Ending {
         let Parts { policy, regions, waiter, source } = parts;
         let driver = match Driver::new(policy, regions, &**uffd, waiter, source) {
             Ok(driver) => driver,
             Err(e) => return Ending::Failed(e.to_string()),
         };
         *helm.stage() = Stage::Serving(driver.control());
+        // Whoever reads this may use the control socket.
+        log(greeting);
         if helm.stopping() {
             driver.control().stop();
         }

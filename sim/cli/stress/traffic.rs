@@ -81,6 +81,8 @@ pub struct Doing {
     pub since: Duration,
     /// The thread, as the kernel numbers it.
     pub tid: i32,
+    /// Removes of the page that had begun by then.
+    pub removes: u64,
 }
 
 /// What a thread can do to a page.
@@ -211,7 +213,8 @@ impl<'a> Worker<'a> {
     /// Do something to a page, watched and timed. It sleeps until the fault is served.
     fn timed<T>(&mut self, act: Act, page: u64, count: u64, body: impl FnOnce() -> T) -> T {
         let since = self.arena.watch.elapsed();
-        self.seat.set(Some(Doing { act, page, count, since, tid: self.tid }));
+        let (removes, _) = self.arena.ledger.removes(page);
+        self.seat.set(Some(Doing { act, page, count, since, tid: self.tid, removes }));
         let answer = body();
         self.seat.set(None);
         let took = self.arena.watch.elapsed().saturating_sub(since).as_nanos() as u64;
