@@ -152,7 +152,7 @@ impl Stress {
                 threads: self.threads,
                 workers: self.workers,
                 remove_rate: self.remove_rate,
-                hot: self.hot.min(pages),
+                hot: self.hot,
                 time: left.min(Duration::from_secs(self.round)),
                 patience: Duration::from_secs(self.patience),
                 // No two threads of any two rounds have the same seed.

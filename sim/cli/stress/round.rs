@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,11 +16,9 @@ use indicatif::ProgressBar;
 use shims::linux::{Mapping, OpenFlags, PollWaiter, UserFault};
 use shims::{Features, Len, PageNo, PageSize, RegisterModes, Uffd};
 
-use super::ledger::Ledger;
 use super::report::{Report, Stuck, Verdict};
-use super::traffic::{self, Arena, Halt, Seat, Tally};
+use super::traffic::{self, Arena, Seat, Tally};
 use super::{audit, watchdog};
-use crate::clock::Stopwatch;
 use crate::exit::Failed;
 
 /// Threads that remove pages.
@@ -45,7 +43,7 @@ pub struct Round<'a> {
     pub workers: NonZeroUsize,
     /// Removes a second.
     pub remove_rate: u64,
-    /// How many pages are hot; no more than there are.
+    /// How many pages are hot.
     pub hot: u64,
     /// How long.
     pub time: Duration,
@@ -116,18 +114,7 @@ impl Round<'_> {
         uffd.register(map.span(), RegisterModes::MISSING)
             .map_err(|e| Failed::io(format!("registering the memory: {e}")))?;
 
-        let pages = len.whole_pages(page);
-        let middle = (pages - self.hot) / 2;
-        let arena = Arena {
-            map: &map,
-            image: self.image,
-            ledger: Ledger::new(pages),
-            hot: middle..middle + self.hot,
-            halt: Halt::default(),
-            watch: Stopwatch::start(),
-            abandoned: AtomicBool::new(false),
-            trouble: Mutex::new(None),
-        };
+        let arena = Arena::new(&map, self.image, self.hot);
         let waiter = PollWaiter::new(&uffd).map_err(|e| Failed::io(format!("an eventfd: {e}")))?;
         let times = Arc::clone(&totals.serving);
         let regions = RegionMap::single(map.page_range());
@@ -257,8 +244,7 @@ impl Round<'_> {
             let_go = Some(now);
         }
         if report.verdict == Verdict::Clean {
-            let mut trouble = arena.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            report.enter_trouble(trouble.take());
+            report.enter_trouble(arena.take_trouble());
         }
         tally
     }

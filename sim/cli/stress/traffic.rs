@@ -39,7 +39,7 @@ pub struct Arena<'a> {
     /// Nothing is to be trusted any more: the memory has been given up.
     pub abandoned: AtomicBool,
     /// The first thing that went wrong.
-    pub trouble: Mutex<Option<Trouble>>,
+    trouble: Mutex<Option<Trouble>>,
 }
 
 /// What ends a run before its time.
@@ -115,6 +115,32 @@ pub struct Tally {
     pub writes: u64,
     /// Pages removed.
     pub pages_removed: u64,
+}
+
+impl<'a> Arena<'a> {
+    /// The memory `map`, which shows `image` from its start and has not been touched; its
+    /// `hot` middle pages, at most all of them, get half of the traffic. The time starts
+    /// now.
+    pub fn new(map: &'a Mapping, image: &'a File, hot: u64) -> Arena<'a> {
+        let pages = map.len().whole_pages(map.page_size());
+        let hot = hot.min(pages);
+        let first = (pages - hot) / 2;
+        Arena {
+            map,
+            image,
+            ledger: Ledger::new(pages),
+            hot: first..first + hot,
+            halt: Halt::default(),
+            watch: Stopwatch::start(),
+            abandoned: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// The first thing that went wrong, taken out.
+    pub fn take_trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Halt {
