@@ -545,3 +545,42 @@ fn a_minor_fault_is_answered_with_the_page_that_an_alias_filled() {
         assert_eq!(again, mirrored(Errno::EEXIST));
     });
 }
+
+#[test]
+fn a_fork_brings_a_descriptor_that_is_claimed_once_and_never_leaked() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+
+    let test = "a_fork_brings_a_descriptor_that_is_claimed_once_and_never_leaked";
+    if Capability::gate(test, OpenFlags::empty(), Features::EVENT_FORK).is_none() {
+        return;
+    }
+    let rig = Rig::new(Features::EVENT_FORK, RegisterModes::MISSING, anonymous(4));
+    // Setting the user, even to the same one, makes the library fork instead of spawning
+    // with shared memory, which sends no message. The fork sleeps until the message is
+    // read, and holds the allocator's locks: nothing may be allocated before.
+    let fork = || {
+        let user = std::fs::metadata("/proc/self").unwrap().uid();
+        std::process::Command::new("true").uid(user).status().unwrap().success()
+    };
+    let number = rig.scope(|scope| {
+        let child = Task::spawn(scope, fork);
+        let [Event::Fork { fd }] = rig.events(1)[..] else { panic!("a FORK message") };
+        let claimed = rig.uffd.claim_fork(fd).expect("it has been read");
+        assert_eq!(claimed.info().unwrap().features, Some(Features::EVENT_FORK));
+        assert!(rig.uffd.claim_fork(fd).is_none(), "claimed once");
+        assert!(child.done());
+        let second = Task::spawn(scope, fork);
+        let [Event::Fork { fd }] = rig.events(1)[..] else { panic!("a FORK message") };
+        assert!(second.done());
+        fd
+    });
+    // By its features and not by its number alone: another test may get that next.
+    let is_the_childs = || {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+        info.is_ok_and(|info| info.contains("API:\taa:80000002:"))
+    };
+    assert!(is_the_childs(), "what nobody has claimed is kept");
+    drop(rig);
+    assert!(!is_the_childs(), "and closed with its parent");
+}

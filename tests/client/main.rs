@@ -17,16 +17,22 @@
 //! ID populate-read OFFSET LEN, ID populate-write OFFSET LEN, ID remove OFFSET LEN
 //!                           -> ID ok, or ID and an errno
 //! ID present OFFSET         -> ID yes or no: is a page mapped? Causes no fault.
+//! ID storm IMAGE MILLIS      -> ID ok and what was done, or ID and what went wrong: threads
+//!                              that read, write and remove at random and check every word
+//! ID census                  -> ID and one digit a page: 1 where a page is mapped
 //! ID forget                 -> ID ok: close this process's copy of the userfaultfd
 //! ```
 //!
 //! Offsets are those of the memory file. The end of its input ends it.
 
+use std::fs::File;
 use std::io::{BufRead, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
+use std::time::Duration;
 
+use faultbed::stress::traffic::{self, Arena, Seat, Tally};
 use shims::linux::{Mapping, OpenFlags, UserFault, scm};
 use shims::wrap::Fnv;
 use shims::{Errno, Features, Len, PageSize, RegisterModes, Uffd};
@@ -92,9 +98,17 @@ impl Memory {
             Ok(()) => "ok".to_owned(),
             Err(errno) => format!("{errno:?}"),
         };
-        if words == ["forget"] {
-            drop(self.uffd.lock().expect("no thread panics with it").take());
-            return "ok".into();
+        match words {
+            ["forget"] => {
+                drop(self.uffd.lock().expect("no thread panics with it").take());
+                return "ok".into();
+            }
+            ["storm", image, millis] => {
+                let image = File::open(image).expect("an image");
+                return storm(&self.parts[0], &image, millis.parse().expect("a number"));
+            }
+            ["census"] => return self.parts.iter().map(census).collect(),
+            _ => {}
         }
         let (map, offset) = self.find(number(1));
         match words[0] {
@@ -117,6 +131,41 @@ impl Memory {
             },
             other => panic!("no such command: {other}"),
         }
+    }
+}
+
+/// One digit for each page of `map`.
+fn census(map: &Mapping) -> String {
+    let base = PageSize::KIB4;
+    let table = map.page_entries(0, map.len().whole_pages(base)).expect("the page table");
+    let step = (map.page_size().bytes() / base.bytes()) as usize;
+    table.iter().step_by(step).map(|entry| if entry.is_present() { '1' } else { '0' }).collect()
+}
+
+/// Three threads that read and write, one that removes, for so many milliseconds.
+fn storm(map: &Mapping, image: &File, millis: u64) -> String {
+    let arena = Arena::new(map, image, 16);
+    let seats: Vec<_> = (0..4).map(|index| Seat::new(format!("storm-{index}"))).collect();
+    let tally = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..)
+            .zip(&seats)
+            .map(|(seed, seat)| {
+                let arena = &arena;
+                scope.spawn(move || match seed {
+                    0 => traffic::remove(arena, seat, seed, Duration::from_micros(500)),
+                    _ => traffic::access(arena, seat, seed),
+                })
+            })
+            .collect();
+        arena.halt.sleep(Duration::from_millis(millis));
+        arena.halt.ask();
+        let mut all = Tally::new();
+        threads.into_iter().for_each(|thread| all.add(&thread.join().expect("no panic")));
+        all
+    });
+    match arena.take_trouble() {
+        Some(trouble) => trouble.to_string(),
+        None => format!("ok {} {} {}", tally.reads, tally.writes, tally.pages_removed),
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use shims::linux::{Mapping, OpenFlags, UserFault, scm};
 use shims::{Features, Len, PageSize, Uffd};
 
-use crate::rig::{Client, Scratch, Server, image_word, kernel};
+use crate::rig::{Client, NAP, Scratch, Server, image_word, kernel};
 
 const KIB4: u64 = 4096;
 const PAGES: u64 = 16;
@@ -130,7 +130,19 @@ fn a_handshake_of_many_regions_that_comes_in_pieces_is_taken() {
     server.expect_log("serving");
     assert_eq!(map.read_word(0), image_word((REGIONS - 1) * KIB4));
     assert_eq!(map.read_word((REGIONS - 1) * KIB4 + 8), image_word(8));
+
+    // A client that hangs up and lives on, as this process does, is not let go: without
+    // the server's copy of the descriptor it would read zeros.
     drop((socket, OwnedFd::from(uffd)));
+    server.expect_log("closed its connection but lives on");
+    server.expect_log("holding");
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| map.read_word(5 * KIB4));
+        std::thread::park_timeout(NAP);
+        assert!(!reader.is_finished(), "it waits, because nobody serves it");
+        server.ask("stop").unwrap();
+        assert_eq!(reader.join().unwrap(), 0, "this time somebody asked for it");
+    });
     let (code, log) = server.end();
-    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(code, Some(1), "{log}");
 }

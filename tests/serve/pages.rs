@@ -1,5 +1,6 @@
 //! What is faulted, removed and never touched, compared page by page.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use handler::states::{CLEAN, DIRTY, REMOVED, ZERO};
@@ -110,6 +111,53 @@ fn pages_of_2_mib_are_served_and_accounted_for() {
     }
     let Some(_pool) = Reservation::gate(test, 8) else { return };
     exercise(test, PageSize::MIB2, 8, 1);
+}
+
+/// A client whose threads fault and drop pages as fast as they can; then both sides are
+/// asked about every page.
+fn weather(test: &str, page: PageSize, pages: u64) {
+    let (scratch, size) = (Scratch::new(test), page.bytes());
+    let image = scratch.image(pages * size);
+    let mut server = Server::start(&scratch, &image, &[]);
+    let mut client = Client::start(&server, pages * size, page, 1);
+    server.expect_log("serving");
+    let answer = client.ask(&format!("storm {} 1500", image.display()));
+    let Some(done) = answer.strip_prefix("ok ") else { panic!("{answer}") };
+    let done: Vec<u64> = done.split(' ').map(|number| number.parse().unwrap()).collect();
+    assert!(done.iter().all(|count| *count > 100), "reads, writes, pages removed: {done:?}");
+    assert_eq!(client.ask(&format!("remove 0 {size}")), "ok");
+    // In this order: a snapshot asks about doubtful pages by installing zeros where there
+    // is nothing.
+    let states: BTreeMap<u64, u8> = server.states().into_iter().collect();
+    let census = client.ask("census");
+    for (page, present) in (0..).zip(census.chars()) {
+        let state = states.get(&(page * size)).copied();
+        let should = !matches!(state, None | Some(REMOVED));
+        assert_eq!(present == '1', should, "page {page} in state {state:?}");
+    }
+    assert_eq!(census.len() as u64, pages);
+    assert!(census.contains('0') && census.contains('1'), "{census}");
+    client.quit();
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn a_busy_client_with_pages_of_4_kib_agrees_with_the_server_on_every_page() {
+    let test = "a_busy_client_with_pages_of_4_kib_agrees_with_the_server_on_every_page";
+    if kernel(test) {
+        weather(test, PageSize::KIB4, 512);
+    }
+}
+
+#[test]
+fn a_busy_client_with_pages_of_2_mib_agrees_with_the_server_on_every_page() {
+    let test = "a_busy_client_with_pages_of_2_mib_agrees_with_the_server_on_every_page";
+    if !kernel(test) {
+        return;
+    }
+    let Some(_pool) = Reservation::gate(test, 16) else { return };
+    weather(test, PageSize::MIB2, 16);
 }
 
 #[test]

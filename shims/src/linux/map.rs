@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::{errno, pagemap};
+use super::{PageEntry, errno, pagemap};
 use crate::{Addr, Errno, Len, PageRange, PageSize, Span};
 
 /// A mapping of this process, unmapped when dropped.
@@ -280,10 +280,22 @@ impl Mapping {
     /// # Panics
     ///
     /// If it is outside.
-    pub fn page_entry(&self, offset: u64) -> Result<pagemap::PageEntry, Errno> {
-        self.check(offset, 1);
+    pub fn page_entry(&self, offset: u64) -> Result<PageEntry, Errno> {
+        Ok(self.page_entries(offset, 1)?[0])
+    }
+
+    /// What the page table says of `count` base pages of 4 KiB from the one that holds
+    /// `offset`. Causes no fault.
+    ///
+    /// # Panics
+    ///
+    /// If they are not all inside.
+    pub fn page_entries(&self, offset: u64, count: u64) -> Result<Vec<PageEntry>, Errno> {
+        let base = PageSize::KIB4.bytes();
+        let first = offset / base * base;
+        self.check(first, count * base);
         let file = File::open("/proc/self/pagemap").map_err(|e| super::io_errno(&e))?;
-        pagemap::entry(&file, Addr::new(self.addr().raw() + offset))
+        pagemap::entries(&file, Addr::new(self.addr().raw() + first), count as usize)
     }
 
     fn check(&self, offset: u64, len: u64) {

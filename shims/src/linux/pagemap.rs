@@ -44,9 +44,10 @@ impl core::fmt::Debug for PageEntry {
     }
 }
 
-/// The entry of the 4 KiB page that holds `addr`; eight bytes per page.
-pub(super) fn entry(pagemap: &File, addr: Addr) -> Result<PageEntry, Errno> {
-    let mut bytes = [0; 8];
+/// The entries of `count` 4 KiB pages from the one that holds `addr`; eight bytes each.
+pub(super) fn entries(pagemap: &File, addr: Addr, count: usize) -> Result<Vec<PageEntry>, Errno> {
+    let mut bytes = vec![0; 8 * count];
     pagemap.read_exact_at(&mut bytes, (addr.raw() >> 12) * 8).map_err(|e| io_errno(&e))?;
-    Ok(PageEntry(u64::from_ne_bytes(bytes)))
+    let (entries, _) = bytes.as_chunks::<8>();
+    Ok(entries.iter().map(|entry| PageEntry(u64::from_ne_bytes(*entry))).collect())
 }

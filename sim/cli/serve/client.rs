@@ -6,9 +6,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::event::Timespec;
 use rustix::process::{PidfdFlags, Signal};
 use shims::linux::{AdoptError, PollWaiter, UserFault, scm};
-use shims::{Errno, Features, Waiter, Wakeup};
+use shims::{Addr, Errno, Features, Span, Uffd, Waiter, Wakeup, ZeropageMode};
+
+use crate::clock::Stopwatch;
 
 use super::handshake::{self, ClientRegion, HandshakeError, MAX_BYTES, Parsed};
 
@@ -184,16 +187,35 @@ impl fmt::Display for ClientError {
 
 impl core::error::Error for ClientError {}
 
-/// Wait until the other end of `socket` is gone, or until `stop`, which is asked every
-/// tenth of a second.
-pub fn wait_for_end(socket: &UnixStream, stop: &dyn Fn() -> bool) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    while !stop() {
-        let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
-        match poll(&mut fds, Some(&tick)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) | Err(_) => return,
+/// Is the address space that `uffd` belongs to gone? `probe` is an address in it.
+///
+/// Asks the kernel to zero everything from there to the end of user memory, which no one
+/// mapping ever is: of a living address space nothing is touched (`ENOENT`, or `EAGAIN`
+/// while it is changing), of a dead one the kernel says so first (`ESRCH`, rules e6, a23).
+pub fn memory_is_gone(uffd: &impl Uffd, probe: Addr) -> bool {
+    let end = Addr::new(handshake::USER_END);
+    let Some(rest) = Span::between(probe, end) else { return false };
+    uffd.zeropage(rest, ZeropageMode::DONTWAKE).errno == Some(Errno::ESRCH)
+}
+
+/// Wait until that address space is gone, for at most `patience`, or until `stop`; both
+/// are looked at every tenth of a second. Tells whether it is gone.
+pub fn wait_for_end(
+    uffd: &UserFault,
+    probe: Addr,
+    patience: Option<Duration>,
+    stop: &dyn Fn() -> bool,
+) -> bool {
+    let watch = Stopwatch::start();
+    loop {
+        if memory_is_gone(uffd, probe) {
+            return true;
         }
+        if stop() || patience.is_some_and(|patience| watch.elapsed() >= patience) {
+            return false;
+        }
+        let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        // Nothing to poll for: no message tells of this end (rule a23).
+        let _ = rustix::event::poll(&mut [], Some(&tick));
     }
 }

@@ -108,7 +108,7 @@ struct RegionMessage {
 
 /// The end of user memory with four levels of page tables, and so of every address that
 /// `mmap` hands out unasked.
-const USER_END: u64 = 0x7fff_ffff_f000;
+pub const USER_END: u64 = 0x7fff_ffff_f000;
 
 /// May a message end with this piece of it? Only a bracket ends one.
 pub fn may_end(piece: &[u8]) -> bool {

@@ -6,7 +6,8 @@
 //!
 //! A thread that waits for a page reads zeros as soon as the last copy of the userfaultfd
 //! is closed (rule a21). A server that cannot go on therefore keeps its copy for as long
-//! as the client lives, unless it was told otherwise: [`OnFailure`].
+//! as the client's memory lives, unless it was told otherwise: [`OnFailure`]. A client
+//! that closes its connection and lives on is such a case too.
 
 pub mod client;
 pub mod control;
@@ -27,7 +28,7 @@ use clap::{Args, ValueEnum};
 use handler::drive::{Control, Driver};
 use handler::{ImageFile, Policy, Region, RegionMap, Status, StopReason};
 use shims::linux::{PollWaiter, UserFault};
-use shims::{Features, PageSize, Waiter};
+use shims::{Addr, Features, PageSize, Waiter};
 
 use crate::exit::{FOUND, Failed, OK};
 use client::{Client, ClientError};
@@ -87,13 +88,16 @@ pub struct Serve {
 /// What becomes of a client that cannot be served any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum OnFailure {
-    /// Keep the userfaultfd until the client is gone: what it waits for, it waits for.
+    /// Keep the userfaultfd until the client is gone, or `stop`: what it waits for, it waits for.
     Hold,
     /// Kill the client.
     Kill,
     /// Close the userfaultfd: the client goes on and reads zeros where pages are missing.
     Release,
 }
+
+/// How long a client's memory may outlive its connection before that is a failure.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How a client's time ended.
 enum Ending {
@@ -281,6 +285,7 @@ impl Serve {
             bytes >> 20,
             regions.len()
         );
+        let probe = regions[0].host.start();
         let regions = regions.iter().map(|r| Region { host: r.host, offset: r.offset }).collect();
         let regions = RegionMap::new(regions).map_err(|e| e.to_string())?;
         let uffd = Arc::new(uffd);
@@ -291,6 +296,7 @@ impl Serve {
             socket,
             process,
             greeting,
+            probe,
             parts: Parts { policy: policy.clone(), regions, waiter, source },
             uffd,
         })
@@ -298,48 +304,61 @@ impl Serve {
 
     /// Serve until it ends, one way or another.
     fn attend(&self, serving: Serving, helm: &Helm<'_>) -> ExitCode {
-        let Serving { socket, process, greeting, parts, uffd } = serving;
-        log(greeting);
-        match self.drive(parts, &uffd, helm) {
-            Ending::Gone => {
-                log("the client has gone");
-                OK
-            }
+        let Serving { socket, process, greeting, probe, parts, uffd } = serving;
+        let stop = || helm.stopping();
+        let why = match self.drive(parts, &uffd, &greeting, helm) {
             Ending::Stopped => {
                 log("stopped");
-                OK
+                return OK;
             }
-            Ending::Failed(why) => {
-                log(format_args!("serving failed: {why}"));
-                *helm.stage() = Stage::Failed(why);
-                match (self.on_failure, process) {
-                    (OnFailure::Release, _) => {
-                        log("releasing the client: what is missing reads as zeros");
-                        drop(uffd);
-                        return FOUND;
-                    }
-                    (OnFailure::Kill, Some(process)) => match process.kill() {
-                        Ok(()) => log(format_args!("killed process {}", process.pid)),
-                        Err(e) => log(format_args!("killing process {}: {e}", process.pid)),
-                    },
-                    (OnFailure::Kill, None) => log("the client's process is not known"),
-                    (OnFailure::Hold, _) => {}
-                }
-                log("holding the userfaultfd until the client has gone");
-                client::wait_for_end(&socket, &|| helm.stopping());
-                drop(uffd);
-                FOUND
+            // The connection may end a moment before the memory does.
+            Ending::Gone if client::wait_for_end(&uffd, probe, Some(FAREWELL), &stop) => {
+                log("the client has gone");
+                return OK;
             }
+            Ending::Gone if helm.stopping() => {
+                log("stopped");
+                return OK;
+            }
+            Ending::Gone => "the client has closed its connection but lives on".into(),
+            Ending::Failed(why) => why,
+        };
+        log(format_args!("serving failed: {why}"));
+        *helm.stage() = Stage::Failed(why);
+        match (self.on_failure, process) {
+            (OnFailure::Release, _) => {
+                log("releasing the client: what is missing reads as zeros");
+                return FOUND;
+            }
+            (OnFailure::Kill, Some(process)) => match process.kill() {
+                Ok(()) => log(format_args!("killed process {}", process.pid)),
+                Err(e) => log(format_args!("killing process {}: {e}", process.pid)),
+            },
+            (OnFailure::Kill, None) => log("the client's process is not known"),
+            (OnFailure::Hold, _) => {}
         }
+        log("holding the userfaultfd until the client has gone");
+        client::wait_for_end(&uffd, probe, None, &stop);
+        // The connection is kept as long: its end would tell the client that all is over.
+        drop(socket);
+        FOUND
     }
 
-    fn drive(&self, parts: Parts, uffd: &Arc<UserFault>, helm: &Helm<'_>) -> Ending {
+    fn drive(
+        &self,
+        parts: Parts,
+        uffd: &Arc<UserFault>,
+        greeting: &str,
+        helm: &Helm<'_>,
+    ) -> Ending {
         let Parts { policy, regions, waiter, source } = parts;
         let driver = match Driver::new(policy, regions, &**uffd, waiter, source) {
             Ok(driver) => driver,
             Err(e) => return Ending::Failed(e.to_string()),
         };
         *helm.stage() = Stage::Serving(driver.control());
+        // Whoever reads this may use the control socket.
+        log(greeting);
         if helm.stopping() {
             driver.control().stop();
         }
@@ -361,6 +380,8 @@ struct Serving {
     socket: std::os::unix::net::UnixStream,
     process: Option<client::Process>,
     greeting: String,
+    /// An address in its memory.
+    probe: Addr,
     parts: Parts,
     uffd: Arc<UserFault>,
 }

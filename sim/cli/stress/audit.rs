@@ -9,18 +9,21 @@ use handler::states::{AMBIGUOUS, REMOVED};
 use super::ledger::{Ledger, Place};
 use super::traffic::{Arena, Trouble};
 
+/// The size of the pages that the page table counts.
+const BASE: u64 = 4096;
+
 /// Compare everything; the first difference.
 pub fn audit(arena: &Arena<'_>, states: &PageStates) -> Result<(), Trouble> {
     let size = arena.map.page_size().bytes();
     let mut records = states.records().iter().peekable();
     let mut found = vec![0; size as usize];
     let mut image = found.clone();
+    let table = arena.map.page_entries(0, arena.map.len().bytes() / BASE);
+    let table = table.map_err(|e| Trouble::Call(format!("the page table: {e}")))?;
     for page in 0..arena.map.len().bytes() / size {
         let offset = page * size;
         let record = records.next_if(|record| record.offset() == offset);
-        let entry = arena.map.page_entry(offset);
-        let present =
-            entry.map_err(|e| Trouble::Call(format!("the page table: {e}")))?.is_present();
+        let present = table[(offset / BASE) as usize].is_present();
         let agree = match record.map(|record| record.state()) {
             None | Some(REMOVED) => !present,
             Some(AMBIGUOUS) => true,

@@ -1,52 +1,45 @@
-//! `faultbed stress`: the handler against the running kernel. Owns the command and the
-//! threads' beginning and end.
+//! `faultbed stress`: the handler against the running kernel. Owns the command: what it
+//! needs, how often it starts over, what it prints.
 //!
-//! One process plays all parts: it maps a region as large as the image, registers it,
-//! serves its faults through the `threads` driver, and meanwhile reads, writes and
-//! removes pages from other threads. Every word read has to be explained
-//! ([`ledger`]), every access has to be answered in time ([`watchdog`]).
+//! One process plays all parts ([`round`]): it maps a region as large as the image,
+//! registers it, serves its faults through the `threads` driver, and meanwhile reads,
+//! writes and removes pages from other threads. Every word read has to be explained
+//! ([`ledger`]), every access has to be answered in time ([`watchdog`]), and at the end of
+//! a round tracker, page table and content have to agree ([`audit`]).
 
 pub mod audit;
 pub mod ledger;
 pub mod report;
+pub mod round;
 pub mod traffic;
 pub mod watchdog;
 
 use std::fs::File;
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use handler::drive::{Control, Driver};
-use handler::{ImageFile, Policy, RegionMap};
-use hdrhistogram::Histogram;
+use handler::{ImageFile, Policy};
+use indicatif::{ProgressBar, ProgressStyle};
+use shims::PageSize;
 use shims::linux::hugepages::Reservation;
-use shims::linux::{Mapping, OpenFlags, PollWaiter, UserFault};
-use shims::{Features, Len, PageNo, PageSize, RegisterModes, Uffd};
 
 use crate::clock::Stopwatch;
 use crate::exit::Failed;
-use ledger::Ledger;
-use report::{Latency, Report, Stuck, Verdict};
-use traffic::{Arena, Halt, Seat, Tally};
-
-/// Threads that remove pages.
-const REMOVERS: u64 = 2;
-/// How often the watchdog looks.
-const TICK: Duration = Duration::from_millis(50);
-/// How long threads may take to end once nothing holds them back any more.
-const GRACE: Duration = Duration::from_secs(30);
+use report::{Report, Verdict};
+use round::{Round, Totals};
 
 /// Serve an image to threads of this process that read, write and remove pages at random,
 /// through the running kernel, and check every byte.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Half of the traffic goes to a few hot pages, so that writers and removers meet.
+Half of the traffic goes to a few hot pages, so that writers and removers meet. A page
+shows the image only until it is first removed, so the run starts over with fresh memory
+every few seconds; at the end of each such round the handler's page states, the kernel's
+page table and every page's content are compared.
 
 Examples:
   faultbed stress memory.img                        a minute with the default handler
@@ -77,6 +70,9 @@ pub struct Stress {
     /// How long.
     #[arg(long, value_name = "S", default_value_t = 60)]
     seconds: u64,
+    /// Start over with fresh memory after so many seconds.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    round: u64,
     /// Which handler.
     #[arg(long, value_name = "NAME", default_value = "default")]
     handler: String,
@@ -108,8 +104,6 @@ pub enum Pages {
     Huge,
 }
 
-type Waiter<'a> = PollWaiter<&'a UserFault>;
-
 impl Stress {
     /// Do it.
     pub fn run(self) -> Result<ExitCode, Failed> {
@@ -123,6 +117,7 @@ impl Stress {
         Ok(ExitCode::from(report.verdict.code()))
     }
 
+    /// Round after round until the time is over or something is wrong.
     fn measure(&self) -> Result<Report, Failed> {
         let policy = Policy::by_name(&self.handler).ok_or_else(|| {
             let names = Policy::NAMES.join(", ");
@@ -135,259 +130,51 @@ impl Stress {
         let source = ImageFile::open(&self.image, page).map_err(Failed::usage)?;
         let image = File::open(&self.image)
             .map_err(|e| Failed::usage(format!("{}: {e}", self.image.display())))?;
-        let len = Len::new(source.len());
-        let pages = len.whole_pages(page);
-
+        let pages = source.page_count();
         let _pool = match page {
             PageSize::MIB2 => Some(Reservation::new(pages).map_err(|e| {
                 Failed::usage(format!("{pages} huge pages cannot be borrowed: {e}"))
             })?),
             _ => None,
         };
-        let map = match page {
-            PageSize::MIB2 => Mapping::hugetlb(len),
-            _ => Mapping::anonymous(len),
-        }
-        .map_err(|e| Failed::io(format!("{} bytes of memory: {e}", len.bytes())))?;
-        let mut features = Features::EVENT_REMOVE;
-        features.set(Features::MISSING_HUGETLBFS, page == PageSize::MIB2);
-        let (uffd, _) = UserFault::connect(OpenFlags::empty(), features).map_err(Failed::usage)?;
-        uffd.register(map.span(), RegisterModes::MISSING)
-            .map_err(|e| Failed::io(format!("registering the memory: {e}")))?;
 
-        let hot = self.hot.min(pages);
-        let middle = (pages - hot) / 2;
-        let arena = Arena {
-            map: &map,
-            image: &image,
-            ledger: Ledger::new(pages),
-            hot: middle..middle + hot,
-            halt: Halt::default(),
-            watch: Stopwatch::start(),
-            abandoned: AtomicBool::new(false),
-            trouble: Mutex::new(None),
-        };
-        let waiter = PollWaiter::new(&uffd).map_err(|e| Failed::io(format!("an eventfd: {e}")))?;
-        let serving = Arc::new(Mutex::new(Tally::new().accesses));
-        let times = Arc::clone(&serving);
-        let driver =
-            Driver::new(policy, RegionMap::single(map.page_range()), &uffd, waiter, source)
-                .map_err(Failed::io)?
-                .on_served(move |served| {
-                    let nanos = served.took.as_nanos() as u64;
-                    times
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .saturating_record(nanos.max(1));
-                });
-        let mut report = self.empty_report(&arena);
-        let control = driver.control();
-        let tally = self.play(&arena, &driver, &uffd, &mut report)?;
-        report.enter_traffic(&tally, arena.watch.elapsed());
-        let serving = serving.lock().unwrap_or_else(PoisonError::into_inner);
-        report.enter_handler(&control.counters(), &serving);
+        let mut report = Report::new(&self.handler, self.seed, source.len(), page.bytes());
+        report.threads = self.threads;
+        let mut totals = Totals::new();
+        let (watch, total) = (Stopwatch::start(), Duration::from_secs(self.seconds));
+        let bar = self.progress();
+        while report.verdict == Verdict::Clean && (watch.elapsed() < total || report.rounds == 0) {
+            let left = total.saturating_sub(watch.elapsed());
+            let round = Round {
+                source: &source,
+                image: &image,
+                policy: &policy,
+                threads: self.threads,
+                workers: self.workers,
+                remove_rate: self.remove_rate,
+                hot: self.hot,
+                time: left.min(Duration::from_secs(self.round)),
+                patience: Duration::from_secs(self.patience),
+                // No two threads of any two rounds have the same seed.
+                seed: self.seed.wrapping_mul(1 << 40) + (report.rounds << 20),
+                bar: &bar,
+            };
+            round.play(&mut totals, &mut report)?;
+            report.rounds += 1;
+        }
+        bar.finish_and_clear();
+        totals.enter(&mut report, watch.elapsed());
         Ok(report)
     }
 
-    /// Start every thread, watch them, and end them.
-    fn play(
-        &self,
-        arena: &Arena<'_>,
-        driver: &Driver<&UserFault, Waiter<'_>, ImageFile>,
-        uffd: &UserFault,
-        report: &mut Report,
-    ) -> Result<Tally, Failed> {
-        let control = driver.control();
-        let name = |kind: &str, index: u64| Seat::new(format!("{kind}-{index}"));
-        let mut seats: Vec<_> = (0..self.threads).map(|i| name("access", i)).collect();
-        if self.remove_rate > 0 {
-            seats.extend((0..REMOVERS).map(|i| name("remove", i)));
+    fn progress(&self) -> ProgressBar {
+        if self.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
         }
-        let rate = self.remove_rate.clamp(1, u32::MAX.into()) as u32;
-        let period = Duration::from_secs(REMOVERS) / rate;
-        std::thread::scope(|scope| {
-            let failed = |e| Failed::io(format!("starting a thread: {e}"));
-            // However this ends, threads that sleep in the kernel are let go before the
-            // scope waits for them.
-            let end = End { arena, uffd, control: &control };
-            let threads = self.workers;
-            let serve = move || driver.run_threads(threads);
-            let server = std::thread::Builder::new()
-                .name("handler".into())
-                .spawn_scoped(scope, serve)
-                .map_err(failed)?;
-            let (tell, told) = channel();
-            for (index, seat) in seats.iter().enumerate() {
-                let tell = tell.clone();
-                // Seeds of different threads differ, and so do those of different runs.
-                let seed = self.seed.wrapping_mul(1 << 20).wrapping_add(index as u64);
-                let work = move || {
-                    let tally = if (index as u64) < self.threads {
-                        traffic::access(arena, seat, seed)
-                    } else {
-                        traffic::remove(arena, seat, seed, period)
-                    };
-                    let _ = tell.send(tally);
-                };
-                std::thread::Builder::new()
-                    .name(seat.name.clone())
-                    .spawn_scoped(scope, work)
-                    .map_err(failed)?;
-            }
-            let tally = self.watch(&end, &seats, &told, report);
-            if report.verdict == Verdict::Clean {
-                let states = control.snapshot().map_err(Failed::io)?;
-                report.enter_trouble(audit::audit(arena, &states).err());
-            }
-            control.stop();
-            drop(end);
-            server.join().map_err(|_| Failed::io("the handler panicked"))?;
-            Ok(tally)
-        })
-    }
-
-    /// Wait until every thread has ended. Ends them when the time is over, when something
-    /// is wrong, or when one of them waits for too long.
-    fn watch(
-        &self,
-        end: &End<'_>,
-        seats: &[Seat],
-        told: &Receiver<Tally>,
-        report: &mut Report,
-    ) -> Tally {
-        let End { arena, uffd, control } = *end;
-        let (time, patience) =
-            (Duration::from_secs(self.seconds), Duration::from_secs(self.patience));
-        let (mut tally, mut left) = (Tally::new(), seats.len());
-        let mut let_go = None;
-        while left > 0 {
-            match told.recv_timeout(TICK) {
-                Ok(one) => {
-                    tally.add(&one);
-                    left -= 1;
-                    continue;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                // A thread panicked: the scope will say so.
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            let now = arena.watch.elapsed();
-            if now >= time {
-                arena.halt.ask();
-            }
-            if let Some(since) = let_go {
-                end.let_go();
-                if now.saturating_sub(since) > GRACE {
-                    // Nothing that holds them is known: a report is better than a wait.
-                    println!("{report}");
-                    eprintln!("faultbed: {left} threads cannot be ended");
-                    std::process::exit(report.verdict.code().into());
-                }
-                continue;
-            }
-            let stuck = watchdog::stuck(seats, now, patience);
-            let over = control.status().is_over();
-            if stuck.is_empty() && !over {
-                continue;
-            }
-            if over {
-                report.verdict = Verdict::Failed;
-                report.trouble = Some(format!("the handler {}", control.status()));
-            } else {
-                report.verdict = Verdict::Hang;
-                report.stuck = stuck.iter().map(|s| self.describe(s, end)).collect();
-                report.sleeping = uffd.info().ok().map(|info| (info.pending, info.total));
-            }
-            end.let_go();
-            let_go = Some(now);
-        }
-        if report.verdict == Verdict::Clean {
-            let mut trouble = arena.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            report.enter_trouble(trouble.take());
-        }
-        tally
-    }
-
-    fn describe(&self, stuck: &watchdog::Waiting<'_>, end: &End<'_>) -> Stuck {
-        let End { arena, control, .. } = *end;
-        let watchdog::Waiting { seat, doing, waited } = *stuck;
-        let page = doing.page;
-        let offset = page * arena.map.page_size().bytes();
-        let known = control.page(PageNo::new(page));
-        let unconfirmed = if known.unconfirmed { ", unconfirmed" } else { "" };
-        let serving = if known.serving { ", being served" } else { ", not being served" };
-        let (removes_begun, removes_ended) = arena.ledger.removes(page);
-        Stuck {
-            thread: seat.name.clone(),
-            tid: doing.tid,
-            act: doing.act.to_string(),
-            page,
-            count: doing.count,
-            offset,
-            waited_ms: waited.as_millis() as u64,
-            tracker: format!("{:?}{unconfirmed}{serving}", known.state),
-            present: arena.map.page_entry(offset).ok().map(|entry| entry.is_present()),
-            removes_begun,
-            removes_ended,
-        }
-    }
-
-    fn empty_report(&self, arena: &Arena<'_>) -> Report {
-        let nothing = Latency::of(&Histogram::new(1).expect("one digit is valid"));
-        Report {
-            verdict: Verdict::Clean,
-            trouble: None,
-            handler: self.handler.clone(),
-            seed: self.seed,
-            image_bytes: arena.map.len().bytes(),
-            page_bytes: arena.map.page_size().bytes(),
-            threads: self.threads as usize,
-            seconds: 0.0,
-            reads: 0,
-            writes: 0,
-            removes: 0,
-            pages_removed: 0,
-            faults: 0,
-            faults_per_second: 0.0,
-            installed: 0,
-            already_present: 0,
-            short_circuited: 0,
-            remove_messages: 0,
-            deferrals: 0,
-            wakes: 0,
-            stale_fetches: 0,
-            access_ns: nothing,
-            remove_ns: nothing,
-            serve_ns: nothing,
-            stuck: Vec::new(),
-            sleeping: None,
-        }
-    }
-}
-
-/// Ends what sleeps in the kernel.
-struct End<'a> {
-    arena: &'a Arena<'a>,
-    uffd: &'a UserFault,
-    control: &'a Control<Waiter<'a>>,
-}
-
-impl End<'_> {
-    /// Give the memory up: whoever waits for a page gets a zero page, whoever waits for an
-    /// event to be read is let go. Nothing read from now on means anything.
-    fn let_go(&self) {
-        self.arena.abandoned.store(true, Ordering::SeqCst);
-        self.arena.halt.ask();
-        let _ = self.uffd.unregister(self.arena.map.span());
-        let _ = self.uffd.wake(self.arena.map.span());
-        let _ = self.uffd.read_events(&mut Vec::new(), 128);
-    }
-}
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.control.stop();
-        self.let_go();
+        let bar = ProgressBar::new(self.seconds);
+        let style = "{bar:30} {elapsed} of {len} s{msg}";
+        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        bar
     }
 }
 
@@ -410,7 +197,7 @@ mod tests {
         let stress = Line::try_parse_from(line.split_whitespace()).unwrap().stress;
         assert_eq!((stress.threads, stress.remove_rate, stress.hot), (3, 9, 8));
         assert_eq!((stress.page_size, stress.json), (Pages::Huge, true));
-        for bad in ["--threads 0", "--hot 0", "--page-size 1g", "--seconds -1"] {
+        for bad in ["--threads 0", "--hot 0", "--page-size 1g", "--seconds -1", "--round 0"] {
             let line = format!("stress a.img {bad}");
             assert!(Line::try_parse_from(line.split_whitespace()).is_err(), "{bad}");
         }

@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::traffic::{Tally, Trouble};
 
 /// How a run ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Every word was explained and every access answered.
+    #[default]
     Clean,
     /// A word that nothing explains was read.
     WrongContent,
@@ -48,10 +49,12 @@ pub struct Stuck {
     pub removes_begun: u64,
     /// Removes of the page that have ended.
     pub removes_ended: u64,
+    /// Removes of the page that had begun before the access did.
+    pub removes_before: u64,
 }
 
 /// Percentiles of a duration, in nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Latency {
     count: u64,
     p50: u64,
@@ -62,7 +65,7 @@ pub struct Latency {
 }
 
 /// What a run came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// How it ended.
     pub verdict: Verdict,
@@ -77,7 +80,9 @@ pub struct Report {
     /// Bytes in a page.
     pub page_bytes: u64,
     /// Threads that read and wrote.
-    pub threads: usize,
+    pub threads: u64,
+    /// How often it started over, the first time included.
+    pub rounds: u64,
     /// How long it ran.
     pub seconds: f64,
     /// Reads that were checked.
@@ -146,6 +151,11 @@ impl Verdict {
 }
 
 impl Report {
+    /// A run that has not begun.
+    pub fn new(handler: &str, seed: u64, image_bytes: u64, page_bytes: u64) -> Report {
+        Report { handler: handler.into(), seed, image_bytes, page_bytes, ..Report::default() }
+    }
+
     /// Enter what went wrong, if something did.
     pub fn enter_trouble(&mut self, trouble: Option<Trouble>) {
         let Some(trouble) = trouble else { return };
@@ -156,8 +166,14 @@ impl Report {
         self.trouble = Some(trouble.to_string());
     }
 
-    /// Enter what the threads did.
-    pub fn enter_traffic(&mut self, tally: &Tally, elapsed: Duration) {
+    /// Enter what the threads and the handler did.
+    pub fn enter(
+        &mut self,
+        tally: &Tally,
+        counters: &Counters,
+        serving: &Histogram<u64>,
+        elapsed: Duration,
+    ) {
         self.seconds = elapsed.as_secs_f64();
         self.reads = tally.reads;
         self.writes = tally.writes;
@@ -165,10 +181,6 @@ impl Report {
         self.pages_removed = tally.pages_removed;
         self.access_ns = Latency::of(&tally.accesses);
         self.remove_ns = Latency::of(&tally.removes);
-    }
-
-    /// Enter what the handler did.
-    pub fn enter_handler(&mut self, counters: &Counters, serving: &Histogram<u64>) {
         self.faults = counters.faults;
         self.faults_per_second = counters.faults as f64 / self.seconds.max(1e-9);
         self.installed = counters.installed;
@@ -208,8 +220,8 @@ impl fmt::Display for Stuck {
         write!(
             f,
             "thread {} ({}) has waited {:.1} s for {} of {} from page {} (byte {:#x} of the \
-             image)\n  tracker: {}\n  kernel: {}; {} removes of the page have begun, {} have \
-             ended",
+             image)\n  tracker: {}\n  kernel: {}; {} removes of the page have begun, {} of \
+             them before the access, {} have ended",
             self.thread,
             self.tid,
             self.waited_ms as f64 / 1e3,
@@ -220,6 +232,7 @@ impl fmt::Display for Stuck {
             self.tracker,
             present,
             self.removes_begun,
+            self.removes_before,
             self.removes_ended
         )
     }
@@ -229,12 +242,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} threads over {} MiB in {} KiB pages, handler {}, seed {}, {:.1} s",
+            "{} threads over {} MiB in {} KiB pages, handler {}, seed {}, {} rounds, {:.1} s",
             self.threads,
             self.image_bytes >> 20,
             self.page_bytes >> 10,
             self.handler,
             self.seed,
+            self.rounds,
             self.seconds
         )?;
         writeln!(

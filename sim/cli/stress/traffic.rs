@@ -39,7 +39,7 @@ pub struct Arena<'a> {
     /// Nothing is to be trusted any more: the memory has been given up.
     pub abandoned: AtomicBool,
     /// The first thing that went wrong.
-    pub trouble: Mutex<Option<Trouble>>,
+    trouble: Mutex<Option<Trouble>>,
 }
 
 /// What ends a run before its time.
@@ -81,6 +81,8 @@ pub struct Doing {
     pub since: Duration,
     /// The thread, as the kernel numbers it.
     pub tid: i32,
+    /// Removes of the page that had begun by then.
+    pub removes: u64,
 }
 
 /// What a thread can do to a page.
@@ -113,6 +115,32 @@ pub struct Tally {
     pub writes: u64,
     /// Pages removed.
     pub pages_removed: u64,
+}
+
+impl<'a> Arena<'a> {
+    /// The memory `map`, which shows `image` from its start and has not been touched; its
+    /// `hot` middle pages, at most all of them, get half of the traffic. The time starts
+    /// now.
+    pub fn new(map: &'a Mapping, image: &'a File, hot: u64) -> Arena<'a> {
+        let pages = map.len().whole_pages(map.page_size());
+        let hot = hot.min(pages);
+        let first = (pages - hot) / 2;
+        Arena {
+            map,
+            image,
+            ledger: Ledger::new(pages),
+            hot: first..first + hot,
+            halt: Halt::default(),
+            watch: Stopwatch::start(),
+            abandoned: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// The first thing that went wrong, taken out.
+    pub fn take_trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Halt {
@@ -211,7 +239,8 @@ impl<'a> Worker<'a> {
     /// Do something to a page, watched and timed. It sleeps until the fault is served.
     fn timed<T>(&mut self, act: Act, page: u64, count: u64, body: impl FnOnce() -> T) -> T {
         let since = self.arena.watch.elapsed();
-        self.seat.set(Some(Doing { act, page, count, since, tid: self.tid }));
+        let (removes, _) = self.arena.ledger.removes(page);
+        self.seat.set(Some(Doing { act, page, count, since, tid: self.tid, removes }));
         let answer = body();
         self.seat.set(None);
         let took = self.arena.watch.elapsed().saturating_sub(since).as_nanos() as u64;

@@ -37,7 +37,14 @@ mod tests {
         let seat = |name: &str, since: Option<u64>| {
             let seat = Seat::new(name.into());
             let since = since.map(Duration::from_secs);
-            seat.set(since.map(|since| Doing { act: Act::Load, page: 7, count: 1, since, tid: 1 }));
+            seat.set(since.map(|since| Doing {
+                act: Act::Load,
+                page: 7,
+                count: 1,
+                since,
+                tid: 1,
+                removes: 0,
+            }));
             seat
         };
         let seats = [
