@@ -212,9 +212,12 @@ impl Tracker {
         });
     }
 
-    /// A probe found out whether `page` is there.
+    /// A probe found out whether `page` is there. Pages are probed because they are
+    /// unconfirmed; one that is not any more was given up while the probe was out, and
+    /// what the probe found says nothing about the time after.
     pub(crate) fn probed(&mut self, page: PageNo, found: Probed) {
         self.update(page, |byte| match found {
+            _ if byte & UNCONFIRMED == 0 => byte | UNCONFIRMED,
             Probed::Present if byte & STATE == PageState::Removed as u8 => {
                 byte & !STATE | PageState::Dirty as u8 | PROBED
             }

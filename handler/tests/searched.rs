@@ -31,6 +31,24 @@ proptest! {
     }
 
     #[test]
+    fn nor_does_one_that_is_paused_and_takes_snapshots(draws in prop::collection::vec(any::<u8>(), 0..600)) {
+        let mut world = World::new(machine(Policy::default()), 0).with_snapshots();
+        let steps = draws.len() / 2;
+        let mut draws = Drawn(&draws, Sequence(2));
+        let verdict = world.run(&mut draws, steps).and_then(|()| world.check_snapshot(&mut draws));
+        prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
+    }
+
+    #[test]
+    fn nor_does_one_that_is_asked_to_stop(draws in prop::collection::vec(any::<u8>(), 0..600)) {
+        let mut world = World::new(machine(Policy::default()), 0).that_stops();
+        let steps = draws.len() / 2;
+        let mut draws = Drawn(&draws, Sequence(3));
+        let verdict = world.run(&mut draws, steps);
+        prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
+    }
+
+    #[test]
     fn nor_does_one_whose_source_is_flaky(draws in prop::collection::vec(any::<u8>(), 0..600)) {
         let mut world = World::new(machine(poisoning()), 3);
         let steps = draws.len() / 2;
@@ -55,6 +73,9 @@ fn long_runs_of_the_default_handler_stay_right() {
     let mut accesses = 0;
     for seed in 0..300 {
         let mut world = World::new(machine(Policy::default()), 0);
+        if seed % 3 == 0 {
+            world = world.with_snapshots();
+        }
         let mut draw = Sequence(seed);
         let verdict = world.run(&mut draw, 3_000).and_then(|()| world.check_snapshot(&mut draw));
         assert!(verdict.is_ok(), "seed {seed}: {}", verdict.unwrap_err());
@@ -66,7 +87,7 @@ fn long_runs_of_the_default_handler_stay_right() {
 #[test]
 fn a_failing_source_is_reached_in_the_failing_worlds() {
     let failed = (0..50).filter(|seed| {
-        let mut world = World::new(machine(Policy::default()), 6);
+        let mut world = World::new(machine(Policy::default()), 8);
         let verdict = world.run(&mut Sequence(*seed), 1_000);
         assert!(verdict.is_ok(), "seed {seed}: {}", verdict.unwrap_err());
         world.failed()

@@ -82,6 +82,12 @@ enum Step {
     Perform(usize),
     Answer(usize),
     Tick,
+    BeginSnapshot,
+    TakeSnapshot,
+    Pause,
+    Resume,
+    /// Somebody asks the handler to stop.
+    Stop,
 }
 
 pub(crate) struct World {
@@ -105,6 +111,10 @@ pub(crate) struct World {
     held: Vec<ReqId>,
     /// How often a fetch fails, out of 8.
     broken: u64,
+    /// May it be asked to stop, and has it been?
+    stops: bool,
+    /// Are snapshots taken and is reading paused while guests run?
+    snapshots: bool,
     pub(crate) accesses: u64,
 }
 
@@ -185,8 +195,20 @@ impl World {
             workers: [const { Worker::Idle }; WORKERS],
             held: Vec::new(),
             broken,
+            stops: false,
+            snapshots: false,
             accesses: 0,
         }
+    }
+
+    /// Such a world takes snapshots, and pauses and resumes reading.
+    pub(crate) fn with_snapshots(self) -> World {
+        World { snapshots: true, ..self }
+    }
+
+    /// Such a world may ask its handler to stop at any moment.
+    pub(crate) fn that_stops(self) -> World {
+        World { stops: true, ..self }
     }
 
     /// Take `steps` steps, then no new accesses and removes, until nothing can happen.
@@ -205,6 +227,7 @@ impl World {
 
     /// A snapshot of a world at rest says what the pages hold.
     pub(crate) fn check_snapshot(&mut self, draw: &mut impl Draw) -> Result<PageStates, String> {
+        self.snapshots = false;
         self.machine.begin_snapshot();
         let mut left = 2_000;
         while !self.machine.snapshot_ready() {
@@ -316,6 +339,21 @@ impl World {
         if self.machine.next_deadline().is_some_and(|t| t > self.now) {
             steps.push(Step::Tick);
         }
+        if self.snapshots {
+            match self.machine.snapshot_begun() {
+                false if new => steps.push(Step::BeginSnapshot),
+                true if self.machine.snapshot_ready() => steps.push(Step::TakeSnapshot),
+                _ => {}
+            }
+        }
+        match self.machine.paused() {
+            false if new && self.snapshots => steps.push(Step::Pause),
+            true => steps.push(Step::Resume),
+            false => {}
+        }
+        if new && self.stops {
+            steps.push(Step::Stop);
+        }
         steps
     }
 
@@ -415,6 +453,19 @@ impl World {
                 };
                 if completion == Completion::Done {
                     self.held.retain(|held| *held != req);
+                }
+            }
+            Step::BeginSnapshot => self.machine.begin_snapshot(),
+            Step::TakeSnapshot => {
+                self.machine.take_snapshot();
+            }
+            Step::Pause => self.machine.pause(),
+            Step::Resume => self.machine.resume(),
+            Step::Stop => {
+                // Rarely enough for something to happen before.
+                if draw.draw(16) == 0 {
+                    self.machine.stop();
+                    self.stops = false;
                 }
             }
             Step::Tick => {
