@@ -5,7 +5,7 @@
 
 use faultbed_handler::{
     Action, Completion, DrainEnd, Machine, PageStates, Payload, ReadPermit, Region, RegionMap,
-    ReqId, SourceError, Status, states,
+    ReqId, SourceError, Status, StopReason, states,
 };
 use shims::{
     Addr, CopyMode, Errno, Event, Fault, FaultFlags, Len, Outcome, PageNo, PageRange, PageSize,
@@ -32,6 +32,13 @@ enum Guest {
     Idle,
     /// About to touch a page.
     Touching {
+        page: usize,
+        write: bool,
+    },
+    /// It found no page, and has not queued its message yet. Whatever is installed now, it
+    /// goes to sleep: this kernel does not look again (rule F3 does, without a lock), so
+    /// only a `WAKE` after `EEXIST` saves it.
+    Faulting {
         page: usize,
         write: bool,
     },
@@ -73,6 +80,7 @@ enum Reader {
 enum Step {
     Start(usize),
     Touch(usize),
+    Enqueue(usize),
     Remove(usize),
     RemoverGoesOn(usize),
     BeginRead,
@@ -269,7 +277,9 @@ impl World {
         }
         for guest in self.guests {
             // Whoever sleeps may be one whose fault the handler gave up, no other.
-            if guest != Guest::Idle && !over {
+            let stopped = *self.machine.status() == Status::Stopped(StopReason::Requested);
+            let stranded = matches!(guest, Guest::Asleep { read: true, .. });
+            if guest != Guest::Idle && (!over || stopped && stranded) {
                 return Err(format!("asleep for ever: {}", self.picture()));
             }
         }
@@ -300,6 +310,7 @@ impl World {
             match guest {
                 Guest::Idle if new => steps.push(Step::Start(i)),
                 Guest::Touching { .. } => steps.push(Step::Touch(i)),
+                Guest::Faulting { .. } => steps.push(Step::Enqueue(i)),
                 _ => {}
             }
         }
@@ -377,6 +388,11 @@ impl World {
                 self.guests[i] = Guest::Touching { page, write };
             }
             Step::Touch(i) => self.touch(i)?,
+            Step::Enqueue(i) => {
+                let Guest::Faulting { page, write } = self.guests[i] else { unreachable!() };
+                self.guests[i] = Guest::Asleep { page, write, read: false };
+                self.faults.push(i);
+            }
             Step::Remove(i) => {
                 let first = draw.draw(PAGES);
                 let end = first + 1 + draw.draw(PAGES - first);
@@ -479,8 +495,7 @@ impl World {
         let Guest::Touching { page, write } = self.guests[i] else { unreachable!() };
         match self.pages[page] {
             None => {
-                self.guests[i] = Guest::Asleep { page, write, read: false };
-                self.faults.push(i);
+                self.guests[i] = Guest::Faulting { page, write };
                 return Ok(());
             }
             Some(Bytes::Source) if self.remove_ended[page] => {
