@@ -332,6 +332,7 @@ fn a_fault_that_comes_after_the_issue_is_tried_for_itself() {
     assert_eq!((t.machine.counters().installed, t.machine.counters().pending()), (1, 1));
     let (req, _) = t.ioctl("zeropage", 1);
     assert_eq!(t.answer(req, present()), Completion::Kept);
+    assert_eq!(t.state(1), PageState::Dirty, "its access counts");
     // So is one that comes while the WAKE is about to be issued, or out.
     t.read(&[t.reading(1)]);
     let (req, _) = t.ioctl("wake", 1);
