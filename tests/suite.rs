@@ -18,6 +18,10 @@ mod layering;
 mod orderings;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
+#[path = "suite/rules.rs"]
+mod rules;
+#[path = "suite/scenario_docs.rs"]
+mod scenario_docs;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]

@@ -11,3 +11,7 @@ pub mod explore;
 pub mod model;
 pub mod replay;
 pub mod save;
+#[cfg(target_os = "linux")]
+pub mod serve;
+#[cfg(target_os = "linux")]
+pub mod stress;

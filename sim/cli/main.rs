@@ -16,12 +16,20 @@ struct Cli {
 enum Command {
     Explore(faultbed::explore::Explore),
     Replay(faultbed::replay::Replay),
+    #[cfg(target_os = "linux")]
+    Stress(faultbed::stress::Stress),
+    #[cfg(target_os = "linux")]
+    Serve(faultbed::serve::Serve),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Explore(explore) => explore.run(),
         Command::Replay(replay) => replay.run(),
+        #[cfg(target_os = "linux")]
+        Command::Stress(stress) => stress.run(),
+        #[cfg(target_os = "linux")]
+        Command::Serve(serve) => serve.run(),
     };
     result.unwrap_or_else(|failed| {
         eprintln!("faultbed: {failed}");

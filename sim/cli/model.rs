@@ -27,6 +27,8 @@ pub struct Model {
     /// The bytes fetched and not given back, as their content.
     bytes: Vec<(ReqId, Content)>,
     snapshot: Option<PageStates>,
+    /// A snapshot was asked for and not taken yet: another has to wait.
+    snapshotting: bool,
 }
 
 /// What the reading thread is about to do.
@@ -70,6 +72,7 @@ impl Model {
             workers: vec![Worker::Idle; setup.workers],
             bytes: Vec::new(),
             snapshot: None,
+            snapshotting: false,
         }
     }
 
@@ -256,7 +259,8 @@ impl Subject for Model {
         match control {
             // A pause takes hold when the read in progress is over.
             Control::Pause => !matches!(self.reader, Reader::Reading | Reader::Apply { .. }),
-            Control::Resume | Control::BeginSnapshot => true,
+            Control::Resume => true,
+            Control::BeginSnapshot => !self.snapshotting,
             Control::Snapshot => self.machine.snapshot_ready(),
         }
     }
@@ -265,8 +269,14 @@ impl Subject for Model {
         match control {
             Control::Pause => self.machine.pause(),
             Control::Resume => self.machine.resume(),
-            Control::BeginSnapshot => self.machine.begin_snapshot(),
-            Control::Snapshot => self.snapshot = Some(self.machine.take_snapshot()),
+            Control::BeginSnapshot => {
+                self.snapshotting = true;
+                self.machine.begin_snapshot();
+            }
+            Control::Snapshot => {
+                self.snapshotting = false;
+                self.snapshot = Some(self.machine.take_snapshot());
+            }
         }
     }
 

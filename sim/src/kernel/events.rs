@@ -7,7 +7,7 @@ use super::Kernel;
 use super::call::{Ret, ThreadId};
 use super::ctx::Sender;
 use super::did::Did;
-use super::run::{EventPc, RemovePc, Run};
+use super::run::{EventPc, Next, RemovePc, Run};
 use crate::profile::ChangingGate;
 use crate::vma::CtxId;
 
@@ -68,12 +68,12 @@ impl Kernel {
     pub(super) fn step_events(
         &mut self,
         thread: ThreadId,
-        list: Vec<(CtxId, Event)>,
-        next: usize,
+        (ctx, event): (CtxId, Event),
+        place: usize,
+        last: bool,
         at: EventPc,
         ret: Ret,
-    ) -> (Run, Did) {
-        let (ctx, event) = list[next];
+    ) -> (Next<(usize, EventPc)>, Did) {
         match at {
             EventPc::Announce => {
                 let at = if self.queue_event(ctx, thread, event) {
@@ -81,16 +81,13 @@ impl Kernel {
                 } else {
                     EventPc::Lower
                 };
-                (Run::Events { list, next, at, ret }, Did::QueueEvent { ctx, event })
+                (Next::At((place, at)), Did::QueueEvent { ctx, event })
             }
             EventPc::Lower => {
                 let changing = self.lower_changing(ctx);
-                let run = if next + 1 == list.len() {
-                    Run::Done(ret)
-                } else {
-                    Run::Events { list, next: next + 1, at: EventPc::Announce, ret }
-                };
-                (run, Did::LowerChanging { ctx, changing })
+                let next =
+                    if last { Next::Done(ret) } else { Next::At((place + 1, EventPc::Announce)) };
+                (next, Did::LowerChanging { ctx, changing })
             }
             EventPc::Asleep => unreachable!("a sleeping thread does not step"),
         }
@@ -104,7 +101,7 @@ impl Kernel {
         ctx: CtxId,
         max: usize,
         taken: usize,
-    ) -> (Run, Did) {
+    ) -> (Next<usize>, Did) {
         match self.ctx_mut(ctx).take_message() {
             Some((event, sender)) => {
                 if let Some(sender) = sender {
@@ -112,23 +109,20 @@ impl Kernel {
                 }
                 self.threads[usize::from(thread.0)].inbox.push(event);
                 let taken = taken + 1;
-                let run = if taken == max {
-                    Run::Done(Ret::Read(taken))
-                } else {
-                    Run::Read { ctx, max, taken }
-                };
-                (run, Did::Take(event))
+                let next =
+                    if taken == max { Next::Done(Ret::Read(taken)) } else { Next::At(taken) };
+                (next, Did::Take(event))
             }
             None => {
                 let ret = if taken > 0 { Ret::Read(taken) } else { Ret::Err(Errno::EAGAIN) };
-                (Run::Done(ret), Did::Return(ret))
+                (Next::Done(ret), Did::Return(ret))
             }
         }
     }
 
     /// The second half of `close`: with the mmap lock held for writing, clear every
     /// registration of `ctx`, then wake everybody who waits on it (rules a20, a21).
-    pub(super) fn step_closing(&mut self, ctx: CtxId) -> (Run, Did) {
+    pub(super) fn step_closing(&mut self, ctx: CtxId) -> (Ret, Did) {
         let mm = self.ctx(ctx).mm;
         self.mm(mm).space.uffd_release(ctx);
         let everywhere = Span::new(shims::Addr::ZERO, shims::Len::new(u64::MAX));
@@ -137,6 +131,6 @@ impl Kernel {
         for sender in senders {
             self.wake_sender(sender.thread);
         }
-        (Run::Done(Ret::Ok(0)), Did::Return(Ret::Ok(0)))
+        (Ret::Ok(0), Did::Return(Ret::Ok(0)))
     }
 }

@@ -6,7 +6,7 @@ use shims::{Errno, RegisterModes};
 use super::call::{MmId, Ret, Signal, ThreadId};
 use super::did::Did;
 use super::page_table::{Pte, Vpn};
-use super::run::{Access, FaultPc, Run};
+use super::run::{Access, FaultPc, Next};
 use super::{Kernel, page_addr, page_of};
 use crate::Content;
 use crate::vma::{CtxId, VmaFlags};
@@ -45,18 +45,18 @@ impl Kernel {
         mm: MmId,
         access: Access,
         at: FaultPc,
-    ) -> (Run, Did) {
+    ) -> (Next<FaultPc>, Did) {
         let vpn = page_of(access.addr);
         let page = page_addr(vpn);
         match self.step_fault(thread, mm, vpn, access.store.is_some(), at) {
-            Fault::At(at, did) => (Run::Access { access, at }, did),
-            Fault::Refused(signal) => (Run::Done(Ret::Signal(signal)), Did::Raise(signal)),
+            Fault::At(at, did) => (Next::At(at), did),
+            Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
             // The processor repeats the access right behind the walk that found the page.
             Fault::Ready(content) => match access.store {
-                None => (Run::Done(Ret::Loaded(content)), Did::Load { page, content }),
+                None => (Next::Done(Ret::Loaded(content)), Did::Load { page, content }),
                 Some(content) => {
                     self.mm(mm).table.set(vpn, Pte::Present { content, zero_page: false });
-                    (Run::Done(Ret::Stored), Did::Store { page, content })
+                    (Next::Done(Ret::Stored), Did::Store { page, content })
                 }
             },
         }
@@ -72,10 +72,10 @@ impl Kernel {
         end: Vpn,
         write: bool,
         at: FaultPc,
-    ) -> (Run, Did) {
+    ) -> (Next<(Vpn, FaultPc)>, Did) {
         let page = page_addr(next);
         match self.step_fault(thread, mm, next, write, at) {
-            Fault::At(at, did) => (Run::Populate { next, end, write, at }, did),
+            Fault::At(at, did) => (Next::At((next, at)), did),
             Fault::Refused(signal) => {
                 // A hole is ENOMEM; a protection that forbids the access is EINVAL.
                 let errno = match signal {
@@ -83,19 +83,19 @@ impl Kernel {
                     Signal::SegvAccErr => Errno::EINVAL,
                 };
                 let ret = Ret::Err(errno);
-                (Run::Done(ret), Did::Return(ret))
+                (Next::Done(ret), Did::Return(ret))
             }
             Fault::Ready(content) => {
                 if write {
                     // Write permission replaces the shared zero page by a page of zeros.
                     self.mm(mm).table.set(next, Pte::Present { content, zero_page: false });
                 }
-                let run = if next + 1 == end {
-                    Run::Done(Ret::Ok(0))
+                let go_on = if next + 1 == end {
+                    Next::Done(Ret::Ok(0))
                 } else {
-                    Run::Populate { next: next + 1, end, write, at: FaultPc::Classify }
+                    Next::At((next + 1, FaultPc::Classify))
                 };
-                (run, Did::Populated { page, content })
+                (go_on, Did::Populated { page, content })
             }
         }
     }

@@ -42,7 +42,16 @@ pub use sim_uffd::SimUffd;
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId};
 use page_table::Vpn;
-use run::{Access, EventPc, FaultPc, RemoveCall, RemovePc, ResolvePc, Run};
+use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
+
+/// Set one field of a call in progress.
+macro_rules! set {
+    ($run:ident, $call:ident, $field:ident, $value:ident) => {
+        if let Run::$call { $field, .. } = $run {
+            *$field = $value;
+        }
+    };
+}
 
 /// The page size of the simulated machine's page tables.
 pub const PAGE: PageSize = PageSize::KIB4;
@@ -277,26 +286,83 @@ impl Kernel {
     ///
     /// If it cannot move; see [`can_step`](Kernel::can_step).
     pub fn step(&mut self, thread: ThreadId) -> Did {
-        let slot = &mut self.threads[usize::from(thread.0)];
+        let index = usize::from(thread.0);
+        let slot = &mut self.threads[index];
         let mm = slot.mm;
-        let run = core::mem::take(&mut slot.run);
-        let (run, did) = match run {
-            Run::Access { access, at } => self.step_access(thread, mm, access, at),
-            Run::Populate { next, end, write, at } => {
-                self.step_populate(thread, mm, next, end, write, at)
+        // Each arm copies what the step needs and puts back the one field that changes.
+        let (done, did) = match slot.run {
+            Run::Access { access, at } => {
+                let (next, did) = self.step_access(thread, mm, access, at);
+                (self.go_on(index, next, |run, pc| set!(run, Access, at, pc)), did)
             }
-            Run::Remove(remove) => self.step_remove(thread, mm, remove),
-            Run::Events { list, next, at, ret } => self.step_events(thread, list, next, at, ret),
-            Run::Resolve { ctx, request, payload, at } => {
-                self.step_resolve(ctx, request, payload, at)
+            Run::Populate { next: page, end, write, at } => {
+                let (next, did) = self.step_populate(thread, mm, page, end, write, at);
+                let put = |run: &mut Run, (page, pc)| {
+                    if let Run::Populate { next, at, .. } = run {
+                        (*next, *at) = (page, pc);
+                    }
+                };
+                (self.go_on(index, next, put), did)
             }
-            Run::Read { ctx, max, taken } => self.step_read(thread, ctx, max, taken),
-            Run::Closing { ctx } => self.step_closing(ctx),
-            Run::Once(call) => self.step_once(mm, call),
+            Run::Remove(remove) => {
+                let (next, did) = self.step_remove(thread, mm, remove);
+                (self.go_on(index, next, |run, call| *run = Run::Remove(call)), did)
+            }
+            Run::Events { ref list, next: place, at, ret } => {
+                let (entry, last) = (list[place], place + 1 == list.len());
+                let (next, did) = self.step_events(thread, entry, place, last, at, ret);
+                let put = |run: &mut Run, (place, pc)| {
+                    if let Run::Events { next, at, .. } = run {
+                        (*next, *at) = (place, pc);
+                    }
+                };
+                (self.go_on(index, next, put), did)
+            }
+            Run::Resolve { ctx, request, ref payload, at } => {
+                let content = payload.page(match at {
+                    ResolvePc::Page(done) => done as usize,
+                    ResolvePc::Enter | ResolvePc::Wake { .. } => 0,
+                });
+                let (next, did) = self.step_resolve(ctx, request, content, at);
+                (self.go_on(index, next, |run, pc| set!(run, Resolve, at, pc)), did)
+            }
+            Run::Read { ctx, max, taken } => {
+                let (next, did) = self.step_read(thread, ctx, max, taken);
+                (self.go_on(index, next, |run, n| set!(run, Read, taken, n)), did)
+            }
+            Run::Closing { ctx } => {
+                let (ret, did) = self.step_closing(ctx);
+                (Some(Run::Done(ret)), did)
+            }
+            Run::Once(_) => {
+                let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
+                let (run, did) = self.step_once(mm, call);
+                (Some(run), did)
+            }
             Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),
         };
-        self.threads[usize::from(thread.0)].run = run;
+        if let Some(run) = done {
+            self.threads[index].run = run;
+        }
         did
+    }
+
+    /// Put the place a call has come to where it belongs; hand back what replaces a call
+    /// that is over.
+    #[inline]
+    fn go_on<P>(
+        &mut self,
+        thread: usize,
+        next: Next<P>,
+        put: impl FnOnce(&mut Run, P),
+    ) -> Option<Run> {
+        match next {
+            Next::At(place) => {
+                put(&mut self.threads[thread].run, place);
+                None
+            }
+            Next::Done(ret) => Some(Run::Done(ret)),
+        }
     }
 
     /// Perform `call` to its end on behalf of `thread`, nobody else moving.

@@ -8,7 +8,7 @@ use shims::{Errno, Event, Features, Span};
 use super::call::{MmId, Ret, ThreadId};
 use super::did::Did;
 use super::page_table::{Pte, Vpn};
-use super::run::{RemoveCall, RemovePc, Run};
+use super::run::{Next, RemoveCall, RemovePc};
 use super::{Kernel, page_addr, page_of};
 use crate::vma::VmaFlags;
 
@@ -18,9 +18,9 @@ impl Kernel {
         thread: ThreadId,
         mm: MmId,
         mut call: RemoveCall,
-    ) -> (Run, Did) {
+    ) -> (Next<RemoveCall>, Did) {
         match call.at {
-            RemovePc::Part => self.remove_part(thread, mm, call),
+            RemovePc::Part => self.remove_part(mm, call),
             RemovePc::Announce { ctx, part_end } => {
                 let start = page_addr(call.next);
                 let span = Span::between(start, page_addr(part_end)).expect("a part ascends");
@@ -30,12 +30,12 @@ impl Kernel {
                 } else {
                     RemovePc::Lower { ctx, part_end }
                 };
-                (Run::Remove(call), Did::QueueEvent { ctx, event })
+                (Next::At(call), Did::QueueEvent { ctx, event })
             }
             RemovePc::Lower { ctx, part_end } => {
                 let changing = self.lower_changing(ctx);
                 call.at = RemovePc::Relook { part_end };
-                (Run::Remove(call), Did::LowerChanging { ctx, changing })
+                (Next::At(call), Did::LowerChanging { ctx, changing })
             }
             RemovePc::Relook { part_end } => self.remove_relook(mm, call, part_end),
             RemovePc::Zap { part_end } => self.remove_zap(mm, call, part_end),
@@ -44,7 +44,7 @@ impl Kernel {
     }
 
     /// Look at the VMA at `next`. One event per VMA part, in address order (rule d6).
-    fn remove_part(&mut self, thread: ThreadId, mm: MmId, mut call: RemoveCall) -> (Run, Did) {
+    fn remove_part(&mut self, mm: MmId, mut call: RemoveCall) -> (Next<RemoveCall>, Did) {
         let space = &self.mms[usize::from(mm.0)].space;
         let end = page_addr(call.end);
         let vma = match space.find_next(page_addr(call.next)) {
@@ -68,8 +68,7 @@ impl Kernel {
         {
             let changing = self.raise_changing(ctx);
             call.at = RemovePc::Announce { ctx, part_end };
-            let _ = thread;
-            return (Run::Remove(call), Did::RaiseChanging { ctx, changing });
+            return (Next::At(call), Did::RaiseChanging { ctx, changing });
         }
         self.mm(mm).readers += 1;
         call.at = RemovePc::Zap { part_end };
@@ -78,7 +77,12 @@ impl Kernel {
 
     /// The lock is taken again after the wait, and the VMA looked up again (rule d9): what
     /// is there now is what gets zapped.
-    fn remove_relook(&mut self, mm: MmId, mut call: RemoveCall, part_end: Vpn) -> (Run, Did) {
+    fn remove_relook(
+        &mut self,
+        mm: MmId,
+        mut call: RemoveCall,
+        part_end: Vpn,
+    ) -> (Next<RemoveCall>, Did) {
         let space = &self.mms[usize::from(mm.0)].space;
         let Some(vma) = space.find(page_addr(call.next)) else {
             return fail(Errno::ENOMEM);
@@ -94,14 +98,19 @@ impl Kernel {
 
     /// E5, one present page a step: between two pages other threads can look. A page that
     /// is installed behind the place the zap has reached stays.
-    fn remove_zap(&mut self, mm: MmId, mut call: RemoveCall, part_end: Vpn) -> (Run, Did) {
+    fn remove_zap(
+        &mut self,
+        mm: MmId,
+        mut call: RemoveCall,
+        part_end: Vpn,
+    ) -> (Next<RemoveCall>, Did) {
         let table = &mut self.mm(mm).table;
         if let Some(vpn) = table.first_present(call.next, part_end)
             && let Pte::Present { content, .. } = table.set(vpn, Pte::None)
         {
             call.next = vpn + 1;
             call.at = RemovePc::Zap { part_end };
-            return (Run::Remove(call), Did::Zap { page: page_addr(vpn), content });
+            return (Next::At(call), Did::Zap { page: page_addr(vpn), content });
         }
         self.mm(mm).readers -= 1;
         call.next = part_end;
@@ -109,17 +118,17 @@ impl Kernel {
             return finish(&call);
         }
         call.at = RemovePc::Part;
-        (Run::Remove(call), Did::Return(Ret::Ok(0)))
+        (Next::At(call), Did::Return(Ret::Ok(0)))
     }
 }
 
-fn finish(call: &RemoveCall) -> (Run, Did) {
+fn finish(call: &RemoveCall) -> (Next<RemoveCall>, Did) {
     if call.hole {
         return fail(Errno::ENOMEM);
     }
-    (Run::Done(Ret::Ok(0)), Did::Return(Ret::Ok(0)))
+    (Next::Done(Ret::Ok(0)), Did::Return(Ret::Ok(0)))
 }
 
-fn fail(errno: Errno) -> (Run, Did) {
-    (Run::Done(Ret::Err(errno)), Did::Return(Ret::Err(errno)))
+fn fail(errno: Errno) -> (Next<RemoveCall>, Did) {
+    (Next::Done(Ret::Err(errno)), Did::Return(Ret::Err(errno)))
 }

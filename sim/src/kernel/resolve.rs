@@ -4,10 +4,10 @@
 
 use shims::{CopyMode, Errno, Outcome, Request, Span, WriteProtectMode, ZeropageMode};
 
-use super::call::{MmId, Payload, Ret};
+use super::call::{MmId, Ret};
 use super::did::Did;
 use super::page_table::{Pte, Vpn};
-use super::run::{ResolvePc, Run};
+use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
 use crate::profile::AgainField;
@@ -21,9 +21,9 @@ impl Kernel {
         &mut self,
         ctx: CtxId,
         request: Request,
-        payload: Payload,
+        content: Content,
         at: ResolvePc,
-    ) -> (Run, Did) {
+    ) -> (Next<ResolvePc>, Did) {
         match at {
             // e23: any well-formed range, mapped or not, changing or not.
             ResolvePc::Enter if matches!(request, Request::Wake { .. }) => {
@@ -33,10 +33,10 @@ impl Kernel {
                 }
             }
             ResolvePc::Enter => match self.enter(ctx, &request) {
-                Ok(()) => self.do_page(ctx, request, payload, 0),
+                Ok(()) => self.do_page(ctx, &request, content, 0),
                 Err(outcome) => answer(0, outcome),
             },
-            ResolvePc::Page(done) => self.do_page(ctx, request, payload, done),
+            ResolvePc::Page(done) => self.do_page(ctx, &request, content, done),
             ResolvePc::Wake { bytes, stopped } => {
                 let range = Span::new(request.range().start, shims::Len::new(bytes));
                 let woken = if dont_wake(&request) { 0 } else { self.wake_range(ctx, range) };
@@ -108,12 +108,18 @@ impl Kernel {
     /// Do page number `done` of the range, then go on with the next or with the wake. The
     /// locks are held from the first page to the last: the mapping cannot change and no
     /// event can start, but other threads can look at the pages between two steps.
-    fn do_page(&mut self, ctx: CtxId, request: Request, payload: Payload, done: u64) -> (Run, Did) {
+    fn do_page(
+        &mut self,
+        ctx: CtxId,
+        request: &Request,
+        content: Content,
+        done: u64,
+    ) -> (Next<ResolvePc>, Did) {
         let mm = self.ctx(ctx).mm;
         let range = request.range();
         let pages = range.len.whole_pages(PAGE);
         let (content, zero_page) = match request {
-            Request::Copy { .. } => (payload.page(done as usize), false),
+            Request::Copy { .. } => (content, false),
             _ => (Content::Zero, true),
         };
         let vpn = page_of(range.start) + done;
@@ -124,8 +130,7 @@ impl Kernel {
             }
             // Only the pages done are woken (e5).
             let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
-            let did = Did::Return(Ret::Err(errno));
-            return (Run::Resolve { ctx, request, payload: Payload::None, at }, did);
+            return (Next::At(at), Did::Return(Ret::Err(errno)));
         }
         let did = Did::Install { page: page_addr(vpn), content };
         let at = if done + 1 == pages {
@@ -135,8 +140,7 @@ impl Kernel {
             self.hold(ctx, mm, done, true);
             ResolvePc::Page(done + 1)
         };
-        let payload = if matches!(at, ResolvePc::Wake { .. }) { Payload::None } else { payload };
-        (Run::Resolve { ctx, request, payload, at }, did)
+        (Next::At(at), did)
     }
 
     /// Keep or give back the locks across a step. They are taken when the first page is
@@ -179,6 +183,6 @@ fn dont_wake(request: &Request) -> bool {
     }
 }
 
-fn answer(woken: u32, outcome: Outcome) -> (Run, Did) {
-    (Run::Done(Ret::Outcome(outcome)), Did::Answer { woken, outcome })
+fn answer(woken: u32, outcome: Outcome) -> (Next<ResolvePc>, Did) {
+    (Next::Done(Ret::Outcome(outcome)), Did::Answer { woken, outcome })
 }

@@ -35,6 +35,16 @@ pub(crate) enum Run {
     Done(Ret),
 }
 
+/// What a step leaves behind: the place its call has come to, or the call's value. A step
+/// does not carry its whole call along; it is the hottest path of every search.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next<P> {
+    /// The call goes on here.
+    At(P),
+    /// The call is over.
+    Done(Ret),
+}
+
 /// An access from user mode.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Access {

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use super::map::charge_flags;
 use super::vma::PAGE_SHIFT;
 use super::{AddressSpace, Backing, Vma, VmaFlags};
 
@@ -96,10 +97,7 @@ fn write_vma(f: &mut fmt::Formatter<'_>, vma: &Vma, base: u64) -> fmt::Result {
 /// The flags that go without saying, given the others.
 pub(super) fn usual_flags(flags: VmaFlags) -> VmaFlags {
     let mut usual = VmaFlags::MAY;
-    let charge = VmaFlags::WRITE | VmaFlags::SHARED | VmaFlags::NORESERVE | VmaFlags::HUGETLB;
-    if flags & charge == VmaFlags::WRITE {
-        usual |= VmaFlags::ACCOUNT;
-    }
+    usual |= charge_flags(flags.difference(VmaFlags::ACCOUNT)) & VmaFlags::ACCOUNT;
     if flags.contains(VmaFlags::SHARED) {
         usual |= VmaFlags::MAYSHARE;
     }

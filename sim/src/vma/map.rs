@@ -1,9 +1,11 @@
-//! `mmap` (v2.7) and where it places a mapping (v2.11). Owns the order of its checks.
+//! `mmap` (v2.7). Owns the order of its checks and the flags it computes; where a mapping
+//! goes is `place.rs`'s business.
 
 use shims::{Addr, Errno, PageSize};
 
+use super::merge::Merge;
 use super::space::{is_aligned, is_data, page_align};
-use super::vma::{NameId, PAGE, PAGE_SHIFT};
+use super::vma::{NameId, PAGE_SHIFT};
 use super::{
     AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Removed,
     Vma, VmaFlags, merge,
@@ -38,8 +40,9 @@ impl AddressSpace {
             self.place(request.addr, len, page)?
         };
         let end = start + len;
-        let taken = self.tree.at_or_above(start).is_some_and(|vma| vma.start < end);
-        if request.flags.contains(MapFlags::FIXED_NOREPLACE) && taken {
+        if request.flags.contains(MapFlags::FIXED_NOREPLACE)
+            && self.tree.at_or_above(start).is_some_and(|vma| vma.start < end)
+        {
             return Err(Errno::EEXIST);
         }
         let mut vma = Vma {
@@ -55,14 +58,17 @@ impl AddressSpace {
             close: false,
         };
         self.judge(request, &mut vma)?;
-        let removed = self.map_region(vma)?;
+        let removed = self.map_region(&vma)?;
+        if vma.flags.contains(VmaFlags::LOCKED) || request.flags.contains(MapFlags::POPULATE) {
+            self.populate(start, end);
+        }
         Ok(Mapped { addr: Addr::new(start), removed })
     }
 
     /// Flags and backing of the new mapping, and what is wrong with the request.
     fn judge(&mut self, request: &Mmap, vma: &mut Vma) -> Result<(), Errno> {
         let asked = request.flags;
-        vma.flags = request.prot.flags() | VmaFlags::MAY;
+        vma.flags = request.prot.flags() | VmaFlags::MAY | self.future_flags;
         vma.flags.set(VmaFlags::GROWSDOWN, asked.contains(MapFlags::GROWSDOWN));
         if asked.contains(MapFlags::LOCKED) {
             if !self.limits.may_lock_any {
@@ -112,10 +118,7 @@ impl AddressSpace {
         if asked.contains(MapFlags::NORESERVE) {
             vma.flags |= VmaFlags::NORESERVE;
         }
-        let charge = VmaFlags::WRITE | VmaFlags::SHARED | VmaFlags::NORESERVE | VmaFlags::HUGETLB;
-        if vma.flags & charge == VmaFlags::WRITE {
-            vma.flags |= VmaFlags::ACCOUNT;
-        }
+        vma.flags = charge_flags(vma.flags);
         Ok(())
     }
 
@@ -138,33 +141,41 @@ impl AddressSpace {
     }
 
     /// The region step: limits against what will be left, the overlay, the merge.
-    fn map_region(&mut self, vma: Vma) -> Result<Removed, Errno> {
+    fn map_region(&mut self, vma: &Vma) -> Result<Removed, Errno> {
+        let cursor = self.tree.seek(vma.start);
+        let next = cursor.get();
+        if next.is_none_or(|next| next.start >= vma.end) {
+            self.check_limits(vma, 0)?;
+            let merge = merge::new_range(&self.rules, cursor.prev(), vma, next, false);
+            self.place_new(vma, merge);
+            return Ok(Removed::default());
+        }
         self.cut_out(vma.start, vma.end)?;
-        self.check_limits(&vma)?;
+        let old = self.tree.iter_from(vma.start).take_while(|old| old.start < vma.end);
+        self.check_limits(vma, old.map(Vma::pages).sum())?;
         let removed = self.drop_range(vma.start, vma.end);
-        self.insert_new(&vma);
+        self.insert_new(vma);
         Ok(removed)
     }
 
     /// Put a range that is free into the tree, joined with its neighbours where possible.
     pub(super) fn insert_new(&mut self, vma: &Vma) {
+        let cursor = self.tree.seek(vma.start);
+        let merge = merge::new_range(&self.rules, cursor.prev(), vma, cursor.get(), false);
+        self.place_new(vma, merge);
+    }
+
+    /// Commit what was decided for a range that is free.
+    pub(super) fn place_new(&mut self, vma: &Vma, merge: Option<Merge>) {
         self.count_pages(vma);
-        let prev = self.tree.below(vma.start);
-        let next = self.tree.at_or_above(vma.end);
-        match merge::new_range(&self.rules, prev, vma, next, false) {
-            Some(merge) => self.commit(&merge),
+        match &merge {
+            Some(merge) => self.commit(merge),
             None => self.tree.splice(vma.start, 0, &[*vma]),
         }
     }
 
-    /// `RLIMIT_AS` and `RLIMIT_DATA` against what the overlay leaves.
-    fn check_limits(&self, vma: &Vma) -> Result<(), Errno> {
-        let unmapped: u64 = self
-            .tree
-            .iter_from(vma.start)
-            .take_while(|old| old.start < vma.end)
-            .map(Vma::pages)
-            .sum();
+    /// `RLIMIT_AS` and `RLIMIT_DATA` against what is left when `unmapped` pages go.
+    pub(super) fn check_limits(&self, vma: &Vma, unmapped: u64) -> Result<(), Errno> {
         let more = vma.pages() - unmapped;
         let fits = |pages: u64, limit: u64| pages + more <= limit >> PAGE_SHIFT;
         if !fits(self.total_pages, self.limits.rlimit_as) {
@@ -174,65 +185,6 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         Ok(())
-    }
-
-    fn fixed_place(&self, addr: u64, len: u64, page: PageSize) -> Result<u64, Errno> {
-        if len > self.limits.task_size {
-            return Err(Errno::ENOMEM);
-        }
-        if addr > self.limits.task_size - len {
-            return Err(Errno::ENOMEM);
-        }
-        if !addr.is_multiple_of(page.bytes()) {
-            return Err(Errno::EINVAL);
-        }
-        if addr < self.limits.mmap_min_addr {
-            return Err(Errno::EPERM);
-        }
-        Ok(addr)
-    }
-
-    /// Placement from the top down (v2.11).
-    fn place(&self, hint: u64, len: u64, page: PageSize) -> Result<u64, Errno> {
-        let limits = &self.limits;
-        if len > limits.task_size {
-            return Err(Errno::ENOMEM);
-        }
-        let align = page.bytes();
-        if hint >= PAGE {
-            let at = (hint & !(align - 1)).max(limits.mmap_min_addr.next_multiple_of(align));
-            let free = limits.task_size - len >= at
-                && self.tree.at_or_above(at).is_none_or(|next| at + len <= self.guarded(next));
-            if free {
-                return Ok(at);
-            }
-        }
-        let align = if page == PageSize::KIB4 && len.is_multiple_of(PageSize::MIB2.bytes()) {
-            PageSize::MIB2.bytes()
-        } else {
-            align
-        };
-        let low = limits.mmap_min_addr.max(PAGE);
-        let mut high = limits.mmap_base;
-        while let Some(top) = self.tree.highest_gap(low, high, len + align - PAGE) {
-            let at = (top - len) & !(align - 1);
-            match self.tree.at_or_above(at) {
-                Some(next) if at + len > self.guarded(next) => high = self.guarded(next),
-                _ => return Ok(at),
-            }
-        }
-        let padded = len + align - PAGE;
-        let found = self.tree.lowest_gap(limits.legacy_base, limits.task_size, padded);
-        found.map(|at| at.next_multiple_of(align)).ok_or(Errno::ENOMEM)
-    }
-
-    /// Where the guard gap of a VMA starts: below a stack other mappings keep away.
-    pub(super) fn guarded(&self, vma: &Vma) -> u64 {
-        if vma.flags.contains(VmaFlags::GROWSDOWN) {
-            vma.start.saturating_sub(self.limits.stack_guard_gap)
-        } else {
-            vma.start
-        }
     }
 }
 
@@ -265,4 +217,14 @@ fn file_flags(file: &MapFile, shared: bool, vma: &mut Vma) -> Result<(), Errno> 
         vma.flags.remove(VmaFlags::MAYEXEC);
     }
     Ok(())
+}
+
+/// The flags with `ACCOUNT`, where the memory is charged against the commit limit (v2.1).
+pub(super) fn charge_flags(flags: VmaFlags) -> VmaFlags {
+    let free = VmaFlags::SHARED | VmaFlags::NORESERVE | VmaFlags::HUGETLB;
+    if flags & (free | VmaFlags::WRITE) == VmaFlags::WRITE {
+        flags | VmaFlags::ACCOUNT
+    } else {
+        flags
+    }
 }

@@ -6,26 +6,40 @@
 //! ([`merge`](self)), one edit of the tree, and a check of the whole tree
 //! ([`AddressSpace::validate`]).
 
+mod advise;
 mod flags;
+mod fork;
+mod heap;
 mod layout;
+mod lock;
 mod map;
 mod merge;
 mod modify;
+mod place;
+mod policy;
 mod protect;
+mod relocate;
+mod remap;
 mod removed;
 mod request;
 mod rules;
+mod seal;
 #[cfg(test)]
 mod smoke;
 mod space;
+mod stack;
 mod tree;
 mod uffd;
 mod unmap;
 mod validate;
 mod vma;
 
+pub use advise::Advice;
 pub use flags::{Prot, VmaFlags};
+pub use heap::Heap;
 pub use layout::Layout;
+pub use lock::LockAll;
+pub use remap::{Moved, Mremap, RemapFlags, Remapped};
 pub use removed::{Mapped, Part, Removed};
 pub use request::{FileKind, MapFile, MapFlags, Mmap};
 pub use rules::{Limits, Rules};

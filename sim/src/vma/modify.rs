@@ -3,64 +3,112 @@
 
 use shims::Errno;
 
+use super::merge::Merge;
+use super::tree::Cursor;
 use super::{AddressSpace, Vma, merge};
 
+/// What is to happen to one VMA, decided and not yet done.
+#[derive(Clone, Copy)]
+pub(super) enum Plan {
+    /// The range joins a neighbour.
+    Merge { merge: Merge, old: Vma, range: Vma },
+    /// The range becomes a VMA of its own, cut out of `middle`.
+    Cut { middle: Vma, range: Vma },
+}
+
 impl AddressSpace {
-    /// Give the part `[start, end)` of `middle` the attributes that `change` sets, and tell
-    /// where the VMA that now covers it ends. `ENOMEM` when it takes a split beyond
-    /// `max_map_count`; a first split stays even if the second is refused (v2.5).
-    pub(super) fn modify(
-        &mut self,
-        middle: &Vma,
+    /// Decide how the part `[start, end)` of the VMA at `cursor` gets the attributes that
+    /// `change` sets.
+    #[inline]
+    pub(super) fn plan(
+        &self,
+        cursor: &Cursor<'_>,
         start: u64,
         end: u64,
         change: impl FnOnce(&mut Vma),
-    ) -> Result<u64, Errno> {
-        let mut range = middle.part(start, end);
+    ) -> Plan {
+        let middle = cursor.get().expect("a plan is about a VMA");
+        let old = middle.part(start, end);
+        let mut range = old;
         change(&mut range);
-        let prev = if start == middle.start { self.tree.below(start) } else { None };
-        let next = if end == middle.end { self.tree.at_or_above(end) } else { None };
-        if let Some(merge) = merge::existing_range(&self.rules, prev, middle, &range, next) {
-            self.commit(&merge);
-            self.recount(middle, &range);
-            return Ok(merge.result.end);
+        let prev = if start == middle.start { cursor.prev() } else { None };
+        let next = if end == middle.end { cursor.nth(1) } else { None };
+        match merge::existing_range(&self.rules, prev, middle, &range, next) {
+            Some(merge) => Plan::Merge { merge, old, range },
+            None => Plan::Cut { middle: *middle, range },
         }
-        let mut left = middle.start;
-        if left < start {
-            self.split_checked(middle, left, start)?;
-            left = start;
-        }
-        let middle = middle.part(left, middle.end);
-        if end < middle.end {
-            self.split_checked(&middle, left, end)?;
-        }
-        self.tree.splice(start, 1, &[range]);
-        self.recount(&middle, &range);
-        Ok(end)
     }
 
-    /// Cut `vma`, which starts at `start`, in two at `at`, unless the limit forbids one more.
-    fn split_checked(&mut self, vma: &Vma, start: u64, at: u64) -> Result<(), Errno> {
-        if self.map_count() >= self.limits.max_map_count {
+    /// Do what was planned, and tell where the VMA that now covers the range ends. `ENOMEM`
+    /// when it takes a split beyond `max_map_count`; a first split stays even if the second
+    /// is refused (v2.5).
+    #[inline]
+    pub(super) fn perform(&mut self, plan: &Plan) -> Result<u64, Errno> {
+        match plan {
+            Plan::Merge { merge, old, range } => {
+                self.commit(merge);
+                self.recount(old, range);
+                Ok(merge.result.end)
+            }
+            Plan::Cut { middle, range } => self.cut(middle, range),
+        }
+    }
+
+    fn cut(&mut self, middle: &Vma, range: &Vma) -> Result<u64, Errno> {
+        let old = middle.part(range.start, range.end);
+        let lower = (middle.start < range.start).then(|| middle.part(middle.start, range.start));
+        let upper = (range.end < middle.end).then(|| middle.part(range.end, middle.end));
+        if let Some(lower) = &lower {
+            self.may_split_checked(middle, range.start, 0)?;
+            if let Err(errno) = self.may_upper(middle, range, 1, upper.is_some()) {
+                let rest = middle.part(range.start, middle.end);
+                self.tree.splice(middle.start, 1, &[*lower, rest]);
+                return Err(errno);
+            }
+        } else {
+            self.may_upper(middle, range, 0, upper.is_some())?;
+        }
+        match (lower, upper) {
+            (None, None) => self.tree.splice(middle.start, 1, &[*range]),
+            (Some(lower), None) => self.tree.splice(middle.start, 1, &[lower, *range]),
+            (None, Some(upper)) => self.tree.splice(middle.start, 1, &[*range, upper]),
+            (Some(lower), Some(upper)) => {
+                self.tree.splice(middle.start, 1, &[lower, *range, upper]);
+            }
+        }
+        self.recount(&old, range);
+        Ok(range.end)
+    }
+
+    fn may_upper(&self, middle: &Vma, range: &Vma, done: usize, wanted: bool) -> Result<(), Errno> {
+        if wanted { self.may_split_checked(middle, range.end, done) } else { Ok(()) }
+    }
+
+    /// May `vma` be cut at `at`, after `done` cuts that are not in the tree yet? The limit is
+    /// asked before the driver.
+    fn may_split_checked(&self, vma: &Vma, at: u64, done: usize) -> Result<(), Errno> {
+        if self.map_count() + done >= self.limits.max_map_count {
             return Err(Errno::ENOMEM);
         }
-        self.split(vma, start, at)
+        may_split(vma, at)
     }
 
-    /// Cut `vma`, which starts at `start`, in two at `at`. A hugetlb VMA can only be cut
-    /// between its pages: `EINVAL`.
-    pub(super) fn split(&mut self, vma: &Vma, start: u64, at: u64) -> Result<(), Errno> {
-        if !at.is_multiple_of(vma.page_size().bytes()) {
-            return Err(Errno::EINVAL);
-        }
-        self.tree.splice(start, 1, &[vma.part(start, at), vma.part(at, vma.end)]);
+    /// Cut `vma`, a whole VMA of the tree, in two at `at`, whatever the limit.
+    pub(super) fn split(&mut self, vma: &Vma, at: u64) -> Result<(), Errno> {
+        may_split(vma, at)?;
+        self.tree.splice(vma.start, 1, &[vma.part(vma.start, at), vma.part(at, vma.end)]);
         Ok(())
     }
 
-    fn recount(&mut self, middle: &Vma, range: &Vma) {
-        if middle.flags != range.flags {
-            self.uncount_pages(&middle.part(range.start, range.end));
-            self.count_pages(range);
+    fn recount(&mut self, old: &Vma, new: &Vma) {
+        if old.flags != new.flags {
+            self.uncount_pages(old);
+            self.count_pages(new);
         }
     }
+}
+
+/// A hugetlb VMA can only be cut between its pages: `EINVAL`.
+pub(super) fn may_split(vma: &Vma, at: u64) -> Result<(), Errno> {
+    if at.is_multiple_of(vma.page_size().bytes()) { Ok(()) } else { Err(Errno::EINVAL) }
 }

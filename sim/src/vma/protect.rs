@@ -2,8 +2,9 @@
 
 use shims::Errno;
 
-use super::space::{is_aligned, page_align};
-use super::{AddressSpace, Prot, Vma, VmaFlags};
+use super::space::{is_aligned, is_data, page_align};
+use super::vma::PAGE_SHIFT;
+use super::{AddressSpace, Backing, Prot, VmaFlags};
 
 impl AddressSpace {
     /// `mprotect`: VMA by VMA from the start, stopping at the first hole or error; what came
@@ -25,17 +26,14 @@ impl AddressSpace {
         }
         let mut at = start;
         while at < end {
-            let vma = *self.tree.at_or_above(at).ok_or(Errno::ENOMEM)?;
-            if vma.start > at {
-                return Err(Errno::ENOMEM);
-            }
-            at = self.protect_one(&vma, at, end.min(vma.end), prot)?;
+            at = self.protect_one(at, end, prot.flags())?;
         }
         Ok(())
     }
 
-    fn protect_one(&mut self, vma: &Vma, start: u64, end: u64, prot: Prot) -> Result<u64, Errno> {
-        let asked = prot.flags();
+    fn protect_one(&mut self, at: u64, end: u64, asked: VmaFlags) -> Result<u64, Errno> {
+        let cursor = self.tree.seek(at);
+        let vma = cursor.get().filter(|vma| vma.start <= at).ok_or(Errno::ENOMEM)?;
         let may = VmaFlags::from_bits_truncate((vma.flags & VmaFlags::MAY).bits() >> 4);
         if !may.contains(asked) {
             return Err(Errno::EACCES);
@@ -48,20 +46,29 @@ impl AddressSpace {
             return Ok(vma.end);
         }
         if asked.contains(VmaFlags::WRITE) {
-            let uncharged = VmaFlags::ACCOUNT
-                | VmaFlags::WRITE
-                | VmaFlags::HUGETLB
-                | VmaFlags::SHARED
-                | VmaFlags::NORESERVE;
-            if !vma.flags.intersects(uncharged) {
+            if !vma.flags.intersects(CHARGED_OR_FREE) {
                 flags |= VmaFlags::ACCOUNT;
             }
         } else if vma.flags.contains(VmaFlags::ACCOUNT)
-            && vma.backing == super::Backing::Anon
+            && vma.backing == Backing::Anon
             && vma.anon.is_none()
         {
             flags.remove(VmaFlags::ACCOUNT);
         }
-        self.modify(vma, start, end, |range| range.flags = flags)
+        if is_data(flags) && !is_data(vma.flags) {
+            let more = (end.min(vma.end) - at) >> PAGE_SHIFT;
+            if self.data_pages + more > self.limits.rlimit_data >> PAGE_SHIFT {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        let plan = self.plan(&cursor, at, end.min(vma.end), |range| range.flags = flags);
+        self.perform(&plan)
     }
 }
+
+/// Memory with one of these is charged already, or never.
+const CHARGED_OR_FREE: VmaFlags = VmaFlags::ACCOUNT
+    .union(VmaFlags::WRITE)
+    .union(VmaFlags::HUGETLB)
+    .union(VmaFlags::SHARED)
+    .union(VmaFlags::NORESERVE);

@@ -24,8 +24,7 @@ bitflags! {
         const LOCKED = 0x2000;
         /// Do not charge the commit limit.
         const NORESERVE = 0x4000;
-        /// Fault the pages in. The caller does that with
-        /// [`note_anon_fault`](super::AddressSpace::note_anon_fault).
+        /// Fault the pages in: private writable memory gets its anon_vma.
         const POPULATE = 0x8000;
         /// Huge pages of hugetlb.
         const HUGETLB = 0x4_0000;

@@ -20,6 +20,8 @@ pub struct Rules {
     pub unregister_checks_owner: bool,
     /// Is a `DROPPABLE` VMA refused by `UFFDIO_REGISTER` (b5)?
     pub register_refuses_droppable: bool,
+    /// Does `MREMAP_FIXED` look at the source before it unmaps the target (v2.10)?
+    pub mremap_checks_source_first: bool,
     /// Does every `mremap` fail up front when `count + 4 > max` (v2.6)?
     pub mremap_limit_up_front: bool,
 }
@@ -35,6 +37,7 @@ impl Rules {
         dontunmap_splits_locked: true,
         unregister_checks_owner: false,
         register_refuses_droppable: false,
+        mremap_checks_source_first: false,
         mremap_limit_up_front: false,
     };
 
@@ -48,6 +51,7 @@ impl Rules {
         dontunmap_splits_locked: false,
         unregister_checks_owner: true,
         register_refuses_droppable: true,
+        mremap_checks_source_first: true,
         mremap_limit_up_front: false,
     };
 

@@ -5,6 +5,7 @@ use core::fmt;
 
 use shims::Addr;
 
+use super::heap::Heap;
 use super::merge::{self, Merge};
 use super::tree::Tree;
 use super::vma::PAGE_SHIFT;
@@ -21,6 +22,9 @@ pub struct AddressSpace {
     pub(super) locked_pages: u64,
     pub(super) next_anon: u32,
     pub(super) next_file: u32,
+    /// What every new mapping gets besides what was asked: `mlockall(MCL_FUTURE)`.
+    pub(super) future_flags: VmaFlags,
+    pub(super) heap: Heap,
 }
 
 impl AddressSpace {
@@ -40,12 +44,14 @@ impl AddressSpace {
             locked_pages: 0,
             next_anon: 1,
             next_file: 1 << 31,
+            future_flags: VmaFlags::empty(),
+            heap: Heap::default(),
         }
     }
 
     /// The VMA that contains `addr`.
     pub fn find(&self, addr: Addr) -> Option<&Vma> {
-        self.tree.at_or_above(addr.raw()).filter(|vma| vma.start <= addr.raw())
+        self.tree.containing(addr.raw())
     }
 
     /// The VMA that contains `addr`, or else the next above it.
@@ -102,21 +108,22 @@ impl AddressSpace {
     /// a neighbour or gets a fresh one (v2.3). Nothing happens if it has one, if the memory
     /// is shared, or if nothing is mapped there.
     pub fn note_anon_fault(&mut self, addr: Addr) {
-        let Some(vma) = self.find(addr) else { return };
+        let cursor = self.tree.seek(addr.raw());
+        let Some(vma) = cursor.get().filter(|vma| vma.start <= addr.raw()) else { return };
         if vma.anon.is_some() || !vma.is_private() {
             return;
         }
+        let rules = &self.rules;
+        let reused =
+            cursor.nth(1).and_then(|next| merge::reusable_anon(rules, vma, next, next)).or_else(
+                || cursor.prev().and_then(|prev| merge::reusable_anon(rules, prev, vma, prev)),
+            );
         let vma = *vma;
-        let next = self.tree.at_or_above(vma.end);
-        let prev = self.tree.below(vma.start);
-        let reused = next
-            .and_then(|next| merge::reusable_anon(&self.rules, &vma, next, next))
-            .or_else(|| prev.and_then(|prev| merge::reusable_anon(&self.rules, prev, &vma, prev)));
         let anon = reused.unwrap_or_else(|| self.fresh_anon());
         self.tree.splice(vma.start, 1, &[Vma { anon: Some(anon), ..vma }]);
     }
 
-    fn fresh_anon(&mut self) -> Anon {
+    pub(super) fn fresh_anon(&mut self) -> Anon {
         self.next_anon += 1;
         Anon::own(self.next_anon - 1)
     }

@@ -43,17 +43,19 @@ impl AddressSpace {
         }
         let wanted = VmaFlags::of_uffd_modes(modes);
         let mut at = start;
-        while let Some(&vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) {
+        loop {
+            let cursor = self.tree.seek(at);
+            let Some(vma) = cursor.get().filter(|vma| vma.start < end) else { return Ok(()) };
             if vma.ctx == Some(ctx) && vma.flags.contains(wanted) {
                 at = vma.end;
                 continue;
             }
-            at = self.modify(&vma, at.max(vma.start), end.min(vma.end), |range| {
+            let plan = self.plan(&cursor, at.max(vma.start), end.min(vma.end), |range| {
                 range.flags = range.flags.difference(VmaFlags::UFFD) | wanted;
                 range.ctx = Some(ctx);
-            })?;
+            });
+            at = self.perform(&plan)?;
         }
-        Ok(())
     }
 
     /// `UFFDIO_UNREGISTER` by `ctx`: stop watching `range`, and tell which parts were
@@ -74,35 +76,39 @@ impl AddressSpace {
                 return Err(Errno::EINVAL);
             }
         }
-        let mut cleared = Vec::new();
-        let mut at = start;
-        while let Some(&vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) {
-            if vma.ctx.is_none() {
-                at = vma.end;
-                continue;
-            }
-            let (from, to) = (at.max(vma.start), end.min(vma.end));
-            at = self.modify(&vma, from, to, clear)?;
-            cleared.push(Part::of(&vma.part(from, to)));
-        }
-        Ok(cleared)
+        self.clear_registrations(start, end, |_| true)
     }
 
     /// The last reference to a context goes: clear its registrations everywhere, in address
     /// order, merging on the way (a20).
     pub fn uffd_release(&mut self, ctx: CtxId) -> Vec<Part> {
+        self.clear_registrations(0, u64::MAX, |owner| owner == ctx)
+            .expect("whole VMAs are never split")
+    }
+
+    /// Clear what is registered in `[start, end)` with a context that `whose` accepts, VMA
+    /// by VMA, and tell the parts.
+    fn clear_registrations(
+        &mut self,
+        start: u64,
+        end: u64,
+        whose: impl Fn(CtxId) -> bool,
+    ) -> Result<Vec<Part>, Errno> {
         let mut cleared = Vec::new();
-        let mut at = 0;
-        while let Some(&vma) = self.tree.at_or_above(at) {
-            at = vma.end;
-            if vma.ctx == Some(ctx) {
-                cleared.push(Part::of(&vma));
-                at = self
-                    .modify(&vma, vma.start, vma.end, clear)
-                    .expect("a whole VMA is never split");
+        let mut at = start;
+        loop {
+            let cursor = self.tree.seek(at);
+            let Some(vma) = cursor.get().filter(|vma| vma.start < end) else { return Ok(cleared) };
+            if !vma.ctx.is_some_and(&whose) {
+                at = vma.end;
+                continue;
             }
+            let (from, to) = (at.max(vma.start), end.min(vma.end));
+            let part = Part::of(&vma.part(from, to));
+            let plan = self.plan(&cursor, from, to, clear);
+            at = self.perform(&plan)?;
+            cleared.push(part);
         }
-        cleared
     }
 
     /// The common start of both ioctls (b1, b2, b12): a well-formed range with a VMA in it.

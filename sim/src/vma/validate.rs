@@ -20,6 +20,8 @@ pub enum Broken {
     Registration(Addr),
     /// Shared memory with an anon_vma.
     SharedAnon(Addr),
+    /// A node of the tree does not know what is below it.
+    Tree,
     /// A counter does not agree with the VMAs.
     Counter(&'static str),
 }
@@ -48,6 +50,9 @@ impl AddressSpace {
             data += if is_data(vma.flags) { vma.pages() } else { 0 };
             locked += if vma.flags.contains(VmaFlags::LOCKED) { vma.pages() } else { 0 };
         }
+        if !self.tree.is_sound() {
+            return Err(Broken::Tree);
+        }
         if count != self.map_count() {
             return Err(Broken::Counter("map_count"));
         }
@@ -73,6 +78,7 @@ impl fmt::Display for Broken {
                 write!(f, "the VMA at {at} has a context without a mode or the reverse")
             }
             Broken::SharedAnon(at) => write!(f, "the shared VMA at {at} has an anon_vma"),
+            Broken::Tree => write!(f, "a node of the tree does not know what is below it"),
             Broken::Counter(name) => write!(f, "{name} does not agree with the VMAs"),
         }
     }

@@ -217,8 +217,8 @@ impl<S: Subject> World<S> {
         }
     }
 
-    fn view(&self, i: usize) -> subject::View<'_> {
-        subject::View {
+    fn view(&self, i: usize) -> View<'_> {
+        View {
             kernel: &self.kernel,
             thread: self.subject_threads[i],
             ctx: self.ctx,

@@ -1,0 +1,151 @@
+//! What the VMA operations cost, beside a bare `BTreeMap` and the `rangemap` crate.
+//!
+//! All hold N VMAs of 3 pages at a stride of 8 pages. An operation runs over a batch of
+//! distinct slots in random order; its inverse, which restores the layout, is not timed
+//! with it. `cargo bench --bench vma_ops -- --test` runs each once on small trees.
+
+#[path = "vma_peers/mod.rs"]
+mod vma_peers;
+
+use std::time::Duration;
+
+use criterion::{
+    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
+};
+use rand::seq::SliceRandom;
+use rand::{SeedableRng, rngs::ChaCha8Rng};
+use vma_peers::{Bare, Full, Peer, Ranges, page_of_slot};
+
+/// An operation on one slot.
+type Op<P> = fn(&mut P, u64);
+
+/// What is measured: a name, how the layout is prepared for it, it, and how it is undone.
+struct Row<P> {
+    name: &'static str,
+    before: Op<P>,
+    timed: Op<P>,
+    after: Op<P>,
+}
+
+fn nothing<P: Peer>(_: &mut P, _: u64) {}
+
+fn rows<P: Peer>() -> Vec<Row<P>> {
+    fn lookup<P: Peer>(p: &mut P, slot: u64) {
+        assert!(p.lookup(page_of_slot(slot) + 1));
+    }
+    fn map_alone<P: Peer>(p: &mut P, slot: u64) {
+        p.map(page_of_slot(slot) + 5, 1);
+    }
+    fn unmap_alone<P: Peer>(p: &mut P, slot: u64) {
+        p.unmap(page_of_slot(slot) + 5, 1);
+    }
+    fn map_touching<P: Peer>(p: &mut P, slot: u64) {
+        p.map(page_of_slot(slot) + 3, 1);
+    }
+    fn unmap_tail<P: Peer>(p: &mut P, slot: u64) {
+        p.unmap(page_of_slot(slot) + 3, 1);
+    }
+    fn split<P: Peer>(p: &mut P, slot: u64) {
+        p.protect(page_of_slot(slot) + 1, 1, false);
+    }
+    fn merge<P: Peer>(p: &mut P, slot: u64) {
+        p.protect(page_of_slot(slot) + 1, 1, true);
+    }
+    fn mixed<P: Peer>(p: &mut P, slot: u64) {
+        lookup(p, slot);
+        map_touching(p, slot);
+        split(p, slot);
+        lookup(p, slot);
+        map_alone(p, slot);
+        merge(p, slot);
+        unmap_tail(p, slot);
+        lookup(p, slot);
+        unmap_alone(p, slot);
+        lookup(p, slot);
+    }
+    let row = |name, before, timed, after| Row { name, before, timed, after };
+    vec![
+        row("lookup", nothing as Op<P>, lookup as Op<P>, nothing as Op<P>),
+        row("insert_no_merge", nothing, map_alone, unmap_alone),
+        row("insert_merge", nothing, map_touching, unmap_tail),
+        row("split_in_three", nothing, split, merge),
+        row("merge_of_three", split, merge, nothing),
+        row("munmap_whole", map_alone, unmap_alone, nothing),
+        row("munmap_tail", map_touching, unmap_tail, nothing),
+        row("mixed_10_ops", nothing, mixed, nothing),
+    ]
+}
+
+/// The real clock, for the one place that measures.
+fn timed(work: impl FnOnce()) -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    let start = std::time::Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn bench_peer<P: Peer>(group: &mut BenchmarkGroup<'_, WallTime>, slots: u64) {
+    let mut peer: Option<P> = None;
+    let mut order: Vec<u64> = (1..=slots).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
+    let batch = (slots / 16).max(slots.min(8)) as usize;
+    for row in rows::<P>() {
+        group.bench_function(format!("{}/{}/{slots}", row.name, P::NAME), |b| {
+            let peer = peer.get_or_insert_with(|| P::build(slots));
+            let mut at = 0;
+            b.iter_custom(|iters| {
+                let (mut spent, mut left) = (Duration::ZERO, iters);
+                while left > 0 {
+                    let n = batch.min(left as usize);
+                    if at + n > order.len() {
+                        at = 0;
+                    }
+                    let slots = &order[at..at + n];
+                    slots.iter().for_each(|slot| (row.before)(peer, *slot));
+                    spent += timed(|| slots.iter().for_each(|slot| (row.timed)(peer, *slot)));
+                    slots.iter().for_each(|slot| (row.after)(peer, *slot));
+                    at += n;
+                    left -= n as u64;
+                }
+                spent
+            });
+        });
+    }
+    group.bench_function(format!("clone_after_change/{}/{slots}", P::NAME), |b| {
+        let peer = peer.get_or_insert_with(|| P::build(slots));
+        let mut next = order.iter().cycle();
+        b.iter(|| {
+            let mut fork = peer.clone();
+            fork.map(page_of_slot(*next.next().expect("endless")) + 5, 1);
+            fork
+        });
+    });
+    if P::FINDS_GAPS {
+        group.bench_function(format!("gap_search_worst/{}/{slots}", P::NAME), |b| {
+            // Slots are 8 pages apart, so only the hole of the lowest ones has 16 pages.
+            let mut peer = P::build(slots);
+            peer.unmap(page_of_slot(2), 3);
+            peer.unmap(page_of_slot(3), 3);
+            let expected = page_of_slot(4) - 16;
+            b.iter(|| assert_eq!(peer.highest_gap(16, slots), expected));
+        });
+    }
+}
+
+fn vma_ops(c: &mut Criterion) {
+    let smoke = std::env::args().any(|arg| arg == "--test");
+    let sizes: &[u64] = if smoke { &[10, 1_000] } else { &[10, 1_000, 100_000, 1_000_000] };
+    for &slots in sizes {
+        let mut group = c.benchmark_group("vma");
+        group.sample_size(10);
+        group.warm_up_time(Duration::from_millis(200));
+        group.measurement_time(Duration::from_millis(700));
+        bench_peer::<Full>(&mut group, slots);
+        bench_peer::<Bare>(&mut group, slots);
+        bench_peer::<Ranges>(&mut group, slots);
+        group.finish();
+    }
+}
+
+criterion_group!(benches, vma_ops);
+criterion_main!(benches);

@@ -1,0 +1,190 @@
+//! Changing the tree: one primitive, [`Tree::splice`]. Owns splitting, joining and emptying
+//! nodes.
+
+use std::sync::Arc;
+
+use super::super::Vma;
+use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary};
+use super::{Root, Tree};
+
+/// Nodes narrower than this look for a neighbour to join.
+const NARROW: usize = LEAF / 4;
+
+/// What became of a node.
+enum Edited {
+    /// It has no VMA left.
+    Emptied,
+    /// It stands, and may have given its upper part to a new node.
+    Kept(Summary, Option<(Summary, Arc<Node>)>),
+    /// Nothing was changed: only so many of the VMAs to remove are in this leaf.
+    Spills(usize),
+}
+
+struct Splice<'a> {
+    at: u64,
+    remove: usize,
+    insert: &'a [Vma],
+}
+
+impl Tree {
+    /// Replace `remove` VMAs, the first of which starts at `at`, with `insert`: at most
+    /// [`LEAF`] VMAs, in order, that fit where the removed ones were. With `remove` 0, `at`
+    /// is where the first of `insert` starts.
+    pub(in super::super) fn splice(&mut self, at: u64, remove: usize, insert: &[Vma]) {
+        self.len = self.len - remove + insert.len();
+        let Some(mut root) = self.root.take() else {
+            debug_assert_eq!(remove, 0, "nothing to remove from an empty tree");
+            self.root = Root::of_leaf(insert);
+            return;
+        };
+        let what = Splice { at, remove, insert };
+        let edited = match edit(&mut root.node, root.summary.gap, &what) {
+            Edited::Spills(here) => {
+                self.root = Some(root);
+                self.remove_tail(at, remove - here);
+                root = self.root.take().expect("the first leaf is still there");
+                edit(&mut root.node, root.summary.gap, &Splice { remove: here, ..what })
+            }
+            edited => edited,
+        };
+        self.settle(root, edited);
+    }
+
+    /// Remove `count` VMAs from the leaf after that of `at` on.
+    fn remove_tail(&mut self, at: u64, mut count: usize) {
+        while count > 0 {
+            let leaf = self.leaf_after(at).expect("there are VMAs to remove");
+            let (start, here) = (leaf.starts[0], count.min(leaf.vmas.len()));
+            let mut root = self.root.take().expect("there are VMAs to remove");
+            let what = Splice { at: start, remove: here, insert: &[] };
+            let edited = edit(&mut root.node, root.summary.gap, &what);
+            self.settle(root, edited);
+            count -= here;
+        }
+    }
+
+    /// Put the root back: it may have become empty, wider than one node, or a chain.
+    fn settle(&mut self, mut root: Root, edited: Edited) {
+        match edited {
+            Edited::Emptied => return,
+            Edited::Spills(_) => unreachable!("a removal within one leaf does not spill"),
+            Edited::Kept(summary, None) => root.summary = summary,
+            Edited::Kept(summary, Some((upper, node))) => {
+                let inner = Inner::of(&[(summary, root.node), (upper, node)]);
+                root = Root { summary: inner.summary(), node: Arc::new(Node::Inner(inner)) };
+            }
+        }
+        while let Node::Inner(inner) = &*root.node
+            && inner.children.len() == 1
+        {
+            let child = inner.children[0].clone();
+            root.node = child;
+        }
+        self.root = Some(root);
+    }
+}
+
+impl Root {
+    fn of_leaf(vmas: &[Vma]) -> Option<Root> {
+        if vmas.is_empty() {
+            return None;
+        }
+        let mut chunk = Vec::with_capacity(vmas.len().max(8));
+        chunk.extend_from_slice(vmas);
+        let leaf = Leaf::of(chunk);
+        Some(Root { summary: leaf.summary(), node: Arc::new(Node::Leaf(leaf)) })
+    }
+}
+
+/// Perform `what` below `node`, whose gaps are at most `bound`.
+fn edit(node: &mut Arc<Node>, bound: u64, what: &Splice<'_>) -> Edited {
+    match Arc::make_mut(node) {
+        Node::Leaf(leaf) => edit_leaf(leaf, bound, what),
+        Node::Inner(inner) => edit_inner(inner, bound, what),
+    }
+}
+
+fn edit_leaf(leaf: &mut Leaf, bound: u64, what: &Splice<'_>) -> Edited {
+    let at = match what.at.checked_sub(1) {
+        Some(below) => leaf.above(below),
+        None => 0,
+    };
+    let old = leaf.vmas.len();
+    if at + what.remove > old {
+        return Edited::Spills(old - at);
+    }
+    let new = old - what.remove + what.insert.len();
+    if new == 0 {
+        return Edited::Emptied;
+    }
+    if new > LEAF {
+        let mut all = leaf.vmas.clone();
+        all.splice(at..at + what.remove, what.insert.iter().copied());
+        // Appending leaves full leaves behind; anything else cuts in the middle.
+        let cut = if at == old { old } else { new / 2 };
+        let upper = Leaf::of(all.split_off(cut));
+        *leaf = Leaf::of(all);
+        let upper = (upper.summary(), Arc::new(Node::Leaf(upper)));
+        return Edited::Kept(leaf.summary(), Some(upper));
+    }
+    leaf.splice(at, what.remove, what.insert);
+    let changed = leaf.gap(at.saturating_sub(1), (at + what.insert.len() + 1).min(new));
+    Edited::Kept(leaf.with_gap(bound.max(changed)), None)
+}
+
+fn edit_inner(inner: &mut Inner, bound: u64, what: &Splice<'_>) -> Edited {
+    let i = inner.child_of(what.at);
+    let gap = inner.gaps[i];
+    match edit(&mut inner.children[i], gap, what) {
+        Edited::Spills(here) => return Edited::Spills(here),
+        Edited::Emptied => {
+            inner.remove(i);
+            if inner.children.is_empty() {
+                return Edited::Emptied;
+            }
+        }
+        Edited::Kept(summary, None) => {
+            inner.set(i, summary);
+            if what.remove > what.insert.len() && inner.children[i].width() < NARROW {
+                join_with_neighbour(inner, i);
+            }
+        }
+        Edited::Kept(summary, Some((upper, node))) => {
+            inner.set(i, summary);
+            if inner.children.len() == INNER {
+                let cut = if i + 1 == INNER { INNER - 1 } else { INNER / 2 };
+                let mut right = inner.split_off(cut);
+                if i < cut {
+                    inner.insert(i + 1, upper, node);
+                } else {
+                    right.insert(i + 1 - cut, upper, node);
+                }
+                let upper = (right.summary(), Arc::new(Node::Inner(right)));
+                return Edited::Kept(inner.summary(), Some(upper));
+            }
+            inner.insert(i + 1, upper, node);
+        }
+    }
+    let width = inner.children.len();
+    let changed = inner.gap(i.saturating_sub(2).min(width - 1), (i + 3).min(width));
+    Edited::Kept(inner.with_gap(bound.max(changed)), None)
+}
+
+/// Join the narrow child `i` with the one beside it, if both fit with room to spare.
+fn join_with_neighbour(inner: &mut Inner, i: usize) {
+    let width = |i: usize| inner.children.get(i).map_or(usize::MAX, |node| node.width());
+    let fits = |a: usize, b: usize| width(a).saturating_add(width(b)) <= LEAF.min(INNER) * 3 / 4;
+    let left = if fits(i, i + 1) {
+        i
+    } else if i > 0 && fits(i - 1, i) {
+        i - 1
+    } else {
+        return;
+    };
+    let upper = inner.entry(left + 1);
+    let right = inner.remove(left + 1);
+    let lower = inner.entry(left);
+    Arc::make_mut(&mut inner.children[left]).append(&right);
+    let gap = lower.gap.max(upper.gap).max(upper.start - lower.end);
+    inner.set(left, Summary { start: lower.start, end: upper.end, gap });
+}

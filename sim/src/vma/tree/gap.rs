@@ -1,0 +1,140 @@
+//! Searching gaps. Owns the two directions and the repair of bounds that have become loose.
+
+use std::sync::Arc;
+
+use super::Tree;
+use super::node::Node;
+
+/// What is looked for: `len` free bytes inside `[low, high)`.
+#[derive(Clone, Copy)]
+struct Want {
+    low: u64,
+    high: u64,
+    len: u64,
+}
+
+impl Want {
+    /// The part of the gap `[from, to)` that may be used, if it is large enough.
+    fn fits(self, from: u64, to: u64) -> Option<(u64, u64)> {
+        let (from, to) = (from.max(self.low), to.min(self.high));
+        (from <= to && to - from >= self.len).then_some((from, to))
+    }
+
+    /// May a node with this summary hold such a gap, as far as its bound tells?
+    fn may_be_in(self, start: u64, end: u64, bound: u64) -> bool {
+        bound >= self.len && end > self.low && start < self.high
+    }
+
+    /// Does the window take in the whole node, so that a failed search proves its bound
+    /// loose?
+    fn covers(self, start: u64, end: u64) -> bool {
+        self.low <= start && end <= self.high
+    }
+}
+
+impl Tree {
+    /// The end of the highest gap in `[low, high)` with at least `len` bytes.
+    pub(in super::super) fn highest_gap(&mut self, low: u64, high: u64, len: u64) -> Option<u64> {
+        let want = Want { low, high, len };
+        let Some(root) = &mut self.root else { return want.fits(low, high).map(|gap| gap.1) };
+        let summary = root.summary;
+        if let Some(gap) = want.fits(summary.end, u64::MAX) {
+            return Some(gap.1);
+        }
+        if want.may_be_in(summary.start, summary.end, summary.gap) {
+            let mut loose = false;
+            if let Some(top) = highest(&root.node, want, &mut loose) {
+                if loose {
+                    tighten(&mut root.node, want);
+                }
+                return Some(top);
+            }
+            if loose || want.covers(summary.start, summary.end) {
+                root.summary.gap = tighten(&mut root.node, want);
+            }
+        }
+        want.fits(0, summary.start).map(|gap| gap.1)
+    }
+
+    /// The start of the lowest gap in `[low, high)` with at least `len` bytes.
+    pub(in super::super) fn lowest_gap(&self, low: u64, high: u64, len: u64) -> Option<u64> {
+        let want = Want { low, high, len };
+        let Some(root) = &self.root else { return want.fits(low, high).map(|gap| gap.0) };
+        let summary = root.summary;
+        want.fits(0, summary.start)
+            .map(|gap| gap.0)
+            .or_else(|| lowest(&root.node, want))
+            .or_else(|| want.fits(summary.end, u64::MAX).map(|gap| gap.0))
+    }
+}
+
+/// The end of the highest wanted gap between two VMAs of `node`. `loose` is set when a child
+/// had a bound that promised one and did not have it.
+fn highest(node: &Node, want: Want, loose: &mut bool) -> Option<u64> {
+    match node {
+        Node::Leaf(leaf) => leaf
+            .vmas
+            .windows(2)
+            .rev()
+            .find_map(|pair| want.fits(pair[0].end, pair[1].start))
+            .map(|gap| gap.1),
+        Node::Inner(inner) => {
+            for i in (0..inner.children.len()).rev() {
+                if i + 1 < inner.children.len()
+                    && let Some(gap) = want.fits(inner.ends[i], inner.starts[i + 1])
+                {
+                    return Some(gap.1);
+                }
+                if want.may_be_in(inner.starts[i], inner.ends[i], inner.gaps[i]) {
+                    let found = highest(&inner.children[i], want, loose);
+                    if found.is_some() {
+                        return found;
+                    }
+                    *loose |= want.covers(inner.starts[i], inner.ends[i]);
+                }
+            }
+            None
+        }
+    }
+}
+
+/// The start of the lowest wanted gap between two VMAs of `node`.
+fn lowest(node: &Node, want: Want) -> Option<u64> {
+    match node {
+        Node::Leaf(leaf) => leaf
+            .vmas
+            .windows(2)
+            .find_map(|pair| want.fits(pair[0].end, pair[1].start))
+            .map(|gap| gap.0),
+        Node::Inner(inner) => (0..inner.children.len()).find_map(|i| {
+            let inside = want
+                .may_be_in(inner.starts[i], inner.ends[i], inner.gaps[i])
+                .then(|| lowest(&inner.children[i], want))
+                .flatten();
+            let after = || {
+                let next = *inner.starts.get(i + 1).filter(|_| i + 1 < inner.children.len())?;
+                want.fits(inner.ends[i], next).map(|gap| gap.0)
+            };
+            inside.or_else(after)
+        }),
+    }
+}
+
+/// Make the bounds below `node` exact from the top down to the first wanted gap, and tell
+/// the largest gap of `node` as far as is known then. Each loose bound costs one visit per
+/// gap that was filled, so the searches stay logarithmic on the whole.
+fn tighten(node: &mut Arc<Node>, want: Want) -> u64 {
+    if let Node::Leaf(leaf) = &**node {
+        return leaf.gap(0, leaf.vmas.len());
+    }
+    let Node::Inner(inner) = Arc::make_mut(node) else { unreachable!("leaves returned above") };
+    for i in (0..inner.children.len()).rev() {
+        if want.may_be_in(inner.starts[i], inner.ends[i], inner.gaps[i]) {
+            inner.gaps[i] = tighten(&mut inner.children[i], want);
+            if inner.gaps[i] >= want.len {
+                break;
+            }
+        }
+    }
+    inner.gap(0, inner.children.len())
+}
