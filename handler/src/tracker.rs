@@ -212,18 +212,17 @@ impl Tracker {
         });
     }
 
-    /// A probe found out whether `page` is there.
+    /// A probe found out whether `page` is there. Pages are probed because they are
+    /// unconfirmed; one that is not any more was given up while the probe was out, and
+    /// what the probe found says nothing about the time after.
     pub(crate) fn probed(&mut self, page: PageNo, found: Probed) {
-        self.update(page, |byte| {
-            let state = match (found, PageState::from_bits(byte)) {
-                (Probed::Absent, _) => PageState::Zero,
-                (Probed::Present, PageState::Removed) => PageState::Dirty,
-                (Probed::Present, state) => state,
-            };
-            // A page that is not unconfirmed any more was removed since the kernel was
-            // asked: the answer is of no use, and the page may be there or not.
-            let probed = if byte & UNCONFIRMED != 0 { PROBED } else { 0 };
-            byte & !STATE | state as u8 | probed | UNCONFIRMED
+        self.update(page, |byte| match found {
+            _ if byte & UNCONFIRMED == 0 => byte | UNCONFIRMED,
+            Probed::Present if byte & STATE == PageState::Removed as u8 => {
+                byte & !STATE | PageState::Dirty as u8 | PROBED
+            }
+            Probed::Present => byte | PROBED,
+            Probed::Absent => byte & !STATE | PageState::Zero as u8 | PROBED,
         });
     }
 
@@ -318,5 +317,130 @@ impl fmt::Debug for Tracker {
             map.entry(&page.index(), &format_args!("{state}{doubt}"));
         }
         map.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PageState::{Clean, Dirty, Missing, Poisoned, Removed, Zero};
+    use super::*;
+
+    const P: PageNo = PageNo::new(5000);
+
+    /// A tracker in which `P` has been brought into `state`.
+    fn in_state(state: PageState) -> Tracker {
+        let mut tracker = Tracker::new();
+        match state {
+            Missing => {}
+            Clean => tracker.installed(P, Content::Source, false),
+            Dirty => tracker.installed(P, Content::Source, true),
+            Poisoned => tracker.installed(P, Content::Poison, false),
+            Zero | Removed => tracker.removed(P, PageNo::new(5001)),
+        }
+        if state == Zero {
+            tracker.installed(P, Content::Zero, false);
+        }
+        assert_eq!(tracker.state(P), state);
+        tracker
+    }
+
+    #[test]
+    fn the_transition_table_is_the_documented_one() {
+        // Installed for a read, for a write; found there by a read, by a write; poisoned.
+        let table = [
+            (Missing, [Clean, Dirty, Clean, Dirty, Poisoned]),
+            (Clean, [Clean, Dirty, Clean, Dirty, Poisoned]),
+            (Dirty, [Clean, Dirty, Dirty, Dirty, Poisoned]),
+            (Zero, [Zero, Dirty, Zero, Dirty, Poisoned]),
+            (Removed, [Zero, Dirty, Dirty, Dirty, Poisoned]),
+            (Poisoned, [Clean, Dirty, Poisoned, Poisoned, Poisoned]),
+        ];
+        for (from, to) in table {
+            let content = match in_state(from).content(P) {
+                Content::Poison => Content::Source,
+                content => content,
+            };
+            let after = |change: &dyn Fn(&mut Tracker)| {
+                let mut tracker = in_state(from);
+                change(&mut tracker);
+                tracker.state(P)
+            };
+            let got = [
+                after(&|t| t.installed(P, content, false)),
+                after(&|t| t.installed(P, content, true)),
+                after(&|t| t.present(P, false)),
+                after(&|t| t.present(P, true)),
+                after(&|t| t.installed(P, Content::Poison, false)),
+            ];
+            assert_eq!(got, to, "from {from}");
+            assert_eq!(after(&|t| t.removed(P, PageNo::new(5001))), Removed, "from {from}");
+        }
+    }
+
+    #[test]
+    fn a_removed_page_is_zeros_for_ever_and_an_install_of_it_is_in_doubt() {
+        for state in [Missing, Clean, Dirty, Poisoned] {
+            let mut tracker = in_state(state);
+            assert!(!tracker.is_unconfirmed(P));
+            tracker.removed(P, PageNo::new(5001));
+            assert_eq!((tracker.content(P), tracker.unconfirmed()), (Content::Zero, 0));
+            tracker.installed(P, Content::Zero, true);
+            tracker.installed(P, Content::Zero, false);
+            assert_eq!((tracker.content(P), tracker.unconfirmed()), (Content::Zero, 1));
+            tracker.removed(PageNo::new(0), PageNo::new(10_000));
+            assert_eq!(tracker.unconfirmed(), 0);
+        }
+    }
+
+    #[test]
+    fn a_probe_holds_for_one_snapshot() {
+        let mut tracker = in_state(Zero);
+        assert!(tracker.is_ambiguous(P));
+        tracker.probed(P, Probed::Present);
+        assert!(!tracker.is_ambiguous(P) && tracker.is_unconfirmed(P));
+        tracker.forget_probes();
+        assert!(tracker.is_ambiguous(P));
+        // Nor does it hold for an install that came after it.
+        tracker.probed(P, Probed::Absent);
+        tracker.present(P, true);
+        assert!(tracker.is_ambiguous(P));
+        // One that a REMOVE overtook says nothing.
+        tracker.removed(P, PageNo::new(5001));
+        tracker.probed(P, Probed::Present);
+        assert_eq!((tracker.state(P), tracker.is_ambiguous(P)), (Removed, true));
+    }
+
+    #[test]
+    fn pages_are_listed_in_order_across_chunks_and_memory_follows_use() {
+        let mut tracker = Tracker::new();
+        for page in [1 << 40, 9, CHUNK, CHUNK - 1] {
+            tracker.installed(PageNo::new(page), Content::Source, false);
+        }
+        tracker.removed(PageNo::new(2 * CHUNK - 2), PageNo::new(3 * CHUNK + 2));
+        let pages: Vec<_> = tracker.iter().map(|(page, _)| page.index()).collect();
+        let mut expected = vec![9, CHUNK - 1];
+        expected.push(CHUNK);
+        expected.extend(2 * CHUNK - 2..3 * CHUNK + 2);
+        expected.push(1 << 40);
+        assert_eq!(pages, expected);
+        assert_eq!(tracker.chunks.len(), 5);
+        assert_eq!(tracker.chunks[3].1.len(), 2, "a chunk ends at its last page");
+        assert_eq!(tracker.state(PageNo::new(u64::MAX)), Missing);
+    }
+
+    #[test]
+    fn the_next_page_to_probe_is_found_from_anywhere() {
+        let mut tracker = Tracker::new();
+        let pages = [3, CHUNK + 5, 4 * CHUNK].map(PageNo::new);
+        for page in pages {
+            tracker.removed(page, PageNo::new(page.index() + 1));
+            tracker.installed(page, Content::Zero, false);
+        }
+        tracker.cut(PageNo::new(CHUNK + 1));
+        let next = |from| tracker.next_to_probe(PageNo::new(from));
+        assert_eq!([next(0), next(3)], [Some(pages[0]); 2]);
+        assert_eq!([next(4), next(CHUNK), next(CHUNK + 5)], [Some(pages[1]); 3]);
+        assert_eq!([next(CHUNK + 6), next(2 * CHUNK)], [Some(pages[2]); 2]);
+        assert_eq!(next(4 * CHUNK + 1), None);
     }
 }

@@ -231,8 +231,10 @@ impl Machine {
         }
     }
 
+    /// A read in progress may have consumed faults that the machine has yet to see.
     fn check_ended(&mut self) {
         if self.requests.is_empty()
+            && !self.gate.reading
             && let Some(status) = self.ending.take()
         {
             self.status = status;

@@ -9,7 +9,9 @@ use crate::Presence;
 impl Machine {
     /// May messages be read now? After `Granted` no source install is handed out until
     /// [`end_read`](Machine::end_read). After `Wait` no new one is handed out either, if
-    /// it is installs that the reader waits for: it need only outlast those under way.
+    /// installs are what the reader has to wait for: it need only outlast those that are
+    /// out. So a reader that was told to wait must ask again, even if it finds that its
+    /// message was withdrawn meanwhile (rule a17).
     ///
     /// # Panics
     ///
@@ -66,6 +68,12 @@ impl Machine {
         if removes {
             self.retry_deferred(now);
         }
+        if self.status.is_over() {
+            let faults = batch.iter().filter(|event| matches!(event, Event::Fault(_))).count();
+            self.counters.faults += faults as u64;
+            self.counters.count(Ending::Dropped, faults as u64);
+            return;
+        }
         let mut wrong = None;
         for event in batch {
             let error = match *event {
@@ -85,6 +93,7 @@ impl Machine {
         if let Some(error) = wrong.or(ended) {
             self.end_with(Status::Failed(error));
         }
+        self.check_ended();
     }
 
     fn remove(&mut self, span: Span) {

@@ -35,12 +35,12 @@ impl Machine {
             return false;
         }
         let open = self.gate.is_open();
-        let mut due = self.deferred.iter().take_while(|(until, _)| *until <= now);
+        let due = self.deferred.partition_point(|(until, _)| *until <= now);
         !self.wakes.is_empty()
             || !self.ready.is_empty()
             || (open && !self.gated.is_empty())
-            || due.any(|(_, slot)| open || !self.is_gated(*slot))
-            || self.has_probe()
+            || self.deferred[..due].iter().any(|(_, slot)| open || !self.is_gated(*slot))
+            || (due == 0 && self.has_probe())
     }
 
     /// Queue the deferred requests whose moment has come, before the others.
