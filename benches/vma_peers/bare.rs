@@ -42,9 +42,11 @@ impl Bare {
         let prev = self.prev(start).filter(|(at, prev)| {
             prev.end == start && prev.like(&area) && prev.pgoff + (start - at) == area.pgoff
         });
-        let next = self.0.get(&area.end).copied().filter(|next| {
-            next.like(&area) && area.pgoff + (area.end - start) == next.pgoff
-        });
+        let next = self
+            .0
+            .get(&area.end)
+            .copied()
+            .filter(|next| next.like(&area) && area.pgoff + (area.end - start) == next.pgoff);
         if let Some(next) = next {
             self.0.remove(&area.end);
             area.end = next.end;
@@ -98,16 +100,8 @@ impl Peer for Bare {
 
     fn map(&mut self, page: u64, pages: u64) {
         let end = page + pages;
-        let area = Area {
-            end,
-            pgoff: page,
-            flags: 3,
-            file: 0,
-            ctx: 0,
-            anon: 0,
-            policy: 0,
-            name: 0,
-        };
+        let area =
+            Area { end, pgoff: page, flags: 3, file: 0, ctx: 0, anon: 0, policy: 0, name: 0 };
         self.put(page, area);
     }
 

@@ -74,12 +74,13 @@ impl AddressSpace {
     fn advise_one(&mut self, at: u64, end: u64, advice: Advice) -> Result<u64, Errno> {
         let cursor = self.tree.seek(at);
         let vma = *cursor.get().expect("the loop has found it");
-        if advice == Advice::GuardInstall {
-            return self.install_guards(&vma, at);
-        }
-        let discards = matches!(advice, Advice::DontFork | Advice::WipeOnFork);
+        let discards =
+            matches!(advice, Advice::DontFork | Advice::WipeOnFork | Advice::GuardInstall);
         if discards && vma.flags.contains(VmaFlags::SEALED) && !can_write_or_share(&vma) {
             return Err(Errno::EPERM);
+        }
+        if advice == Advice::GuardInstall {
+            return self.install_guards(&vma, at);
         }
         let flags = advised(&vma, advice)?;
         if flags == vma.flags {
