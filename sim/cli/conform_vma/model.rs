@@ -68,7 +68,9 @@ impl Model {
     /// the same.
     pub fn depends_on_pages(&self, op: &Op) -> bool {
         match *op {
-            Op::Touch(at) => self.vmas(at, 1).any(may_fail_to_fault),
+            Op::Touch(at) => {
+                self.space.find_next(Addr::new(address(at))).is_some_and(may_fail_to_fault)
+            }
             _ => false,
         }
     }

@@ -102,6 +102,9 @@ impl AddressSpace {
         if vma.flags.contains(VmaFlags::HUGETLB) {
             fit_huge_pages(&vma, &mut asked, elsewhere)?;
         }
+        if self.spans_several(&vma, &asked) {
+            return self.move_several(&asked, keeps, done);
+        }
         if vma.flags.contains(VmaFlags::SEALED) {
             return Err(Errno::EPERM);
         }
@@ -205,6 +208,14 @@ impl AddressSpace {
         Some(asked.old)
     }
 
+    /// May this call, and does it, reach beyond the first VMA?
+    fn spans_several(&self, vma: &Vma, asked: &Mremap) -> bool {
+        self.rules.multi_vma_mremap
+            && asked.flags.contains(RemapFlags::FIXED)
+            && asked.old_len == asked.new_len
+            && asked.old_len > vma.end - asked.old
+    }
+
     /// `FIXED` and `DONTUNMAP`.
     fn move_elsewhere(
         &mut self,
@@ -214,11 +225,6 @@ impl AddressSpace {
         done: &mut Remapped,
     ) -> Result<u64, Errno> {
         let fixed = asked.flags.contains(RemapFlags::FIXED);
-        let several = asked.old_len > vma.end - asked.old;
-        let may_span = fixed && asked.old_len == asked.new_len;
-        if several && may_span && self.rules.multi_vma_mremap {
-            return self.move_several(asked, keeps, done);
-        }
         if self.rules.mremap_checks_source_first {
             // What is to be cut off does not count.
             let kept = Mremap { old_len: asked.old_len.min(asked.new_len), ..*asked };
