@@ -261,7 +261,8 @@ impl AddressSpace {
         let keep_source = asked.flags.contains(RemapFlags::DONTUNMAP);
         let end = asked.old + asked.old_len;
         let mut at = asked.old;
-        while let Some(&vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) {
+        while at < end {
+            let Some(&vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) else { break };
             let from = at.max(vma.start);
             at = vma.end;
             let len = vma.end.min(end) - from;
