@@ -6,8 +6,8 @@ use std::ops::Range;
 use shims::linux::vma_probe::ProbeFile;
 use shims::{Addr, Errno, Len, RegisterModes, Span};
 use sim::vma::{
-    AddressSpace, Backing, CtxId, FileId, FileKind, Limits, LockAll, MapFile, MapFlags, Mmap, Mremap, PolicyId,
-    Rules, Vma, VmaFlags,
+    AddressSpace, Backing, CtxId, FileId, FileKind, Limits, LockAll, MapFile, MapFlags, Mmap,
+    Mremap, PolicyId, Rules, Vma, VmaFlags,
 };
 
 use super::op::{Map, Op, Source};

@@ -23,7 +23,8 @@ bitflags! {
 }
 
 /// A VMA with one of these takes no lock.
-pub(super) const UNLOCKABLE: VmaFlags = VmaFlags::SPECIAL.union(VmaFlags::HUGETLB).union(VmaFlags::DROPPABLE);
+pub(super) const UNLOCKABLE: VmaFlags =
+    VmaFlags::SPECIAL.union(VmaFlags::HUGETLB).union(VmaFlags::DROPPABLE);
 
 impl AddressSpace {
     /// `mlock`; with `on_fault`, `mlock2(MLOCK_ONFAULT)`. The start is rounded down, the end

@@ -62,7 +62,8 @@ impl AddressSpace {
             }
         }
         // Locked private memory that becomes writable is faulted in at once.
-        let fault_in = asked.contains(VmaFlags::WRITE) && vma.flags & LOCKED_ASLEEP == VmaFlags::LOCKED;
+        let fault_in =
+            asked.contains(VmaFlags::WRITE) && vma.flags & LOCKED_ASLEEP == VmaFlags::LOCKED;
         let to = end.min(vma.end);
         let plan = self.plan(&cursor, at, to, |range| range.flags = flags);
         let done = self.perform(&plan)?;
@@ -81,5 +82,4 @@ const CHARGED_OR_FREE: VmaFlags = VmaFlags::ACCOUNT
     .union(VmaFlags::NORESERVE);
 
 /// Locked, private and not writable when only `LOCKED` of these is set.
-const LOCKED_ASLEEP: VmaFlags =
-    VmaFlags::WRITE.union(VmaFlags::SHARED).union(VmaFlags::LOCKED);
+const LOCKED_ASLEEP: VmaFlags = VmaFlags::WRITE.union(VmaFlags::SHARED).union(VmaFlags::LOCKED);
