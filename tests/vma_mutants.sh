@@ -30,8 +30,6 @@ mutants=(
   'condition 10: a next with a hook is deleted|s/if !next\.close \&\& neighbours/if neighbours/'
   'condition 10: a middle with a hook is deleted|s/at_start \&\& at_end \&\& middle\.close/false/'
   'the heap looks right, too|s/!left_only \&\& //'
-  'a range inside a VMA joins to the left|s/let left = at_start \&\& /let left = /'
-  'a range inside a VMA joins to the right|s/let right = at_end \&\& /let right = /'
   'an unfaulted survivor inherits nothing|s/anon: survivor\.anon\.or(anon)/anon: survivor.anon/'
   'reuse: offsets need not be linear|s/let compatible = linear(lower, upper)/let compatible = true/'
   'reuse: policies may differ|s/lower\.policy == upper\.policy/true/'

@@ -24,8 +24,9 @@ impl AddressSpace {
         let fixed = request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
         let page = huge_page(request).unwrap_or(PageSize::KIB4);
         let len = page_align(request.len)
-            .and_then(|len| len.checked_next_multiple_of(page.bytes()))
-            .ok_or(Errno::ENOMEM)?;
+            .and_then(|len| Addr::new(len).align_up(page))
+            .ok_or(Errno::ENOMEM)?
+            .raw();
         if !is_aligned(request.offset) {
             return Err(Errno::EINVAL);
         }

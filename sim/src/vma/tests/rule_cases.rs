@@ -39,6 +39,11 @@ fn each_attribute_keeps_neighbours_apart() {
 }
 
 #[test]
+fn a_fitting_offset_is_no_reason_to_join_over_a_hole() {
+    on_6_18("given [0,2)rw:pg=1 [6,8)rw:pg=5\n new [3,5)rw => [0,2)rw:pg=1 [3,5)rw [6,8)rw:pg=5");
+}
+
+#[test]
 fn contexts_keep_neighbours_apart_even_with_equal_modes() {
     on_6_18(
         "given [0,8)rw
@@ -97,6 +102,12 @@ fn a_first_fault_takes_over_the_next_identity_before_the_previous() {
          write 2                   => [0,2)rwx:X1 [2,4)rw:X1 [4,6)rwx:X2*
          given [0,2)rwx:dc,X1 [2,4)rw
          write 2                   => [0,2)rwx:dc,X1 [2,4)rw:X2
+         given [0,2)rwx:X1,mp1 [2,4)rw
+         write 2                   => [0,2)rwx:X1,mp1 [2,4)rw:X2
+         given [0,2)rwx:shm1+0,X1 [2,4)rw:shm2+2
+         write 2                   => [0,2)rwx:shm1+0,X1 [2,4)rw:shm2+2,X2
+         given [0,2)rwx:shm1+0,X1 [2,4)rw:shm1+2
+         write 2                   => [0,2)rwx:shm1+0,X1 [2,4)rw:shm1+2,X1
          given [0,2)rw:sh,shm1+0
          write 0                   => [0,2)rw:sh,shm1+0",
     );
