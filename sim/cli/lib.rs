@@ -6,6 +6,10 @@
 pub mod campaign;
 pub mod catalogue;
 mod clock;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod conform;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod conform_vma;
 pub mod exit;
 pub mod explore;
 pub mod model;

@@ -16,6 +16,8 @@ struct Cli {
 enum Command {
     Explore(faultbed::explore::Explore),
     Replay(faultbed::replay::Replay),
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    Conform(faultbed::conform::Conform),
     #[cfg(target_os = "linux")]
     Stress(faultbed::stress::Stress),
     #[cfg(target_os = "linux")]
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Explore(explore) => explore.run(),
         Command::Replay(replay) => replay.run(),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Command::Conform(conform) => conform.run(),
         #[cfg(target_os = "linux")]
         Command::Stress(stress) => stress.run(),
         #[cfg(target_os = "linux")]

@@ -24,6 +24,8 @@ mod poll;
 mod probe;
 mod read;
 pub mod scm;
+#[cfg(target_arch = "x86_64")]
+pub mod vma_probe;
 
 pub use fd::{AdoptError, FdInfo, OpenError, OpenFlags, UserFault};
 pub use map::{Advice, Mapping};

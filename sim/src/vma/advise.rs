@@ -74,12 +74,13 @@ impl AddressSpace {
     fn advise_one(&mut self, at: u64, end: u64, advice: Advice) -> Result<u64, Errno> {
         let cursor = self.tree.seek(at);
         let vma = *cursor.get().expect("the loop has found it");
-        if advice == Advice::GuardInstall {
-            return self.install_guards(&vma, at);
-        }
-        let discards = matches!(advice, Advice::DontFork | Advice::WipeOnFork);
+        let discards =
+            matches!(advice, Advice::DontFork | Advice::WipeOnFork | Advice::GuardInstall);
         if discards && vma.flags.contains(VmaFlags::SEALED) && !can_write_or_share(&vma) {
             return Err(Errno::EPERM);
+        }
+        if advice == Advice::GuardInstall {
+            return self.install_guards(&vma, at);
         }
         let flags = advised(&vma, advice)?;
         if flags == vma.flags {
@@ -92,12 +93,15 @@ impl AddressSpace {
         })
     }
 
-    /// Mark the VMA. Guards of private memory are copied by `fork`, which takes an anon_vma.
+    /// Mark the VMA. Guards of anonymous memory are copied by `fork`, which takes an anon_vma;
+    /// those of a mapped file, private or not, do without.
     fn install_guards(&mut self, vma: &Vma, at: u64) -> Result<u64, Errno> {
         if vma.flags.intersects(VmaFlags::SPECIAL | VmaFlags::HUGETLB | VmaFlags::LOCKED) {
             return Err(Errno::EINVAL);
         }
-        self.note_anon_fault(shims::Addr::new(at));
+        if vma.backing == Backing::Anon {
+            self.note_anon_fault(shims::Addr::new(at));
+        }
         if self.rules.sticky_guard {
             let vma = self.tree.containing(vma.start).expect("it was just there");
             let marked = Vma { flags: vma.flags | VmaFlags::MAYBE_GUARD, ..*vma };

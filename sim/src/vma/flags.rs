@@ -142,6 +142,9 @@ impl VmaFlags {
     /// The registration modes among these flags.
     pub fn uffd_modes(self) -> RegisterModes {
         let mut modes = RegisterModes::empty();
+        if !self.intersects(VmaFlags::UFFD) {
+            return modes;
+        }
         modes.set(RegisterModes::MISSING, self.contains(VmaFlags::UFFD_MISSING));
         modes.set(RegisterModes::WP, self.contains(VmaFlags::UFFD_WP));
         modes.set(RegisterModes::MINOR, self.contains(VmaFlags::UFFD_MINOR));

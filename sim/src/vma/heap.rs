@@ -68,8 +68,10 @@ impl AddressSpace {
         if self.map_count() > self.limits.max_map_count {
             return None;
         }
-        // The heap looks left only: it never joins what lies above (v2.4).
-        let prev = self.tree.below(old);
+        // The heap looks left only, and not below its own start: it never joins what lies
+        // above, nor what was there before it (v2.4).
+        let start = self.heap.start;
+        let prev = self.tree.below(old).filter(|prev| prev.end > start);
         let merge = merge::new_range(&self.rules, prev, &range, None, true);
         self.place_new(&range, merge);
         if flags.contains(VmaFlags::LOCKED) {

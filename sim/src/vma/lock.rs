@@ -23,7 +23,8 @@ bitflags! {
 }
 
 /// A VMA with one of these takes no lock.
-const UNLOCKABLE: VmaFlags = VmaFlags::SPECIAL.union(VmaFlags::HUGETLB).union(VmaFlags::DROPPABLE);
+pub(super) const UNLOCKABLE: VmaFlags =
+    VmaFlags::SPECIAL.union(VmaFlags::HUGETLB).union(VmaFlags::DROPPABLE);
 
 impl AddressSpace {
     /// `mlock`; with `on_fault`, `mlock2(MLOCK_ONFAULT)`. The start is rounded down, the end
@@ -55,7 +56,7 @@ impl AddressSpace {
             }
         }
         let end = self.lock_loop(start, len, bits)?;
-        if on_fault { Ok(()) } else { self.populate_all(start, end) }
+        self.populate_all(start, end)
     }
 
     /// `munlock`. Errors as [`mlock`](AddressSpace::mlock), without the limits.
@@ -145,7 +146,8 @@ impl AddressSpace {
 
     /// The same up to the first memory that has no access at all, which is `ENOMEM`.
     fn populate_all(&mut self, start: u64, end: u64) -> Result<(), Errno> {
-        let no_access = |flags: VmaFlags| !flags.intersects(VmaFlags::ACCESS);
+        let no_access =
+            |flags: VmaFlags| !flags.intersects(VmaFlags::ACCESS | VmaFlags::LOCKONFAULT);
         let barred = self
             .tree
             .iter_from(start)

@@ -3,6 +3,7 @@
 
 use shims::{Addr, Errno, PageSize};
 
+use super::lock::UNLOCKABLE;
 use super::merge::Merge;
 use super::space::{is_aligned, is_data, page_align};
 use super::vma::{NameId, PAGE_SHIFT};
@@ -23,8 +24,9 @@ impl AddressSpace {
         let fixed = request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
         let page = huge_page(request).unwrap_or(PageSize::KIB4);
         let len = page_align(request.len)
-            .and_then(|len| len.checked_next_multiple_of(page.bytes()))
-            .ok_or(Errno::ENOMEM)?;
+            .and_then(|len| Addr::new(len).align_up(page))
+            .ok_or(Errno::ENOMEM)?
+            .raw();
         if !is_aligned(request.offset) {
             return Err(Errno::EINVAL);
         }
@@ -59,6 +61,9 @@ impl AddressSpace {
         };
         self.judge(request, &mut vma)?;
         let removed = self.map_region(&vma)?;
+        if vma.flags.contains(VmaFlags::LOCKED) && vma.flags.intersects(UNLOCKABLE) {
+            self.strip_locks(start);
+        }
         if vma.flags.contains(VmaFlags::LOCKED) || request.flags.contains(MapFlags::POPULATE) {
             self.populate(start, end);
         }
@@ -86,6 +91,10 @@ impl AddressSpace {
             MapFlags::SHARED | MapFlags::SHARED_VALIDATE => true,
             MapFlags::PRIVATE => false,
             MapFlags::DROPPABLE if request.file.is_none() => {
+                let senseless = MapFlags::LOCKED | MapFlags::HUGETLB | MapFlags::GROWSDOWN;
+                if asked.intersects(senseless) {
+                    return Err(Errno::EINVAL);
+                }
                 vma.flags |= VmaFlags::DROPPABLE
                     | VmaFlags::NORESERVE
                     | VmaFlags::WIPEONFORK
@@ -94,11 +103,11 @@ impl AddressSpace {
             }
             _ => return Err(Errno::EINVAL),
         };
-        if shared && asked.contains(MapFlags::GROWSDOWN) {
-            return Err(Errno::EINVAL);
-        }
         match request.file {
             None => {
+                if shared && asked.contains(MapFlags::GROWSDOWN) {
+                    return Err(Errno::EINVAL);
+                }
                 if shared {
                     vma.flags |= VmaFlags::SHARED | VmaFlags::MAYSHARE;
                 }
@@ -120,6 +129,16 @@ impl AddressSpace {
         }
         vma.flags = charge_flags(vma.flags);
         Ok(())
+    }
+
+    /// What cannot be locked loses the bits again, but only after the merge was decided with
+    /// them.
+    fn strip_locks(&mut self, at: u64) {
+        let &vma = self.tree.containing(at).expect("it was just mapped");
+        let stripped = Vma { flags: vma.flags.difference(VmaFlags::LOCK), ..vma };
+        self.uncount_pages(&vma);
+        self.count_pages(&stripped);
+        self.tree.splice(vma.start, 1, &[stripped]);
     }
 
     fn fresh_file(&mut self) -> FileId {
@@ -215,6 +234,9 @@ fn file_flags(file: &MapFile, shared: bool, vma: &mut Vma) -> Result<(), Errno> 
             return Err(Errno::EPERM);
         }
         vma.flags.remove(VmaFlags::MAYEXEC);
+    }
+    if vma.flags.contains(VmaFlags::GROWSDOWN) {
+        return Err(Errno::EINVAL);
     }
     Ok(())
 }

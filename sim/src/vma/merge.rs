@@ -12,11 +12,12 @@ pub(super) struct Merge {
     pub(super) remove: usize,
     pub(super) first: Vma,
     pub(super) second: Option<Vma>,
-    /// The one of the two that covers the range.
-    pub(super) result: Vma,
+    /// Where the one of the two that covers the range ends.
+    pub(super) end: u64,
 }
 
 /// Flags that two VMAs may differ in and still merge; the result has them if one had.
+#[inline]
 fn sticky(rules: &Rules) -> VmaFlags {
     if rules.sticky_guard {
         VmaFlags::SOFTDIRTY | VmaFlags::MAYBE_GUARD
@@ -26,6 +27,7 @@ fn sticky(rules: &Rules) -> VmaFlags {
 }
 
 /// Conditions 1 to 5: everything but place and anon_vma.
+#[inline]
 fn same_attributes(rules: &Rules, a: &Vma, b: &Vma) -> bool {
     a.policy == b.policy
         && (a.flags ^ b.flags).difference(sticky(rules)).is_empty()
@@ -35,12 +37,14 @@ fn same_attributes(rules: &Rules, a: &Vma, b: &Vma) -> bool {
 }
 
 /// Conditions 7 and 8: `lower` ends where `upper` starts, in memory and in the file.
+#[inline]
 fn linear(lower: &Vma, upper: &Vma) -> bool {
     lower.end == upper.start && lower.pgoff + lower.pages() == upper.pgoff
 }
 
 /// The table of v2.3: may a range whose anon_vma is `source` join a neighbour that has
 /// `target`?
+#[inline]
 fn anon_compatible(rules: &Rules, target: Option<Anon>, source: Option<Anon>) -> bool {
     match (target, source) {
         (None, None) => true,
@@ -51,6 +55,7 @@ fn anon_compatible(rules: &Rules, target: Option<Anon>, source: Option<Anon>) ->
 }
 
 /// May both neighbours of a range be one VMA, as far as their anon_vmas go?
+#[inline]
 fn neighbours_compatible(prev: Option<Anon>, next: Option<Anon>) -> bool {
     match (prev, next) {
         (Some(prev), Some(next)) => prev == next,
@@ -59,6 +64,7 @@ fn neighbours_compatible(prev: Option<Anon>, next: Option<Anon>) -> bool {
 }
 
 /// May `range` join `prev`, which ends where it starts?
+#[inline]
 fn joins_left(rules: &Rules, prev: Option<&Vma>, range: &Vma) -> bool {
     prev.is_some_and(|prev| {
         linear(prev, range)
@@ -68,6 +74,7 @@ fn joins_left(rules: &Rules, prev: Option<&Vma>, range: &Vma) -> bool {
 }
 
 /// May `range` join `next`, which starts where it ends?
+#[inline]
 fn joins_right(rules: &Rules, range: &Vma, next: Option<&Vma>) -> bool {
     next.is_some_and(|next| {
         linear(range, next)
@@ -78,6 +85,7 @@ fn joins_right(rules: &Rules, range: &Vma, next: Option<&Vma>) -> bool {
 
 /// `survivor` stretched over `[start, end)`. Its page offset moves with its start; an
 /// unfaulted survivor takes over `anon`; the sticky flags of all it swallows stay.
+#[inline]
 fn grown(survivor: &Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) -> Vma {
     let pgoff = if start <= survivor.start {
         survivor.pgoff - ((survivor.start - start) >> PAGE_SHIFT)
@@ -113,15 +121,15 @@ pub(super) fn new_range(
         (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
             let kept = kept | (next.flags & sticky(rules));
             let one = grown(prev, prev.start, next.end, next.anon.or(range.anon), kept);
-            Some(Merge { at: prev.start, remove: 2, first: one, second: None, result: one })
+            Some(Merge { at: prev.start, remove: 2, first: one, second: None, end: one.end })
         }
         (Some(prev), _) => {
             let one = grown(prev, prev.start, range.end, range.anon, kept);
-            Some(Merge { at: prev.start, remove: 1, first: one, second: None, result: one })
+            Some(Merge { at: prev.start, remove: 1, first: one, second: None, end: one.end })
         }
         (None, Some(next)) => {
             let one = grown(next, range.start, next.end, range.anon, kept);
-            Some(Merge { at: next.start, remove: 1, first: one, second: None, result: one })
+            Some(Merge { at: next.start, remove: 1, first: one, second: None, end: one.end })
         }
         (None, None) => None,
     }
@@ -140,8 +148,8 @@ pub(super) fn existing_range(
     }
     let at_start = range.start == middle.start;
     let at_end = range.end == middle.end;
-    let left = at_start && joins_left(rules, prev, range);
-    let right = at_end && joins_right(rules, range, next);
+    let left = joins_left(rules, prev, range);
+    let right = joins_right(rules, range, next);
     if at_start && at_end && middle.close {
         // Whichever side it joined, the middle would vanish without its hook.
         return None;
@@ -151,20 +159,20 @@ pub(super) fn existing_range(
         (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
             let kept = kept | (next.flags & sticky(rules));
             let one = grown(prev, prev.start, next.end, next.anon.or(range.anon), kept);
-            Some(Merge { at: prev.start, remove: 3, first: one, second: None, result: one })
+            Some(Merge { at: prev.start, remove: 3, first: one, second: None, end: one.end })
         }
         (Some(prev), _) => {
             let one = grown(prev, prev.start, range.end, range.anon, kept);
             let rest = (!at_end).then(|| middle.part(range.end, middle.end));
-            Some(Merge { at: prev.start, remove: 2, first: one, second: rest, result: one })
+            Some(Merge { at: prev.start, remove: 2, first: one, second: rest, end: one.end })
         }
         (None, Some(next)) => {
             let one = grown(next, range.start, next.end, range.anon, kept);
             let merge = if at_start {
-                Merge { at: middle.start, remove: 2, first: one, second: None, result: one }
+                Merge { at: middle.start, remove: 2, first: one, second: None, end: one.end }
             } else {
                 let rest = middle.part(middle.start, range.start);
-                Merge { at: middle.start, remove: 2, first: rest, second: Some(one), result: one }
+                Merge { at: middle.start, remove: 2, first: rest, second: Some(one), end: one.end }
             };
             Some(merge)
         }

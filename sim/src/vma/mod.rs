@@ -11,6 +11,7 @@ mod flags;
 mod fork;
 mod heap;
 mod layout;
+mod layout_parse;
 mod lock;
 mod map;
 mod merge;
@@ -24,10 +25,10 @@ mod removed;
 mod request;
 mod rules;
 mod seal;
-#[cfg(test)]
-mod smoke;
 mod space;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod uffd;
 mod unmap;
@@ -38,6 +39,7 @@ pub use advise::Advice;
 pub use flags::{Prot, VmaFlags};
 pub use heap::Heap;
 pub use layout::Layout;
+pub use layout_parse::LayoutError;
 pub use lock::LockAll;
 pub use remap::{Moved, Mremap, RemapFlags, Remapped};
 pub use removed::{Mapped, Part, Removed};

@@ -1,7 +1,7 @@
 //! Giving part of a VMA new attributes: merge with a neighbour, or split (v2.4, v2.5). Owns
 //! what every range-modifying call does to one VMA; the loops are the calls' own.
 
-use shims::Errno;
+use shims::{Addr, Errno};
 
 use super::merge::Merge;
 use super::tree::Cursor;
@@ -48,7 +48,7 @@ impl AddressSpace {
             Plan::Merge { merge, old, range } => {
                 self.commit(merge);
                 self.recount(old, range);
-                Ok(merge.result.end)
+                Ok(merge.end)
             }
             Plan::Cut { middle, range } => self.cut(middle, range),
         }
@@ -110,5 +110,5 @@ impl AddressSpace {
 
 /// A hugetlb VMA can only be cut between its pages: `EINVAL`.
 pub(super) fn may_split(vma: &Vma, at: u64) -> Result<(), Errno> {
-    if at.is_multiple_of(vma.page_size().bytes()) { Ok(()) } else { Err(Errno::EINVAL) }
+    if Addr::new(at).is_aligned(vma.page_size()) { Ok(()) } else { Err(Errno::EINVAL) }
 }

@@ -24,7 +24,7 @@ impl AddressSpace {
         if addr > self.limits.task_size - len {
             return Err(Errno::ENOMEM);
         }
-        if !addr.is_multiple_of(page.bytes()) {
+        if !Addr::new(addr).is_aligned(page) {
             return Err(Errno::EINVAL);
         }
         if addr < self.limits.mmap_min_addr {

@@ -10,7 +10,7 @@ impl AddressSpace {
     /// `mbind`: set a memory policy, compared by value; 0 is the default policy.
     ///
     /// Errors: `EINVAL` for a malformed range; `EFAULT` for a hole, found before anything is
-    /// changed, unless the default is set; `ENOMEM` when it takes a split beyond the limit.
+    /// changed (the default may be set over holes, but not over nothing); `ENOMEM` when it takes a split beyond the limit.
     pub fn mbind(&mut self, start: u64, len: u64, policy: PolicyId) -> Result<(), Errno> {
         if !is_aligned(start) {
             return Err(Errno::EINVAL);
@@ -20,14 +20,15 @@ impl AddressSpace {
         if start == end {
             return Ok(());
         }
-        let mut reached = start;
+        let (mut reached, mut any) = (start, false);
         for vma in self.tree.iter_from(start).take_while(|vma| vma.start < end) {
+            any = true;
             if vma.start > reached {
                 break;
             }
             reached = vma.end;
         }
-        if reached < end && policy != PolicyId::default() {
+        if !any || (reached < end && policy != PolicyId::default()) {
             return Err(Errno::EFAULT);
         }
         let mut at = start;

@@ -61,8 +61,16 @@ impl AddressSpace {
                 return Err(Errno::ENOMEM);
             }
         }
-        let plan = self.plan(&cursor, at, end.min(vma.end), |range| range.flags = flags);
-        self.perform(&plan)
+        // Locked private memory that becomes writable is faulted in at once.
+        let fault_in =
+            asked.contains(VmaFlags::WRITE) && vma.flags & LOCKED_ASLEEP == VmaFlags::LOCKED;
+        let to = end.min(vma.end);
+        let plan = self.plan(&cursor, at, to, |range| range.flags = flags);
+        let done = self.perform(&plan)?;
+        if fault_in {
+            self.populate(at, to);
+        }
+        Ok(done)
     }
 }
 
@@ -72,3 +80,6 @@ const CHARGED_OR_FREE: VmaFlags = VmaFlags::ACCOUNT
     .union(VmaFlags::HUGETLB)
     .union(VmaFlags::SHARED)
     .union(VmaFlags::NORESERVE);
+
+/// Locked, private and not writable when only `LOCKED` of these is set.
+const LOCKED_ASLEEP: VmaFlags = VmaFlags::WRITE.union(VmaFlags::SHARED).union(VmaFlags::LOCKED);

@@ -102,11 +102,14 @@ impl AddressSpace {
         if vma.flags.contains(VmaFlags::HUGETLB) {
             fit_huge_pages(&vma, &mut asked, elsewhere)?;
         }
-        if asked.old_len == 0 && !vma.flags.intersects(VmaFlags::SHARED | VmaFlags::MAYSHARE) {
-            return Err(Errno::EINVAL);
+        if self.spans_several(&vma, &asked) {
+            return self.move_several(&asked, keeps, done);
         }
         if vma.flags.contains(VmaFlags::SEALED) {
             return Err(Errno::EPERM);
+        }
+        if asked.old_len == 0 && !vma.flags.intersects(VmaFlags::SHARED | VmaFlags::MAYSHARE) {
+            return Err(Errno::EINVAL);
         }
         if !elsewhere && asked.new_len < asked.old_len {
             done.tail = self.unmap_range(asked.old + asked.new_len, asked.old + asked.old_len)?;
@@ -205,6 +208,14 @@ impl AddressSpace {
         Some(asked.old)
     }
 
+    /// May this call, and does it, reach beyond the first VMA?
+    fn spans_several(&self, vma: &Vma, asked: &Mremap) -> bool {
+        self.rules.multi_vma_mremap
+            && asked.flags.contains(RemapFlags::FIXED)
+            && asked.old_len == asked.new_len
+            && asked.old_len > vma.end - asked.old
+    }
+
     /// `FIXED` and `DONTUNMAP`.
     fn move_elsewhere(
         &mut self,
@@ -214,14 +225,10 @@ impl AddressSpace {
         done: &mut Remapped,
     ) -> Result<u64, Errno> {
         let fixed = asked.flags.contains(RemapFlags::FIXED);
-        let several = asked.old_len > vma.end - asked.old;
-        let may_span =
-            fixed && asked.old_len == asked.new_len && !asked.flags.contains(RemapFlags::DONTUNMAP);
-        if several && may_span && self.rules.multi_vma_mremap {
-            return self.move_several(asked, keeps, done);
-        }
         if self.rules.mremap_checks_source_first {
-            self.may_resize(vma, asked)?;
+            // What is to be cut off does not count.
+            let kept = Mremap { old_len: asked.old_len.min(asked.new_len), ..*asked };
+            self.may_resize(vma, &kept)?;
         }
         if fixed {
             done.target = self.unmap_range(asked.new, asked.new + asked.new_len)?;
@@ -251,14 +258,15 @@ impl AddressSpace {
         keeps: &dyn Fn(CtxId) -> bool,
         done: &mut Remapped,
     ) -> Result<u64, Errno> {
+        let keep_source = asked.flags.contains(RemapFlags::DONTUNMAP);
         let end = asked.old + asked.old_len;
         let mut at = asked.old;
-        while let Some(&vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) {
+        while at < end {
+            let Some(&vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) else { break };
             let from = at.max(vma.start);
             at = vma.end;
             let len = vma.end.min(end) - from;
-            let more_follow = self.tree.at_or_above(vma.end).is_some_and(|next| next.start < end);
-            if vma.ctx.is_some() && (more_follow || from > asked.old) {
+            if vma.ctx.is_some() {
                 return Err(Errno::EFAULT);
             }
             if vma.flags.contains(VmaFlags::SEALED) {
@@ -268,7 +276,7 @@ impl AddressSpace {
             for part in self.unmap_range(to, to + len)?.parts() {
                 done.target.push(*part);
             }
-            let one = Move { from, to, old_len: len, new_len: len, keep_source: false };
+            let one = Move { from, to, old_len: len, new_len: len, keep_source };
             self.relocate(&one, keeps, done)?;
         }
         Ok(asked.new)

@@ -20,6 +20,18 @@ enum Edited {
     Spills(usize),
 }
 
+/// How an edit within one leaf went.
+#[derive(PartialEq, Eq)]
+enum InPlace {
+    /// It takes more than one leaf; nothing was changed.
+    No,
+    /// It is done, and the summary is as it was.
+    Same,
+    /// It is done, and the summary has changed.
+    Changed,
+}
+
+#[derive(Clone, Copy)]
 struct Splice<'a> {
     at: u64,
     remove: usize,
@@ -32,18 +44,30 @@ impl Tree {
     /// is where the first of `insert` starts.
     pub(in super::super) fn splice(&mut self, at: u64, remove: usize, insert: &[Vma]) {
         self.len = self.len - remove + insert.len();
+        let what = Splice { at, remove, insert };
+        if let Some(root) = &mut self.root
+            && edit_in_place(&mut root.node, &mut root.summary, &what) != InPlace::No
+        {
+            return;
+        }
+        self.restructure(&what);
+    }
+
+    /// The same, when nodes must be split, joined or emptied.
+    #[cold]
+    fn restructure(&mut self, what: &Splice<'_>) {
+        let Splice { at, remove, insert } = *what;
         let Some(mut root) = self.root.take() else {
             debug_assert_eq!(remove, 0, "nothing to remove from an empty tree");
             self.root = Root::of_leaf(insert);
             return;
         };
-        let what = Splice { at, remove, insert };
-        let edited = match edit(&mut root.node, root.summary.gap, &what) {
+        let edited = match edit(&mut root.node, root.summary.gap, what) {
             Edited::Spills(here) => {
                 self.root = Some(root);
                 self.remove_tail(at, remove - here);
                 root = self.root.take().expect("the first leaf is still there");
-                edit(&mut root.node, root.summary.gap, &Splice { remove: here, ..what })
+                edit(&mut root.node, root.summary.gap, &Splice { remove: here, ..*what })
             }
             edited => edited,
         };
@@ -96,6 +120,43 @@ impl Root {
     }
 }
 
+/// Perform `what` if it concerns one leaf, which has room for it and is not left narrow.
+/// `known` is what the parent knows of `node`.
+fn edit_in_place(node: &mut Arc<Node>, known: &mut Summary, what: &Splice<'_>) -> InPlace {
+    match Arc::make_mut(node) {
+        Node::Leaf(leaf) => {
+            let at = leaf.index_of(what.at);
+            let (old, remove, insert) = (leaf.vmas.len(), what.remove, what.insert.len());
+            let new = (old + insert).wrapping_sub(remove);
+            if at + remove > old || new > LEAF || new == 0 || (new < NARROW && remove > insert) {
+                return InPlace::No;
+            }
+            leaf.splice(at, remove, what.insert);
+            let changed = leaf.gap(at.saturating_sub(1), (at + insert + 1).min(new));
+            update(known, leaf.with_gap(known.gap.max(changed)))
+        }
+        Node::Inner(inner) => {
+            let i = inner.child_of(what.at);
+            let mut entry = inner.entry(i);
+            match edit_in_place(&mut inner.children[i], &mut entry, what) {
+                InPlace::Changed => inner.set(i, entry),
+                other => return other,
+            }
+            let to = (i + 2).min(inner.children.len());
+            let changed = inner.gap(i.saturating_sub(1), to);
+            update(known, inner.with_gap(known.gap.max(changed)))
+        }
+    }
+}
+
+fn update(known: &mut Summary, now: Summary) -> InPlace {
+    if *known == now {
+        return InPlace::Same;
+    }
+    *known = now;
+    InPlace::Changed
+}
+
 /// Perform `what` below `node`, whose gaps are at most `bound`.
 fn edit(node: &mut Arc<Node>, bound: u64, what: &Splice<'_>) -> Edited {
     match Arc::make_mut(node) {
@@ -105,10 +166,7 @@ fn edit(node: &mut Arc<Node>, bound: u64, what: &Splice<'_>) -> Edited {
 }
 
 fn edit_leaf(leaf: &mut Leaf, bound: u64, what: &Splice<'_>) -> Edited {
-    let at = match what.at.checked_sub(1) {
-        Some(below) => leaf.above(below),
-        None => 0,
-    };
+    let at = leaf.index_of(what.at);
     let old = leaf.vmas.len();
     if at + what.remove > old {
         return Edited::Spills(old - at);

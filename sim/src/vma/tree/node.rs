@@ -134,6 +134,12 @@ impl Leaf {
         self.starts.partition_point(|start| *start <= addr)
     }
 
+    /// How many of its VMAs start below `addr`.
+    #[inline]
+    pub(super) fn index_of(&self, addr: u64) -> usize {
+        self.starts.partition_point(|start| *start < addr)
+    }
+
     /// Replace `remove` VMAs from index `at` on with `insert`; there is room.
     pub(super) fn splice(&mut self, at: usize, remove: usize, insert: &[Vma]) {
         let (old, tail) = (self.vmas.len(), at + remove);

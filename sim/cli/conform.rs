@@ -1,0 +1,43 @@
+//! `faultbed conform`: the simulator held against the running kernel.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::clock::Stopwatch;
+use crate::conform_vma::ConformVma;
+use crate::exit::{FOUND, Failed, OK};
+
+/// Compare the simulator with the running kernel.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  faultbed conform vma                              200,000 random calls
+  faultbed conform vma --ops 2000000 --seed 7
+
+Exit code: 0 no difference, 1 a difference was found and shrunk, 4 the probe could not run.")]
+pub struct Conform {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    Vma(ConformVma),
+}
+
+impl Conform {
+    /// Do it.
+    pub fn run(self) -> Result<ExitCode, Failed> {
+        let What::Vma(vma) = self.what;
+        let bar = ProgressBar::new(vma.ops);
+        let style = "{bar:30} {pos}/{len} calls, {per_sec}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        let watch = Stopwatch::start();
+        let report = vma.run_with(|done| bar.set_position(done)).map_err(Failed::io)?;
+        bar.finish_and_clear();
+        println!("{report}\n{:.1} s", watch.elapsed().as_secs_f64());
+        Ok(if report.disagreement.is_none() { OK } else { FOUND })
+    }
+}

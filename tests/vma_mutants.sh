@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Break each condition of the merge predicates in turn, in a copy of the tree, and list the
+# tests that notice. A mutant that no test notices fails the script. Prints a Markdown table.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=target/vma-mutants
+mkdir -p "$work"
+cp -r --parents Cargo.toml Cargo.lock clippy.toml shims sim handler "$work"
+[ -d benches ] && cp -r benches tests "$work"
+file=$work/sim/src/vma/merge.rs
+cp "$file" "$work/merge.rs.orig"
+
+# name | what sed does to merge.rs
+mutants=(
+  'condition 1: policies may differ|s/a\.policy == b\.policy/true/'
+  'condition 2: flags may differ|s/(a\.flags ^ b\.flags)\.difference(sticky(rules))\.is_empty()/true/'
+  'condition 2: sticky flags are not ignored|s/(a\.flags ^ b\.flags)\.difference(sticky(rules))/(a.flags ^ b.flags)/'
+  'condition 2: sticky flags do not stick|s/flags: survivor\.flags | sticky,/flags: survivor.flags,/'
+  'condition 3: files may differ|s/a\.backing == b\.backing/true/'
+  'condition 4: contexts may differ|s/a\.ctx == b\.ctx/true/'
+  'condition 5: names may differ|s/a\.name == b\.name/true/'
+  'condition 6: a forked target takes in anything|s/(Some(target), None) => !target\.is_forked()/(Some(_), None) => true/'
+  'condition 6: a faulted source joins on every kernel|s/rules\.faulted_into_unfaulted \&\& !source/!source/'
+  'condition 6: a forked source joins|s/ \&\& !source\.is_forked()//'
+  'condition 6: identities may differ|s/(Some(target), Some(source)) => target == source/(Some(_), Some(_)) => true/'
+  'condition 6: the two neighbours may differ|s/(Some(prev), Some(next)) => prev == next/(Some(_), Some(_)) => true/'
+  'condition 7: offsets need not be linear|s/ \&\& lower\.pgoff + lower\.pages() == upper\.pgoff//'
+  'condition 8: ranges need not touch|s/lower\.end == upper\.start \&\& //'
+  'condition 9: special flags merge|s/range\.flags\.intersects(VmaFlags::SPECIAL)/false/'
+  'condition 10: a next with a hook is deleted|s/if !next\.close \&\& neighbours/if neighbours/'
+  'condition 10: a middle with a hook is deleted|s/at_start \&\& at_end \&\& middle\.close/false/'
+  'the heap looks right, too|s/!left_only \&\& //'
+  'an unfaulted survivor inherits nothing|s/anon: survivor\.anon\.or(anon)/anon: survivor.anon/'
+  'reuse: offsets need not be linear|s/let compatible = linear(lower, upper)/let compatible = true/'
+  'reuse: policies may differ|s/lower\.policy == upper\.policy/true/'
+  'reuse: files may differ|s/lower\.backing\.file() == upper\.backing\.file()/true/'
+  'reuse: flags may differ|s/(lower\.flags ^ upper\.flags)\.difference(ignored)\.is_empty()/true/'
+  'reuse: protections must be equal|s/let ignored = VmaFlags::ACCESS | sticky/let ignored = sticky/'
+  'reuse: a forked chain is taken over|s/compatible \&\& !anon\.is_forked()/compatible/'
+)
+
+survivors=0
+echo '| mutant | tests that fail | one of them |'
+echo '|---|---|---|'
+for mutant in "${mutants[@]}"; do
+  cp "$work/merge.rs.orig" "$file"
+  sed -i "${mutant#*|}" "$file"
+  if cmp -s "$file" "$work/merge.rs.orig"; then
+    echo "| ${mutant%%|*} | not applied | |"
+    survivors=$((survivors + 1))
+    continue
+  fi
+  out=$(cd "$work" && CARGO_TARGET_DIR=target RUST_BACKTRACE=0 \
+    cargo test -p faultbed-sim --lib vma:: 2>&1 || true)
+  failed=$(grep -E '^test .* FAILED$' <<<"$out" | sed 's/^test vma::tests:://; s/ \.\.\. FAILED$//' || true)
+  count=$(grep -c . <<<"$failed" || true)
+  if ! grep -q '^test result:' <<<"$out"; then
+    echo "| ${mutant%%|*} | does not build | |"
+    survivors=$((survivors + 1))
+  else
+    [ "$count" -gt 0 ] || survivors=$((survivors + 1))
+    first=$(grep -v '^properties' <<<"$failed" | head -1 || true)
+    echo "| ${mutant%%|*} | $count | \`${first:-$(head -1 <<<"$failed")}\` |"
+  fi
+done
+cp "$work/merge.rs.orig" "$file"
+exit $((survivors > 0))
