@@ -216,7 +216,7 @@ impl Kernel {
                 assert!(max > 0, "a buffer of no messages is EINVAL (rule a10), not a call");
                 Run::Read { ctx, max, taken: 0 }
             }
-            call => Run::Once(call),
+            call => Run::Once(Box::new(call)),
         };
     }
 
@@ -235,7 +235,7 @@ impl Kernel {
             },
             Run::Events { at: EventPc::Asleep, .. } => false,
             // These take the mmap lock for writing.
-            Run::Once(call) => match call {
+            Run::Once(call) => match &**call {
                 Call::Mmap(_) | Call::Munmap { .. } | Call::Mprotect { .. } => {
                     self.unlocked(thread.mm)
                 }
@@ -336,7 +336,7 @@ impl Kernel {
             }
             Run::Once(_) => {
                 let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
-                let (run, did) = self.step_once(mm, call);
+                let (run, did) = self.step_once(mm, *call);
                 (Some(run), did)
             }
             Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),

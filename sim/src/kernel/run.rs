@@ -15,8 +15,8 @@ pub(crate) enum Run {
     /// Nothing: it runs user code.
     #[default]
     Idle,
-    /// A call that takes one step.
-    Once(Call),
+    /// A call that takes one step. Boxed: these are rare, and the others small.
+    Once(Box<Call>),
     /// A load or a store.
     Access { access: Access, at: FaultPc },
     /// `MADV_POPULATE_*`: page by page.
