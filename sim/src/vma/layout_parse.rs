@@ -5,8 +5,8 @@ use core::fmt;
 
 use shims::{Addr, PageSize};
 
+use super::area::PAGE_SHIFT;
 use super::layout::usual_flags;
-use super::vma::PAGE_SHIFT;
 use super::{AddressSpace, Anon, Backing, CtxId, FileId, NameId, PolicyId, Rules, Vma, VmaFlags};
 
 /// Why a text is no layout.

@@ -3,10 +3,10 @@
 
 use shims::{Addr, Errno, PageSize};
 
+use super::area::{NameId, PAGE_SHIFT};
 use super::lock::UNLOCKABLE;
 use super::merge::Merge;
 use super::space::{is_aligned, is_data, page_align};
-use super::vma::{NameId, PAGE_SHIFT};
 use super::{
     AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Removed,
     Vma, VmaFlags, merge,
