@@ -8,7 +8,7 @@ use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary};
 use super::{Root, Tree};
 
 /// Nodes narrower than this look for a neighbour to join.
-const NARROW: usize = LEAF / 4;
+pub(super) const NARROW: usize = LEAF / 4;
 
 /// What became of a node.
 enum Edited {

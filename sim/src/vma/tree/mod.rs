@@ -8,6 +8,7 @@
 
 mod edit;
 mod gap;
+mod near;
 mod node;
 #[cfg(test)]
 mod tests;
