@@ -2,10 +2,10 @@
 
 use shims::Addr;
 
+use super::area::{PAGE, PAGE_SHIFT};
 use super::map::charge_flags;
 use super::place::guarded;
 use super::space::page_align;
-use super::vma::{PAGE, PAGE_SHIFT};
 use super::{AddressSpace, Prot, Removed, Vma, VmaFlags, merge};
 
 /// The program break: where the heap starts and where it ends, in bytes.

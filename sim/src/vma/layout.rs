@@ -16,8 +16,8 @@
 
 use core::fmt;
 
+use super::area::PAGE_SHIFT;
 use super::map::charge_flags;
-use super::vma::PAGE_SHIFT;
 use super::{AddressSpace, Backing, Vma, VmaFlags};
 
 /// VMAs to be printed with pages counted from a base address. Pages are decimal, or

@@ -5,8 +5,8 @@ use core::fmt;
 
 use shims::{Addr, PageSize};
 
+use super::area::PAGE_SHIFT;
 use super::layout::usual_flags;
-use super::vma::PAGE_SHIFT;
 use super::{AddressSpace, Anon, Backing, CtxId, FileId, NameId, PolicyId, Rules, Vma, VmaFlags};
 
 /// Why a text is no layout.
@@ -110,10 +110,9 @@ fn parse_word(word: &str, base: u64, vma: &mut Vma) -> Option<()> {
         (vma.backing, vma.pgoff) = (Backing::Hugetlb(id, PageSize::MIB2), page);
         vma.close = true;
     } else if let Some(id) = word.strip_prefix('X') {
-        vma.anon = Some(match id.strip_suffix('*') {
-            Some(id) => Anon::forked(id.parse().ok()?),
-            None => Anon::own(id.parse().ok()?),
-        });
+        let (id, forked) = id.strip_suffix('*').map_or((id, false), |id| (id, true));
+        let id = id.parse().ok().filter(|id| (1..1 << 31).contains(id))?;
+        vma.anon = Some(if forked { Anon::forked(id) } else { Anon::own(id) });
     } else if let Some(id) = word.strip_prefix("mp") {
         vma.policy = PolicyId(id.parse().ok()?);
     } else if let Some(id) = word.strip_prefix("name") {

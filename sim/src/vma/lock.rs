@@ -4,8 +4,8 @@
 use bitflags::bitflags;
 use shims::{Addr, Errno};
 
+use super::area::{PAGE, PAGE_SHIFT};
 use super::space::page_align;
-use super::vma::{PAGE, PAGE_SHIFT};
 use super::{AddressSpace, VmaFlags};
 
 bitflags! {

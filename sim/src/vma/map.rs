@@ -3,10 +3,10 @@
 
 use shims::{Addr, Errno, PageSize};
 
+use super::area::{NameId, PAGE_SHIFT};
 use super::lock::UNLOCKABLE;
 use super::merge::Merge;
 use super::space::{is_aligned, is_data, page_align};
-use super::vma::{NameId, PAGE_SHIFT};
 use super::{
     AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Removed,
     Vma, VmaFlags, merge,
@@ -161,10 +161,30 @@ impl AddressSpace {
 
     /// The region step: limits against what will be left, the overlay, the merge.
     fn map_region(&mut self, vma: &Vma) -> Result<Removed, Errno> {
+        let fits = self.check_limits(vma, 0);
+        if let Some(near) = self.tree.near(vma.start)
+            && near.get().is_none_or(|next| next.start >= vma.end)
+        {
+            fits?;
+            let merge = merge::new_range(&self.rules, near.prev(), vma, near.get(), false);
+            let done = match &merge {
+                None => near.replace(false, 0, &[*vma]),
+                Some(merge) => {
+                    // A new range never makes two VMAs of its neighbours.
+                    let back = merge.first.start < vma.start;
+                    near.replace(back, merge.remove, &[merge.first])
+                }
+            };
+            match done {
+                true => self.count_pages(vma),
+                false => self.place_new(vma, merge),
+            }
+            return Ok(Removed::default());
+        }
         let cursor = self.tree.seek(vma.start);
         let next = cursor.get();
         if next.is_none_or(|next| next.start >= vma.end) {
-            self.check_limits(vma, 0)?;
+            fits?;
             let merge = merge::new_range(&self.rules, cursor.prev(), vma, next, false);
             self.place_new(vma, merge);
             return Ok(Removed::default());

@@ -1,7 +1,7 @@
 //! What joins with what: pure predicates and the decision they lead to (v2.2 to v2.4). Owns
 //! the decision; changes nothing.
 
-use super::vma::PAGE_SHIFT;
+use super::area::PAGE_SHIFT;
 use super::{Anon, Rules, Vma, VmaFlags};
 
 /// A decided merge: the VMAs that start at or above `at`, `remove` of them, become `made`

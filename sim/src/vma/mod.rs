@@ -7,6 +7,7 @@
 //! ([`AddressSpace::validate`]).
 
 mod advise;
+mod area;
 mod flags;
 mod fork;
 mod heap;
@@ -33,9 +34,9 @@ mod tree;
 mod uffd;
 mod unmap;
 mod validate;
-mod vma;
 
 pub use advise::Advice;
+pub use area::{Anon, Backing, CtxId, FileId, NameId, PolicyId, Vma};
 pub use flags::{Prot, VmaFlags};
 pub use heap::Heap;
 pub use layout::Layout;
@@ -47,4 +48,3 @@ pub use request::{FileKind, MapFile, MapFlags, Mmap};
 pub use rules::{Limits, Rules};
 pub use space::AddressSpace;
 pub use validate::Broken;
-pub use vma::{Anon, Backing, CtxId, FileId, NameId, PolicyId, Vma};

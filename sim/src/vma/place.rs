@@ -3,8 +3,8 @@
 
 use shims::{Addr, Errno, PageSize};
 
+use super::area::PAGE;
 use super::space::page_align;
-use super::vma::PAGE;
 use super::{AddressSpace, Limits, Vma, VmaFlags};
 
 impl AddressSpace {

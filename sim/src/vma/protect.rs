@@ -2,8 +2,8 @@
 
 use shims::Errno;
 
+use super::area::PAGE_SHIFT;
 use super::space::{is_aligned, is_data, page_align};
-use super::vma::PAGE_SHIFT;
 use super::{AddressSpace, Backing, Prot, VmaFlags};
 
 impl AddressSpace {

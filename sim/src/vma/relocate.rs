@@ -3,8 +3,8 @@
 
 use shims::{Addr, Errno};
 
+use super::area::PAGE_SHIFT;
 use super::remap::{Moved, Mremap, RemapFlags, Remapped};
-use super::vma::PAGE_SHIFT;
 use super::{AddressSpace, Backing, CtxId, Vma, VmaFlags, merge};
 
 /// A move whose arguments have been checked.

@@ -4,9 +4,9 @@
 use bitflags::bitflags;
 use shims::{Addr, Errno};
 
+use super::area::PAGE_SHIFT;
 use super::relocate::Move;
 use super::space::{is_aligned, page_align};
-use super::vma::PAGE_SHIFT;
 use super::{AddressSpace, CtxId, Removed, Vma, VmaFlags, merge};
 
 bitflags! {

@@ -48,6 +48,10 @@ pub struct Removed {
 }
 
 impl Removed {
+    pub(super) fn one(part: Part) -> Removed {
+        Removed { first: Some(part), rest: Vec::new() }
+    }
+
     pub(super) fn push(&mut self, part: Part) {
         if self.first.is_none() {
             self.first = Some(part);

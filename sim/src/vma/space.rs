@@ -5,10 +5,10 @@ use core::fmt;
 
 use shims::Addr;
 
+use super::area::PAGE_SHIFT;
 use super::heap::Heap;
 use super::merge::{self, Merge};
 use super::tree::Tree;
-use super::vma::PAGE_SHIFT;
 use super::{Anon, Limits, Rules, Vma, VmaFlags};
 
 /// The mappings of one process. A value: cloning is cheap and forks it.

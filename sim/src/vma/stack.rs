@@ -2,7 +2,7 @@
 
 use shims::{Addr, Errno};
 
-use super::vma::{PAGE, PAGE_SHIFT};
+use super::area::{PAGE, PAGE_SHIFT};
 use super::{AddressSpace, Vma, VmaFlags};
 
 impl AddressSpace {

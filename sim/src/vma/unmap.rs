@@ -3,7 +3,6 @@
 
 use shims::Errno;
 
-use super::modify::may_split;
 use super::space::{is_aligned, is_data, page_align};
 use super::{AddressSpace, CtxId, Part, Removed, Vma, VmaFlags};
 
@@ -42,47 +41,29 @@ impl AddressSpace {
 
     /// Unmap `[start, end)`, aligned and not empty.
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
-        let cursor = self.tree.seek(start);
-        let Some(first) = cursor.get().filter(|vma| vma.start < end) else {
-            return Ok(Removed::default());
-        };
-        let sealed = first.flags.contains(VmaFlags::SEALED);
-        if sealed || cursor.nth(1).is_some_and(|next| next.start < end) {
-            self.cut_out(start, end)?;
-            return Ok(self.drop_range(start, end));
-        }
-        // One VMA is concerned: what remains of it replaces it in one edit.
-        let first = *first;
-        self.unmap_within(&first, start.max(first.start), end.min(first.end))
-    }
-
-    fn unmap_within(&mut self, vma: &Vma, start: u64, end: u64) -> Result<Removed, Errno> {
-        let lower = (vma.start < start).then(|| vma.part(vma.start, start));
-        let upper = (end < vma.end).then(|| vma.part(end, vma.end));
-        if lower.is_some() {
-            if upper.is_some() && self.map_count() >= self.limits.max_map_count {
-                return Err(Errno::ENOMEM);
-            }
-            may_split(vma, start)?;
-        }
-        if upper.is_some()
-            && let Err(errno) = may_split(vma, end)
+        let full = self.map_count() >= self.limits.max_map_count;
+        if let Some(near) = self.tree.near(start)
+            && near.next().is_none_or(|next| next.start >= end)
         {
-            if let Some(lower) = lower {
-                self.tree.splice(vma.start, 1, &[lower, vma.part(start, vma.end)]);
+            let Some(vma) = near.get().filter(|vma| vma.start < end) else {
+                return Ok(Removed::default());
+            };
+            let vma = *vma;
+            if let Some(rest) = remains(&vma, start, end, full) {
+                let done = match &rest {
+                    (None, None) => near.replace(false, 1, &[]),
+                    (Some(one), None) | (None, Some(one)) => near.replace(false, 1, &[*one]),
+                    (Some(lower), Some(upper)) => near.replace(false, 1, &[*lower, *upper]),
+                };
+                if done {
+                    let gone = vma.part(start.max(vma.start), end.min(vma.end));
+                    self.uncount_pages(&gone);
+                    return Ok(Removed::one(Part::of(&gone)));
+                }
             }
-            return Err(errno);
         }
-        match (&lower, &upper) {
-            (None, None) => self.tree.splice(vma.start, 1, &[]),
-            (Some(rest), None) | (None, Some(rest)) => self.tree.splice(vma.start, 1, &[*rest]),
-            (Some(lower), Some(upper)) => self.tree.splice(vma.start, 1, &[*lower, *upper]),
-        }
-        let gone = vma.part(start, end);
-        self.uncount_pages(&gone);
-        let mut removed = Removed::default();
-        removed.push(Part::of(&gone));
-        Ok(removed)
+        self.cut_out(start, end)?;
+        Ok(self.drop_range(start, end))
     }
 
     /// Make `start` and `end` VMA borders and check that all between them may go.
@@ -137,4 +118,14 @@ impl AddressSpace {
         }
         removed
     }
+}
+
+/// What remains of the one VMA in a range; `None` if cutting it would fail, or might.
+#[inline]
+fn remains(vma: &Vma, start: u64, end: u64, full: bool) -> Option<(Option<Vma>, Option<Vma>)> {
+    let lower = (vma.start < start).then(|| vma.part(vma.start, start));
+    let upper = (end < vma.end).then(|| vma.part(end, vma.end));
+    let barred = vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB);
+    let inside = lower.is_some() && upper.is_some();
+    if barred || (inside && full) { None } else { Some((lower, upper)) }
 }

@@ -185,14 +185,11 @@ fn map(space: &mut AddressSpace, at: (u64, u64), words: &[&str]) -> Result<u64, 
 /// `mremap [0,4) [8,12)` goes there, with `keep` as `MREMAP_DONTUNMAP`.
 fn remap(space: &mut AddressSpace, words: &[&str]) -> Result<u64, Errno> {
     let (start, end, _) = parse_range(words[1]).expect("a range");
-    let (mut flags, mut new, mut new_len) = (RemapFlags::empty(), 0, 0);
-    match parse_range(words[2]) {
-        Ok((from, to, _)) => {
-            flags = RemapFlags::MAYMOVE | RemapFlags::FIXED;
-            (new, new_len) = (addr(from), (to - from) << 12);
-        }
-        Err(_) => new_len = words[2].parse::<u64>().expect("pages") << 12 | new_len,
-    }
+    let pages = |word: &str| word.parse::<u64>().expect("pages");
+    let (mut flags, new, new_len) = match parse_range(words[2]) {
+        Ok((from, to, _)) => (RemapFlags::FIXED, addr(from), (to - from) << 12),
+        Err(_) => (RemapFlags::empty(), 0, pages(words[2]) << 12),
+    };
     flags.set(RemapFlags::DONTUNMAP, words.contains(&"keep"));
     flags.set(RemapFlags::MAYMOVE, flags.contains(RemapFlags::FIXED) || words.contains(&"move"));
     let old_len = if words.contains(&"none") { 0 } else { (end - start) << 12 };

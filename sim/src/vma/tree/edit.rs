@@ -8,14 +8,14 @@ use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary};
 use super::{Root, Tree};
 
 /// Nodes narrower than this look for a neighbour to join.
-const NARROW: usize = LEAF / 4;
+pub(super) const NARROW: usize = LEAF / 4;
 
 /// What became of a node.
 enum Edited {
     /// It has no VMA left.
     Emptied,
     /// It stands, and may have given its upper part to a new node.
-    Kept(Summary, Option<(Summary, Arc<Node>)>),
+    Kept(Summary, Option<(Summary, Node)>),
     /// Nothing was changed: only so many of the VMAs to remove are in this leaf.
     Spills(usize),
 }
@@ -95,10 +95,10 @@ impl Tree {
             Edited::Kept(summary, None) => root.summary = summary,
             Edited::Kept(summary, Some((upper, node))) => {
                 let inner = Inner::of(&[(summary, root.node), (upper, node)]);
-                root = Root { summary: inner.summary(), node: Arc::new(Node::Inner(inner)) };
+                root = Root { summary: inner.summary(), node: Node::Inner(Arc::new(inner)) };
             }
         }
-        while let Node::Inner(inner) = &*root.node
+        while let Node::Inner(inner) = &root.node
             && inner.children.len() == 1
         {
             let child = inner.children[0].clone();
@@ -116,15 +116,16 @@ impl Root {
         let mut chunk = Vec::with_capacity(vmas.len().max(8));
         chunk.extend_from_slice(vmas);
         let leaf = Leaf::of(chunk);
-        Some(Root { summary: leaf.summary(), node: Arc::new(Node::Leaf(leaf)) })
+        Some(Root { summary: leaf.summary(), node: Node::Leaf(Arc::new(leaf)) })
     }
 }
 
 /// Perform `what` if it concerns one leaf, which has room for it and is not left narrow.
 /// `known` is what the parent knows of `node`.
-fn edit_in_place(node: &mut Arc<Node>, known: &mut Summary, what: &Splice<'_>) -> InPlace {
-    match Arc::make_mut(node) {
+fn edit_in_place(node: &mut Node, known: &mut Summary, what: &Splice<'_>) -> InPlace {
+    match node {
         Node::Leaf(leaf) => {
+            let leaf = Arc::make_mut(leaf);
             let at = leaf.index_of(what.at);
             let (old, remove, insert) = (leaf.vmas.len(), what.remove, what.insert.len());
             let new = (old + insert).wrapping_sub(remove);
@@ -136,6 +137,7 @@ fn edit_in_place(node: &mut Arc<Node>, known: &mut Summary, what: &Splice<'_>) -
             update(known, leaf.with_gap(known.gap.max(changed)))
         }
         Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
             let i = inner.child_of(what.at);
             let mut entry = inner.entry(i);
             match edit_in_place(&mut inner.children[i], &mut entry, what) {
@@ -158,10 +160,10 @@ fn update(known: &mut Summary, now: Summary) -> InPlace {
 }
 
 /// Perform `what` below `node`, whose gaps are at most `bound`.
-fn edit(node: &mut Arc<Node>, bound: u64, what: &Splice<'_>) -> Edited {
-    match Arc::make_mut(node) {
-        Node::Leaf(leaf) => edit_leaf(leaf, bound, what),
-        Node::Inner(inner) => edit_inner(inner, bound, what),
+fn edit(node: &mut Node, bound: u64, what: &Splice<'_>) -> Edited {
+    match node {
+        Node::Leaf(leaf) => edit_leaf(Arc::make_mut(leaf), bound, what),
+        Node::Inner(inner) => edit_inner(Arc::make_mut(inner), bound, what),
     }
 }
 
@@ -182,7 +184,7 @@ fn edit_leaf(leaf: &mut Leaf, bound: u64, what: &Splice<'_>) -> Edited {
         let cut = if at == old { old } else { new / 2 };
         let upper = Leaf::of(all.split_off(cut));
         *leaf = Leaf::of(all);
-        let upper = (upper.summary(), Arc::new(Node::Leaf(upper)));
+        let upper = (upper.summary(), Node::Leaf(Arc::new(upper)));
         return Edited::Kept(leaf.summary(), Some(upper));
     }
     leaf.splice(at, what.remove, what.insert);
@@ -217,7 +219,7 @@ fn edit_inner(inner: &mut Inner, bound: u64, what: &Splice<'_>) -> Edited {
                 } else {
                     right.insert(i + 1 - cut, upper, node);
                 }
-                let upper = (right.summary(), Arc::new(Node::Inner(right)));
+                let upper = (right.summary(), Node::Inner(Arc::new(right)));
                 return Edited::Kept(inner.summary(), Some(upper));
             }
             inner.insert(i + 1, upper, node);
@@ -242,7 +244,7 @@ fn join_with_neighbour(inner: &mut Inner, i: usize) {
     let upper = inner.entry(left + 1);
     let right = inner.remove(left + 1);
     let lower = inner.entry(left);
-    Arc::make_mut(&mut inner.children[left]).append(&right);
+    inner.children[left].append(&right);
     let gap = lower.gap.max(upper.gap).max(upper.start - lower.end);
     inner.set(left, Summary { start: lower.start, end: upper.end, gap });
 }

@@ -123,11 +123,11 @@ fn lowest(node: &Node, want: Want) -> Option<u64> {
 /// Make the bounds below `node` exact from the top down to the first wanted gap, and tell
 /// the largest gap of `node` as far as is known then. Each loose bound costs one visit per
 /// gap that was filled, so the searches stay logarithmic on the whole.
-fn tighten(node: &mut Arc<Node>, want: Want) -> u64 {
-    if let Node::Leaf(leaf) = &**node {
-        return leaf.gap(0, leaf.vmas.len());
-    }
-    let Node::Inner(inner) = Arc::make_mut(node) else { unreachable!("leaves returned above") };
+fn tighten(node: &mut Node, want: Want) -> u64 {
+    let inner = match node {
+        Node::Leaf(leaf) => return leaf.gap(0, leaf.vmas.len()),
+        Node::Inner(inner) => Arc::make_mut(inner),
+    };
     for i in (0..inner.children.len()).rev() {
         if want.may_be_in(inner.starts[i], inner.ends[i], inner.gaps[i]) {
             inner.gaps[i] = tighten(&mut inner.children[i], want);

@@ -8,6 +8,7 @@
 
 mod edit;
 mod gap;
+mod near;
 mod node;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ pub(super) struct Tree {
 
 #[derive(Clone)]
 struct Root {
-    node: Arc<Node>,
+    node: Node,
     summary: Summary,
 }
 
@@ -35,12 +36,12 @@ impl Tree {
     /// The tree of VMAs that come in address order.
     pub(super) fn from_sorted(vmas: impl Iterator<Item = Vma>) -> Tree {
         let mut len = 0;
-        let mut level: Vec<(Summary, Arc<Node>)> = Vec::new();
+        let mut level: Vec<(Summary, Node)> = Vec::new();
         let mut vmas = vmas.inspect(|_| len += 1).peekable();
         while vmas.peek().is_some() {
             let chunk: Vec<Vma> = vmas.by_ref().take(node::LEAF * 3 / 4).collect();
             let leaf = Leaf::of(chunk);
-            level.push((leaf.summary(), Arc::new(Node::Leaf(leaf))));
+            level.push((leaf.summary(), Node::Leaf(Arc::new(leaf))));
         }
         drop(vmas);
         while level.len() > 1 {
@@ -48,7 +49,7 @@ impl Tree {
                 .chunks(node::INNER * 3 / 4)
                 .map(|children| {
                     let inner = Inner::of(children);
-                    (inner.summary(), Arc::new(Node::Inner(inner)))
+                    (inner.summary(), Node::Inner(Arc::new(inner)))
                 })
                 .collect();
         }
@@ -74,7 +75,7 @@ impl Tree {
 
     /// The leaf in which `addr` belongs.
     fn leaf(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &*self.root.as_ref()?.node;
+        let mut node = &self.root.as_ref()?.node;
         loop {
             match node {
                 Node::Leaf(leaf) => return Some(leaf),
@@ -85,14 +86,14 @@ impl Tree {
 
     /// The leaf after the one in which `addr` belongs.
     fn leaf_after(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &*self.root.as_ref()?.node;
+        let mut node = &self.root.as_ref()?.node;
         let mut right = None;
         while let Node::Inner(inner) = node {
             let i = inner.child_of(addr);
             right = inner.children.get(i + 1).or(right);
             node = &inner.children[i];
         }
-        let mut node = &**right?;
+        let mut node = right?;
         while let Node::Inner(inner) = node {
             node = &inner.children[0];
         }
@@ -101,14 +102,14 @@ impl Tree {
 
     /// The leaf before the one in which `addr` belongs.
     fn leaf_before(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &*self.root.as_ref()?.node;
+        let mut node = &self.root.as_ref()?.node;
         let mut left = None;
         while let Node::Inner(inner) = node {
             let i = inner.child_of(addr);
             left = i.checked_sub(1).map(|i| &inner.children[i]).or(left);
             node = &inner.children[i];
         }
-        let mut node = &**left?;
+        let mut node = left?;
         while let Node::Inner(inner) = node {
             node = inner.children.last().expect("an inner node has children");
         }
@@ -233,7 +234,7 @@ impl<'a> Iterator for Iter<'a> {
 impl PartialEq for Tree {
     fn eq(&self, other: &Tree) -> bool {
         let same = match (&self.root, &other.root) {
-            (Some(a), Some(b)) => Arc::ptr_eq(&a.node, &b.node),
+            (Some(a), Some(b)) => a.node.is_same(&b.node),
             (None, None) => true,
             _ => false,
         };

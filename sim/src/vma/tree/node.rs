@@ -7,7 +7,7 @@ use super::super::Vma;
 /// The most VMAs in a leaf.
 pub(super) const LEAF: usize = 32;
 /// The most children of an inner node.
-pub(super) const INNER: usize = 32;
+pub(super) const INNER: usize = LEAF;
 
 /// What a parent knows of a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,8 +23,8 @@ pub(super) struct Summary {
 
 #[derive(Clone)]
 pub(super) enum Node {
-    Leaf(Leaf),
-    Inner(Inner),
+    Leaf(Arc<Leaf>),
+    Inner(Arc<Inner>),
 }
 
 /// Up to [`LEAF`] VMAs. The starts stand apart, so that a search reads few cache lines.
@@ -41,7 +41,24 @@ pub(super) struct Inner {
     pub(super) starts: [u64; INNER],
     pub(super) ends: [u64; INNER],
     pub(super) gaps: [u64; INNER],
-    pub(super) children: Vec<Arc<Node>>,
+    pub(super) children: Vec<Node>,
+}
+
+/// How many of the ascending `starts` are at or below `addr`; padding never is.
+///
+/// Two rounds of comparisons that do not wait for each other: the nodes are small, and a
+/// binary search would wait for memory at each of its five steps.
+#[inline]
+fn rank(starts: &[u64; LEAF], addr: u64) -> usize {
+    const BLOCK: usize = 4;
+    let full: usize = starts.chunks_exact(BLOCK).map(|b| usize::from(b[BLOCK - 1] <= addr)).sum();
+    match starts.chunks_exact(BLOCK).nth(full) {
+        Some(block) => {
+            let inside: usize = block.iter().map(|start| usize::from(*start <= addr)).sum();
+            full * BLOCK + inside
+        }
+        None => LEAF,
+    }
 }
 
 impl Node {
@@ -49,6 +66,15 @@ impl Node {
         match self {
             Node::Leaf(leaf) => Some(leaf),
             Node::Inner(_) => None,
+        }
+    }
+
+    /// Is this the very same node, shared?
+    pub(super) fn is_same(&self, other: &Node) -> bool {
+        match (self, other) {
+            (Node::Leaf(a), Node::Leaf(b)) => Arc::ptr_eq(a, b),
+            (Node::Inner(a), Node::Inner(b)) => Arc::ptr_eq(a, b),
+            _ => false,
         }
     }
 
@@ -97,10 +123,12 @@ impl Node {
     pub(super) fn append(&mut self, right: &Node) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
+                let left = Arc::make_mut(left);
                 let at = left.vmas.len();
                 left.splice(at, 0, &right.vmas);
             }
             (Node::Inner(left), Node::Inner(right)) => {
+                let left = Arc::make_mut(left);
                 for (i, child) in right.children.iter().enumerate() {
                     left.insert(left.children.len(), right.entry(i), child.clone());
                 }
@@ -131,13 +159,13 @@ impl Leaf {
     /// How many of its VMAs start at or below `addr`.
     #[inline]
     pub(super) fn above(&self, addr: u64) -> usize {
-        self.starts.partition_point(|start| *start <= addr)
+        rank(&self.starts, addr)
     }
 
     /// How many of its VMAs start below `addr`.
     #[inline]
     pub(super) fn index_of(&self, addr: u64) -> usize {
-        self.starts.partition_point(|start| *start < addr)
+        addr.checked_sub(1).map_or(0, |below| rank(&self.starts, below))
     }
 
     /// Replace `remove` VMAs from index `at` on with `insert`; there is room.
@@ -178,7 +206,7 @@ impl Leaf {
 }
 
 impl Inner {
-    pub(super) fn of(children: &[(Summary, Arc<Node>)]) -> Inner {
+    pub(super) fn of(children: &[(Summary, Node)]) -> Inner {
         let mut inner = Inner {
             starts: [u64::MAX; INNER],
             ends: [0; INNER],
@@ -195,7 +223,7 @@ impl Inner {
     /// The child in which `addr` belongs.
     #[inline]
     pub(super) fn child_of(&self, addr: u64) -> usize {
-        self.starts.partition_point(|start| *start <= addr).saturating_sub(1)
+        rank(&self.starts, addr).saturating_sub(1)
     }
 
     pub(super) fn entry(&self, i: usize) -> Summary {
@@ -209,7 +237,7 @@ impl Inner {
     }
 
     /// Put a child at index `i`; there is room.
-    pub(super) fn insert(&mut self, i: usize, summary: Summary, child: Arc<Node>) {
+    pub(super) fn insert(&mut self, i: usize, summary: Summary, child: Node) {
         let old = self.children.len();
         self.starts.copy_within(i..old, i + 1);
         self.ends.copy_within(i..old, i + 1);
@@ -219,7 +247,7 @@ impl Inner {
     }
 
     /// Take out child `i`.
-    pub(super) fn remove(&mut self, i: usize) -> Arc<Node> {
+    pub(super) fn remove(&mut self, i: usize) -> Node {
         let old = self.children.len();
         self.starts.copy_within(i + 1..old, i);
         self.ends.copy_within(i + 1..old, i);

@@ -2,6 +2,7 @@
 //! decides nothing.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 use shims::{Addr, Len, PageSize, RegisterModes, Span};
 
@@ -33,16 +34,16 @@ pub struct NameId(pub u16);
 /// is longer than one, which is so in the child of a fork.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Anon {
-    id: u32,
+    id: NonZeroU32,
 }
 
 impl Anon {
     const FORKED: u32 = 1 << 31;
 
-    /// Identity `id` with a chain of one.
+    /// Identity `id`, from 1 on, with a chain of one.
     pub(super) fn own(id: u32) -> Anon {
         assert!(id < Anon::FORKED, "fewer than 2^31 anon_vmas per address space");
-        Anon { id }
+        Anon { id: NonZeroU32::new(id).expect("identities start at 1") }
     }
 
     /// Identity `id` with a longer chain.
@@ -52,12 +53,12 @@ impl Anon {
 
     /// The number that tells this anon_vma from the others of its address space.
     pub fn id(self) -> u32 {
-        self.id & !Anon::FORKED
+        self.id.get() & !Anon::FORKED
     }
 
     /// Is its chain longer than one?
     pub fn is_forked(self) -> bool {
-        self.id & Anon::FORKED != 0
+        self.id.get() & Anon::FORKED != 0
     }
 }
 
@@ -208,3 +209,6 @@ impl Vma {
         Vma { start, end, pgoff, ..*self }
     }
 }
+
+// One cache line: what a change of the record must not break unnoticed.
+const _: () = assert!(size_of::<Vma>() <= 64);
