@@ -20,7 +20,7 @@ struct Row {
 }
 
 /// The widest a column gets before its text is broken.
-const WIDEST: usize = 28;
+const WIDEST: usize = 22;
 
 impl Timeline {
     /// An empty picture of `world`.

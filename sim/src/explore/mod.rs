@@ -53,7 +53,7 @@ pub fn record<S: Subject>(
         }
         let actor = chooser.choose(enabled);
         let did = world.apply(actor);
-        steps.push(Step { actor: names[actor].clone(), what: did.to_string() });
+        steps.push(Step { actor: names[actor].clone(), what: world.describe(&did) });
     }
     (end(world), steps)
 }

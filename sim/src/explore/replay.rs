@@ -55,7 +55,8 @@ impl<'s> Replay<'s> {
             let actor = names.iter().position(|name| *name == step.actor);
             match actor {
                 Some(actor) if enabled >> actor & 1 == 1 => {
-                    let did = world.apply(actor).to_string();
+                    let did = world.apply(actor);
+                    let did = world.describe(&did);
                     if did != step.what {
                         report.different.push(i + 1);
                     }
@@ -72,7 +73,8 @@ impl<'s> Replay<'s> {
             }
             let actor = nth_set_bit(enabled, turn % enabled.count_ones());
             turn = turn.wrapping_add(1);
-            let did = world.apply(actor).to_string();
+            let did = world.apply(actor);
+            let did = world.describe(&did);
             report.beyond += 1;
             seen(world, actor, &did);
         }

@@ -148,6 +148,16 @@ impl<S: Subject> World<S> {
         self.failure.as_ref()
     }
 
+    /// A step in words, labels by their names.
+    pub fn describe(&self, did: &Move) -> String {
+        let name = |label: &u8| self.setup.labels[usize::from(*label)].as_str();
+        match did {
+            Move::Post(label) => format!("post {}", name(label)),
+            Move::Await(label) => format!("saw {}", name(label)),
+            did => did.to_string(),
+        }
+    }
+
     /// How many actors there are.
     pub fn actors(&self) -> usize {
         self.tasks.len() + self.subject_threads.len() + 1

@@ -153,7 +153,7 @@ impl fmt::Display for Move {
             Did::Sleep { page: p } => write!(f, "sleep on page {}", page(*p)),
             Did::RaiseChanging { changing, .. } => write!(f, "changing = {changing}"),
             Did::QueueEvent { event, .. } => write!(f, "queue {}, sleep", describe_event(event)),
-            Did::LowerChanging { changing, .. } => write!(f, "wake, changing = {changing}"),
+            Did::LowerChanging { changing, .. } => write!(f, "acknowledged, changing = {changing}"),
             Did::Zap { page: p, content } => write!(f, "zap page {} ({content})", page(*p)),
             Did::Take(event) => write!(f, "took {}", describe_event(event)),
             Did::PassGate => write!(f, "may go on"),
