@@ -7,6 +7,7 @@ mod generate;
 mod model;
 mod op;
 mod shrink;
+mod support;
 
 use std::fmt;
 
@@ -18,6 +19,7 @@ pub use generate::{Mix, sequence};
 pub use model::{ARENA_PAGES, ARENA_START, Model};
 pub use op::{Map, Op, Source};
 pub use shrink::shrink;
+pub use support::unsupported;
 
 /// Compare the VMA layer with the running kernel.
 ///

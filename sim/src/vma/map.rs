@@ -163,10 +163,11 @@ impl AddressSpace {
     fn map_region(&mut self, vma: &Vma) -> Result<Removed, Errno> {
         let fits = self.check_limits(vma, 0);
         if let Some(near) = self.tree.near(vma.start)
-            && near.get().is_none_or(|next| next.start >= vma.end)
+            && near.start() >= vma.end
         {
             fits?;
-            let merge = merge::new_range(&self.rules, near.prev(), vma, near.get(), false);
+            let next = near.get().filter(|_| near.start() == vma.end);
+            let merge = merge::new_range(&self.rules, near.prev(), vma, next, false);
             let done = match &merge {
                 None => near.replace(false, 0, &[*vma]),
                 Some(merge) => {

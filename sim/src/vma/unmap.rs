@@ -43,7 +43,7 @@ impl AddressSpace {
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
         let full = self.map_count() >= self.limits.max_map_count;
         if let Some(near) = self.tree.near(start)
-            && near.next().is_none_or(|next| next.start >= end)
+            && near.next_start() >= end
         {
             let Some(vma) = near.get().filter(|vma| vma.start < end) else {
                 return Ok(Removed::default());

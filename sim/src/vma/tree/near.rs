@@ -58,10 +58,16 @@ impl Near<'_> {
         self.leaf.vmas.get(self.index)
     }
 
-    /// The one after it.
+    /// Where it starts; above every address if there is none. Does not touch the VMA.
     #[inline]
-    pub(in super::super) fn next(&self) -> Option<&Vma> {
-        self.leaf.vmas.get(self.index + 1)
+    pub(in super::super) fn start(&self) -> u64 {
+        self.leaf.starts.get(self.index).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Where the one after it starts; above every address if there is none.
+    #[inline]
+    pub(in super::super) fn next_start(&self) -> u64 {
+        self.leaf.starts.get(self.index + 1).copied().unwrap_or(u64::MAX)
     }
 
     /// The one below it.

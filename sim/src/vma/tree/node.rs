@@ -29,7 +29,7 @@ pub(super) enum Node {
 
 /// Up to [`LEAF`] VMAs. The starts stand apart, so that a search reads few cache lines.
 pub(super) struct Leaf {
-    /// The start of each VMA; `u64::MAX` beyond the last.
+    /// The start of each VMA; [`PAD`] beyond the last.
     pub(super) starts: [u64; LEAF],
     pub(super) vmas: Vec<Vma>,
 }
@@ -37,26 +37,29 @@ pub(super) struct Leaf {
 /// Up to [`INNER`] children and their summaries, field by field.
 #[derive(Clone)]
 pub(super) struct Inner {
-    /// `u64::MAX` beyond the last.
+    /// [`PAD`] beyond the last.
     pub(super) starts: [u64; INNER],
     pub(super) ends: [u64; INNER],
     pub(super) gaps: [u64; INNER],
     pub(super) children: Vec<Node>,
 }
 
+/// What stands for a start beyond the last one: above every address a VMA can have.
+const PAD: u64 = u64::MAX >> 1;
+
 /// How many of the ascending `starts` are at or below `addr`; padding never is.
 ///
-/// Two rounds of comparisons that do not wait for each other: the nodes are small, and a
-/// binary search would wait for memory at each of its five steps.
+/// Two rounds of comparisons that do not wait for each other: a binary search would wait
+/// for memory at each of its five steps. A comparison is the sign of a difference, which
+/// the compiler does not turn into something slower.
 #[inline]
 fn rank(starts: &[u64; LEAF], addr: u64) -> usize {
     const BLOCK: usize = 4;
-    let full: usize = starts.chunks_exact(BLOCK).map(|b| usize::from(b[BLOCK - 1] <= addr)).sum();
+    let above = addr.min(PAD - 1) + 1;
+    let below = |start: u64| (start.wrapping_sub(above) >> 63) as usize;
+    let full: usize = starts.chunks_exact(BLOCK).map(|block| below(block[BLOCK - 1])).sum();
     match starts.chunks_exact(BLOCK).nth(full) {
-        Some(block) => {
-            let inside: usize = block.iter().map(|start| usize::from(*start <= addr)).sum();
-            full * BLOCK + inside
-        }
+        Some(b) => full * BLOCK + below(b[0]) + below(b[1]) + below(b[2]),
         None => LEAF,
     }
 }
@@ -91,7 +94,7 @@ impl Node {
         match self {
             Node::Leaf(leaf) => {
                 let starts = leaf.vmas.iter().map(|vma| vma.start);
-                let padded = starts.chain(std::iter::repeat(u64::MAX)).take(LEAF);
+                let padded = starts.chain(std::iter::repeat(PAD)).take(LEAF);
                 let sound = !leaf.vmas.is_empty()
                     && leaf.vmas.len() <= LEAF
                     && padded.eq(leaf.starts)
@@ -113,7 +116,7 @@ impl Node {
                     }
                     len += count;
                 }
-                let padded = inner.starts[inner.children.len()..].iter().all(|s| *s == u64::MAX);
+                let padded = inner.starts[inner.children.len()..].iter().all(|s| *s == PAD);
                 padded.then_some((inner.with_gap(gap), deep? + 1, len))
             }
         }
@@ -149,7 +152,7 @@ impl Clone for Leaf {
 
 impl Leaf {
     pub(super) fn of(vmas: Vec<Vma>) -> Leaf {
-        let mut starts = [u64::MAX; LEAF];
+        let mut starts = [PAD; LEAF];
         for (slot, vma) in starts.iter_mut().zip(&vmas) {
             *slot = vma.start;
         }
@@ -181,7 +184,7 @@ impl Leaf {
             self.vmas.copy_within(tail..old, at + insert.len());
             self.starts.copy_within(tail..old, at + insert.len());
             self.vmas.truncate(new);
-            self.starts[new..old].fill(u64::MAX);
+            self.starts[new..old].fill(PAD);
         }
         for (i, vma) in insert.iter().enumerate() {
             self.vmas[at + i] = *vma;
@@ -208,7 +211,7 @@ impl Leaf {
 impl Inner {
     pub(super) fn of(children: &[(Summary, Node)]) -> Inner {
         let mut inner = Inner {
-            starts: [u64::MAX; INNER],
+            starts: [PAD; INNER],
             ends: [0; INNER],
             gaps: [0; INNER],
             children: Vec::with_capacity(children.len() + 1),
@@ -252,7 +255,7 @@ impl Inner {
         self.starts.copy_within(i + 1..old, i);
         self.ends.copy_within(i + 1..old, i);
         self.gaps.copy_within(i + 1..old, i);
-        self.starts[old - 1] = u64::MAX;
+        self.starts[old - 1] = PAD;
         self.children.remove(i)
     }
 
@@ -261,7 +264,7 @@ impl Inner {
         let children: Vec<_> =
             (at..self.children.len()).map(|i| (self.entry(i), self.children[i].clone())).collect();
         self.children.truncate(at);
-        self.starts[at..].fill(u64::MAX);
+        self.starts[at..].fill(PAD);
         Inner::of(&children)
     }
 
