@@ -15,6 +15,7 @@
 #![allow(unsafe_code)]
 
 mod abi;
+mod arena;
 mod fd;
 pub mod hugepages;
 mod ioctl;
@@ -25,6 +26,7 @@ mod probe;
 mod read;
 pub mod scm;
 
+pub use arena::{Arena, Protection};
 pub use fd::{AdoptError, FdInfo, OpenError, OpenFlags, UserFault};
 pub use map::{Advice, Mapping};
 pub use pagemap::PageEntry;
