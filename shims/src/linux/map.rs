@@ -60,6 +60,24 @@ pub enum Advice {
     DontFork,
 }
 
+impl Advice {
+    /// The same advice in rustix's terms.
+    pub(super) fn raw(self) -> rustix::mm::Advice {
+        use rustix::mm::Advice as Raw;
+        match self {
+            Advice::DontNeed => Raw::LinuxDontNeed,
+            Advice::DontNeedLocked => Raw::LinuxDontneedLocked,
+            Advice::Free => Raw::LinuxFree,
+            Advice::Remove => Raw::LinuxRemove,
+            Advice::PopulateRead => Raw::LinuxPopulateRead,
+            Advice::PopulateWrite => Raw::LinuxPopulateWrite,
+            Advice::HugePage => Raw::LinuxHugepage,
+            Advice::NoHugePage => Raw::LinuxNoHugepage,
+            Advice::DontFork => Raw::LinuxDontFork,
+        }
+    }
+}
+
 impl Mapping {
     /// `len` bytes of private anonymous memory in 4 KiB pages, without transparent huge
     /// pages.
@@ -234,19 +252,8 @@ impl Mapping {
     ///
     /// If they are not all inside.
     pub fn madvise(&self, offset: u64, len: u64, advice: Advice) -> Result<(), Errno> {
-        use rustix::mm::Advice as Raw;
         self.check(offset, len);
-        let raw = match advice {
-            Advice::DontNeed => Raw::LinuxDontNeed,
-            Advice::DontNeedLocked => Raw::LinuxDontneedLocked,
-            Advice::Free => Raw::LinuxFree,
-            Advice::Remove => Raw::LinuxRemove,
-            Advice::PopulateRead => Raw::LinuxPopulateRead,
-            Advice::PopulateWrite => Raw::LinuxPopulateWrite,
-            Advice::HugePage => Raw::LinuxHugepage,
-            Advice::NoHugePage => Raw::LinuxNoHugepage,
-            Advice::DontFork => Raw::LinuxDontFork,
-        };
+        let raw = advice.raw();
         let populates = matches!(advice, Advice::PopulateRead | Advice::PopulateWrite);
         let start = self.base.as_ptr().wrapping_add(offset as usize).cast::<c_void>();
         loop {

@@ -15,6 +15,7 @@
 #![allow(unsafe_code)]
 
 mod abi;
+mod arena;
 mod fd;
 pub mod hugepages;
 mod ioctl;
@@ -27,6 +28,7 @@ pub mod scm;
 #[cfg(target_arch = "x86_64")]
 pub mod vma_probe;
 
+pub use arena::{Arena, Protection};
 pub use fd::{AdoptError, FdInfo, OpenError, OpenFlags, UserFault};
 pub use map::{Advice, Mapping};
 pub use pagemap::PageEntry;

@@ -1,0 +1,24 @@
+//! One test body, two kernels: the simulated one and the running one. Each case is named
+//! after the rules it is about, says what it expects, and leaves a transcript of all that
+//! a program can see; the transcripts of the two kernels must be equal.
+//!
+//! Where there is no userfaultfd a case runs on the simulator alone and reports that it
+//! skipped the rest; with `FAULTBED_REQUIRE_KERNEL=1` it fails instead.
+#![cfg(target_os = "linux")]
+
+#[path = "conformance/arm.rs"]
+mod arm;
+#[path = "conformance/cases_events.rs"]
+mod cases_events;
+#[path = "conformance/cases_faults.rs"]
+mod cases_faults;
+#[path = "conformance/cases_resolve.rs"]
+mod cases_resolve;
+#[path = "conformance/linux_arm.rs"]
+mod linux_arm;
+#[path = "conformance/litmus.rs"]
+mod litmus;
+#[path = "conformance/run.rs"]
+mod run;
+#[path = "conformance/sim_arm.rs"]
+mod sim_arm;

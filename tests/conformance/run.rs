@@ -1,0 +1,289 @@
+//! A case under way on one kernel, and the same case on both. Owns the transcript: after
+//! everything a case does, all that a program can see is written down.
+
+use shims::linux::{Capability, OpenFlags};
+use shims::{
+    Addr, CopyMode, Errno, Event, Features, Len, Outcome, RangeIoctls, RegisterModes, Span, Uffd,
+    ZeropageMode,
+};
+use sim::profile::AgainField;
+use sim::{Content, Profile, STAMP_LEN};
+
+use crate::arm::{Arm, Back, Op, PAGE, Settled, bytes, event_text, span};
+use crate::linux_arm::LinuxArm;
+use crate::sim_arm::SimArm;
+
+/// A case under way.
+pub(crate) struct Run {
+    pub(crate) arm: Box<dyn Arm>,
+    profile: Profile,
+    pages: u64,
+    /// Each thread's state when last everything was still; `None` before its first
+    /// operation.
+    threads: Vec<Option<Settled>>,
+    uffds: usize,
+    log: Vec<String>,
+}
+
+impl Run {
+    fn new(arm: Box<dyn Arm>, profile: Profile, pages: u64) -> Run {
+        Run { arm, profile, pages, threads: Vec::new(), uffds: 0, log: Vec::new() }
+    }
+
+    /// `pages` pages registered `MISSING` with userfaultfd 0, which has `features`.
+    fn begin(&mut self, features: Features) {
+        assert_eq!(self.open(features), 0);
+        let whole = self.span(0, self.pages);
+        let granted = self.register(0, whole, RegisterModes::MISSING);
+        // b6: no hugetlb, and neither WP nor MINOR asked for.
+        assert_eq!(granted.map(|ioctls| ioctls.bits() & 0x13c), Ok(0x13c));
+    }
+
+    pub(crate) fn span(&self, start: u64, end: u64) -> Span {
+        span(self.arm.base(), start, end)
+    }
+
+    /// Bytes, for arguments that are not whole pages.
+    pub(crate) fn bytes(&self, at: u64, len: u64) -> Span {
+        bytes(self.arm.base(), at, len)
+    }
+
+    /// What this kernel answers to a resolving ioctl while the address space changes
+    /// (rule e1, bug Z4).
+    pub(crate) fn changing(&self) -> Outcome {
+        match self.profile.again_field {
+            AgainField::Mirrored => Outcome::mirrored(Errno::EAGAIN),
+            AgainField::Untouched => Outcome::bare(Errno::EAGAIN),
+        }
+    }
+
+    pub(crate) fn open(&mut self, features: Features) -> usize {
+        let uffd = self.arm.open(features);
+        self.uffds += usize::from(uffd.is_ok());
+        self.note(format!("open {features:?} -> {uffd:?}"));
+        uffd.expect("the gate has asked for the features")
+    }
+
+    pub(crate) fn close(&mut self, uffd: usize) {
+        self.arm.close(uffd);
+        self.note(format!("close {uffd}"));
+    }
+
+    pub(crate) fn thread(&mut self) -> usize {
+        self.threads.push(None);
+        self.arm.thread()
+    }
+
+    /// Let `thread` do `op` until nothing moves any more.
+    pub(crate) fn go(&mut self, thread: usize, op: Op) -> Settled {
+        self.arm.start(thread, op);
+        self.threads[thread] = Some(Settled::Asleep);
+        self.note(format!("thread {thread}: {op:?}"));
+        self.state(thread)
+    }
+
+    /// A new thread doing `op`, and where that got it.
+    pub(crate) fn spawn(&mut self, op: Op) -> (usize, Settled) {
+        let thread = self.thread();
+        let settled = self.go(thread, op);
+        (thread, settled)
+    }
+
+    /// A new thread that must fall asleep in `op`.
+    #[track_caller]
+    pub(crate) fn sleeper(&mut self, op: Op) -> usize {
+        let (thread, settled) = self.spawn(op);
+        assert_eq!(settled, Settled::Asleep, "{op:?}");
+        thread
+    }
+
+    /// Where `thread` was when last everything was still.
+    #[track_caller]
+    pub(crate) fn state(&self, thread: usize) -> Settled {
+        self.threads[thread].expect("it has had something to do")
+    }
+
+    #[track_caller]
+    pub(crate) fn asleep(&self, thread: usize) {
+        assert_eq!(self.state(thread), Settled::Asleep, "thread {thread}");
+    }
+
+    #[track_caller]
+    pub(crate) fn returned(&self, thread: usize, back: Back) {
+        assert_eq!(self.state(thread), Settled::Returned(back), "thread {thread}");
+    }
+
+    /// Something asked of userfaultfd `uffd`, and the answer.
+    fn ask<T: core::fmt::Debug>(
+        &mut self,
+        uffd: usize,
+        what: String,
+        mut body: impl FnMut(&dyn Uffd) -> T,
+    ) -> T {
+        let mut answer = None;
+        self.arm.with(uffd, &mut |uffd| answer = Some(body(uffd)));
+        let answer = answer.expect("an arm calls the body once");
+        self.note(format!("uffd {uffd}: {what} -> {answer:?}"));
+        answer
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        uffd: usize,
+        range: Span,
+        modes: RegisterModes,
+    ) -> Result<RangeIoctls, Errno> {
+        let what = format!("register {} {:#x}", self.relative(range), modes.bits());
+        self.ask(uffd, what, |uffd| uffd.register(range, modes))
+    }
+
+    pub(crate) fn unregister(&mut self, uffd: usize, range: Span) -> Result<(), Errno> {
+        let what = format!("unregister {}", self.relative(range));
+        self.ask(uffd, what, |uffd| uffd.unregister(range))
+    }
+
+    pub(crate) fn wake(&mut self, uffd: usize, range: Span) -> Result<(), Errno> {
+        let what = format!("wake {}", self.relative(range));
+        self.ask(uffd, what, |uffd| uffd.wake(range))
+    }
+
+    /// `UFFDIO_COPY` of source pages numbered as the pages of `range`.
+    pub(crate) fn copy_span(&mut self, uffd: usize, range: Span, mode: CopyMode) -> Outcome {
+        let what = format!("copy {} {:#x}", self.relative(range), mode.bits());
+        let first = range.start.raw().wrapping_sub(self.arm.base().raw()) / PAGE;
+        let len = range.len.bytes().next_multiple_of(PAGE).max(PAGE) as usize;
+        let mut payload = vec![0; len];
+        for (index, page) in payload.chunks_mut(PAGE as usize).enumerate() {
+            page[..STAMP_LEN].copy_from_slice(&source(first + index as u64).stamp());
+        }
+        self.ask(uffd, what, |uffd| uffd.copy(range, &payload, mode))
+    }
+
+    pub(crate) fn copy(&mut self, start: u64, end: u64) -> Outcome {
+        let range = self.span(start, end);
+        self.copy_span(0, range, CopyMode::empty())
+    }
+
+    pub(crate) fn zero_span(&mut self, uffd: usize, range: Span, mode: ZeropageMode) -> Outcome {
+        let what = format!("zeropage {} {:#x}", self.relative(range), mode.bits());
+        self.ask(uffd, what, |uffd| uffd.zeropage(range, mode))
+    }
+
+    pub(crate) fn zero(&mut self, start: u64, end: u64) -> Outcome {
+        let range = self.span(start, end);
+        self.zero_span(0, range, ZeropageMode::empty())
+    }
+
+    /// Any other question, as long as its answer holds no address.
+    pub(crate) fn other<T: core::fmt::Debug>(
+        &mut self,
+        uffd: usize,
+        what: &str,
+        body: impl FnMut(&dyn Uffd) -> T,
+    ) -> T {
+        self.ask(uffd, what.to_owned(), body)
+    }
+
+    /// One read of up to `max` messages of `uffd`; none if that is `EAGAIN`.
+    pub(crate) fn read(&mut self, uffd: usize, max: usize) -> Vec<String> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut answer = Ok(0);
+        self.arm.with(uffd, &mut |uffd| answer = uffd.read_events(&mut events, max));
+        match answer {
+            Ok(count) => assert_eq!(count, events.len()),
+            Err(errno) => assert_eq!((errno, events.len()), (Errno::EAGAIN, 0)),
+        }
+        let texts: Vec<_> = events.iter().map(|event| event_text(&*self.arm, event)).collect();
+        self.note(format!("uffd {uffd}: read {max} -> {answer:?} {texts:?}"));
+        texts
+    }
+
+    /// What page `n` holds.
+    pub(crate) fn content(&mut self, n: u64) -> Option<Content> {
+        self.arm.contents()[n as usize]
+    }
+
+    /// The mappings of the arena.
+    pub(crate) fn areas(&mut self) -> Vec<String> {
+        self.arm.areas().iter().map(ToString::to_string).collect()
+    }
+
+    fn relative(&self, range: Span) -> String {
+        let at = range.start.raw().wrapping_sub(self.arm.base().raw());
+        format!("{at:#x}+{:#x}", range.len.bytes())
+    }
+
+    /// Wait until nothing moves, then write down `what` and all that can be seen.
+    fn note(&mut self, what: String) {
+        for thread in 0..self.threads.len() {
+            if self.threads[thread] == Some(Settled::Asleep) {
+                self.threads[thread] = Some(self.arm.settle(thread));
+            }
+        }
+        self.log.push(what);
+        for (thread, state) in self.threads.iter().enumerate() {
+            self.log.push(format!("  thread {thread} {state:?}"));
+        }
+        for uffd in 0..self.uffds {
+            if self.arm.is_open(uffd) {
+                let (pending, total) = self.arm.counts(uffd);
+                let readable = self.arm.readable(uffd);
+                self.log.push(format!("  uffd {uffd} {pending}/{total} readable {readable}"));
+            }
+        }
+        let contents = self.arm.contents();
+        let there = contents.iter().enumerate().filter_map(|(n, c)| Some(format!("{n}: {}", (*c)?)));
+        self.log.push(format!("  pages [{}]", there.collect::<Vec<_>>().join(", ")));
+        let areas = self.areas().join(", ");
+        self.log.push(format!("  areas [{areas}]"));
+    }
+}
+
+/// What `copy` installs at page `n`.
+pub(crate) fn source(n: u64) -> Content {
+    Content::Source { page: n as u32, version: 0 }
+}
+
+/// The profile that stands for the running kernel.
+pub(crate) fn running_profile() -> Profile {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+    match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
+        version if version >= (6, 15) => Profile::linux_6_18(),
+        version if version >= (5, 15) => Profile::linux_6_12(),
+        _ => Profile::linux_5_13(),
+    }
+}
+
+/// Run `body` on both kernels and compare everything.
+pub(crate) fn both(name: &str, pages: u64, features: Features, body: impl Fn(&mut Run)) {
+    let profile = running_profile();
+    let run_on = |arm: Box<dyn Arm>| {
+        let mut run = Run::new(arm, profile.clone(), pages);
+        run.begin(features);
+        body(&mut run);
+        run.log
+    };
+    let simulated = run_on(Box::new(SimArm::new(profile.clone(), pages)));
+    if Capability::gate(name, OpenFlags::empty(), features).is_none() {
+        return;
+    }
+    let real = run_on(Box::new(LinuxArm::new(pages).expect("address space")));
+    if simulated == real {
+        return;
+    }
+    let first = simulated.iter().zip(&real).position(|(a, b)| a != b);
+    let first = first.unwrap_or(simulated.len().min(real.len()));
+    let step = simulated[..first].iter().rposition(|line| !line.starts_with("  ")).unwrap_or(0);
+    panic!(
+        "{name}: the kernels part after\n{}\nsimulated: {:?}\nrunning:   {:?}",
+        simulated[step..first].join("\n"),
+        simulated.get(first),
+        real.get(first),
+    );
+}
+
+/// The arena's first bytes, for requests that are made by hand.
+pub(crate) fn at(run: &Run, offset: u64) -> Addr {
+    run.arm.base().checked_add(Len::new(offset)).expect("fits")
+}
