@@ -174,7 +174,8 @@ impl Arena {
     pub fn page_entry(&self, offset: u64) -> Result<pagemap::PageEntry, Errno> {
         self.at(offset, 1);
         let file = std::fs::File::open("/proc/self/pagemap").map_err(|e| super::io_errno(&e))?;
-        pagemap::entry(&file, Addr::new(self.base + offset))
+        let entries = pagemap::entries(&file, Addr::new(self.base + offset), 1)?;
+        entries.first().copied().ok_or(Errno::EIO)
     }
 
     fn mmap(&self, offset: u64, len: u64, prot: Protection, replace: bool) -> Result<(), Errno> {

@@ -29,12 +29,13 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The content of the `i`-th page. The caller has checked that there are enough.
+    /// The content of the `i`-th page; zeros where there is none, which only an ioctl that
+    /// is refused asks for.
     pub(crate) fn page(&self, i: usize) -> Content {
         match self {
             Payload::None => Content::Zero,
             Payload::One(content) => *content,
-            Payload::Many(contents) => contents[i],
+            Payload::Many(contents) => contents.get(i).copied().unwrap_or_default(),
         }
     }
 
