@@ -118,12 +118,10 @@ fn perform(arena: &Arena, index: usize, op: Op) -> Back {
             }
             Back::Done
         }
-        Op::Touch { page, write } => match arena.touch(page * PAGE, write) {
-            Ok(()) if write => {
-                // What the simulated store leaves.
-                perform(arena, index, Op::Store(page, 0))
-            }
-            Ok(()) => perform(arena, index, Op::Load(page)),
+        // Once allowed, it is a store or a load like any other.
+        Op::Touch { at, write } => match arena.touch(at, write) {
+            Ok(()) if write => perform(arena, index, Op::Store(at / PAGE, 0)),
+            Ok(()) => perform(arena, index, Op::Load(at / PAGE)),
             Err(Errno::EFAULT) => Back::Refused,
             Err(errno) => Back::Err(errno),
         },

@@ -1,7 +1,7 @@
 //! Accesses and the faults they raise: F1 to F5, and `MADV_POPULATE_*`, which faults on
 //! behalf of the caller. Owns the decision who is asked for a page.
 
-use shims::{Errno, RegisterModes};
+use shims::{Addr, Errno, Features, RegisterModes};
 
 use super::call::{MmId, Ret, Signal, ThreadId};
 use super::did::Did;
@@ -48,7 +48,7 @@ impl Kernel {
     ) -> (Next<FaultPc>, Did) {
         let vpn = page_of(access.addr);
         let page = page_addr(vpn);
-        match self.step_fault(thread, mm, vpn, access.store.is_some(), at) {
+        match self.step_fault(thread, mm, access.addr, access.store.is_some(), at) {
             Fault::At(at, did) => (Next::At(at), did),
             Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
             // The processor repeats the access right behind the walk that found the page.
@@ -74,7 +74,12 @@ impl Kernel {
         at: FaultPc,
     ) -> (Next<(Vpn, FaultPc)>, Did) {
         let page = page_addr(next);
-        match self.step_fault(thread, mm, next, write, at) {
+        if at == FaultPc::Classify && !write && !self.readable(mm, next) {
+            // c9: the kernel asks for the permission itself, not for what x86 makes of it.
+            let ret = Ret::Err(Errno::EINVAL);
+            return (Next::Done(ret), Did::Return(ret));
+        }
+        match self.step_fault(thread, mm, page, write, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
             Fault::Refused(signal) => {
                 // A hole is ENOMEM; a protection that forbids the access is EINVAL.
@@ -104,10 +109,11 @@ impl Kernel {
         &mut self,
         thread: ThreadId,
         mm: MmId,
-        vpn: Vpn,
+        addr: Addr,
         write: bool,
         at: FaultPc,
     ) -> Fault {
+        let vpn = page_of(addr);
         let page = page_addr(vpn);
         match at {
             FaultPc::Classify => match self.walk(mm, vpn, write) {
@@ -122,7 +128,13 @@ impl Kernel {
                     }
                     Fault::Ready(Content::Zero)
                 }
-                Walk::Missing(ctx) => Fault::At(FaultPc::Enqueue(ctx), Did::Miss { page, write }),
+                Walk::Missing(ctx) => {
+                    if write {
+                        // c1: the VMA counts as faulted from now on, page or no page.
+                        self.mm(mm).space.note_anon_fault(page);
+                    }
+                    Fault::At(FaultPc::Enqueue(ctx), Did::Miss { page, write })
+                }
                 Walk::Released => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
             },
             FaultPc::Enqueue(ctx) => {
@@ -130,7 +142,8 @@ impl Kernel {
                     // c5: a released context queues nothing more.
                     return Fault::At(FaultPc::Classify, Did::SkipSleep { page });
                 }
-                self.ctx_mut(ctx).queue_fault(thread, page, write);
+                let exact = self.ctx(ctx).features.contains(Features::EXACT_ADDRESS);
+                self.ctx_mut(ctx).queue_fault(thread, if exact { addr } else { page }, write);
                 Fault::At(FaultPc::Recheck(ctx), Did::QueueFault { ctx, page, write })
             }
             FaultPc::Recheck(ctx) => {
@@ -146,6 +159,12 @@ impl Kernel {
             }
             FaultPc::Asleep(_) => unreachable!("a sleeping thread does not step"),
         }
+    }
+
+    /// May the page be read by the protection of its mapping? A hole refuses later.
+    fn readable(&self, mm: MmId, vpn: Vpn) -> bool {
+        let vma = self.mms[usize::from(mm.0)].space.find(page_addr(vpn));
+        vma.is_none_or(|vma| vma.flags().contains(VmaFlags::READ))
     }
 
     /// F1: under the page-table lock, what is there and who wants to know. Protection comes

@@ -156,11 +156,12 @@ impl Kernel {
     /// Install one page where there is none (rules e10, e14).
     fn install(&mut self, mm: MmId, vpn: Vpn, content: Content, zero: bool) -> Result<(), Errno> {
         let mm = self.mm(mm);
+        // c1: even if it fails.
+        mm.space.note_anon_fault(page_addr(vpn));
         if mm.table.get(vpn) != Pte::None {
             return Err(Errno::EEXIST);
         }
         mm.table.set(vpn, Pte::Present { content, zero_page: zero });
-        mm.space.note_anon_fault(page_addr(vpn));
         Ok(())
     }
 }
