@@ -14,6 +14,9 @@ pub(crate) const PAGE: u64 = PageSize::KIB4.bytes();
 pub(crate) enum Op {
     /// Load the stamp of a page, from user mode. Must not be refused.
     Load(u64),
+    /// Load the first word of a page only, which tells source from zeros but not which
+    /// page of the source: one access, where a free-running thread needs it to be one.
+    Glance(u64),
     /// Store a stamp to a page, from user mode. Must not be refused.
     Store(u64, u32),
     /// Load or store, and tell only whether it was refused: the running kernel does it on

@@ -44,9 +44,8 @@ fn v2_v25_c11_a_wake_without_a_page_sends_a_new_message_at_the_tail() {
         assert_eq!(run.read(0, 8), ["F1r"]);
         let all = run.span(0, 4);
         assert_eq!(run.wake(0, all), Ok(()));
-        let mut again = run.read(0, 8);
-        again.sort();
-        assert_eq!(again.len(), 3);
+        // Three at once come back in any order, so that only their number is told.
+        assert_eq!(run.arm.counts(0), (3, 3));
     });
 }
 

@@ -111,6 +111,11 @@ fn perform(arena: &Arena, index: usize, op: Op) -> Back {
             bytes[..STAMP_LEN].copy_from_slice(words.as_flattened());
             Back::Loaded(Content::of_bytes(&bytes))
         }
+        Op::Glance(page) => {
+            let mut bytes = [0; PAGE as usize];
+            bytes[..8].copy_from_slice(&arena.read_word(page * PAGE).to_ne_bytes());
+            Back::Loaded(Content::of_bytes(&bytes))
+        }
         Op::Store(page, seq) => {
             let stamp = Content::Written { task: index as u16, seq }.stamp();
             for (at, word) in stamp.as_chunks::<8>().0.iter().enumerate() {

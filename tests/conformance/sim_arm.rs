@@ -38,7 +38,7 @@ impl SimArm {
         let content = |seq| Content::Written { task: index as u16, seq };
         let range = |at, len| bytes(BASE, at, len);
         match op {
-            Op::Load(n) => Call::Load { addr: page(n) },
+            Op::Load(n) | Op::Glance(n) => Call::Load { addr: page(n) },
             Op::Touch { at, write: false } => Call::Load { addr: Addr::new(BASE.raw() + at) },
             Op::Store(n, seq) => Call::Store { addr: page(n), content: content(seq) },
             Op::Touch { at, write: true } => {
