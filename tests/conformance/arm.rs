@@ -14,11 +14,14 @@ pub(crate) const PAGE: u64 = PageSize::KIB4.bytes();
 pub(crate) enum Op {
     /// Load the stamp of a page, from user mode. Must not be refused.
     Load(u64),
+    /// Load the first word of a page only, which tells source from zeros but not which
+    /// page of the source: one access, where a free-running thread needs it to be one.
+    Glance(u64),
     /// Store a stamp to a page, from user mode. Must not be refused.
     Store(u64, u32),
     /// Load or store, and tell only whether it was refused: the running kernel does it on
     /// behalf of a system call, whose `EFAULT` stands for `SIGSEGV`.
-    Touch { page: u64, write: bool },
+    Touch { at: u64, write: bool },
     /// `MADV_POPULATE_READ` or `MADV_POPULATE_WRITE`.
     Populate { at: u64, len: u64, write: bool },
     /// `MADV_DONTNEED`.
@@ -32,6 +35,10 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    pub(crate) fn touch(page: u64, write: bool) -> Op {
+        Op::Touch { at: page * PAGE, write }
+    }
+
     pub(crate) fn dontneed(start: u64, end: u64) -> Op {
         Op::DontNeed { at: start * PAGE, len: (end - start) * PAGE }
     }
@@ -152,7 +159,11 @@ impl fmt::Display for Area {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{} {:?}", self.start, self.end, self.prot)?;
         if !self.modes.is_empty() {
-            write!(f, " {}", self.modes.iter_names().map(|(n, _)| n).collect::<Vec<_>>().join("|"))?;
+            write!(
+                f,
+                " {}",
+                self.modes.iter_names().map(|(n, _)| n).collect::<Vec<_>>().join("|")
+            )?;
         }
         Ok(())
     }

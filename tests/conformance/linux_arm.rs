@@ -111,6 +111,11 @@ fn perform(arena: &Arena, index: usize, op: Op) -> Back {
             bytes[..STAMP_LEN].copy_from_slice(words.as_flattened());
             Back::Loaded(Content::of_bytes(&bytes))
         }
+        Op::Glance(page) => {
+            let mut bytes = [0; PAGE as usize];
+            bytes[..8].copy_from_slice(&arena.read_word(page * PAGE).to_ne_bytes());
+            Back::Loaded(Content::of_bytes(&bytes))
+        }
         Op::Store(page, seq) => {
             let stamp = Content::Written { task: index as u16, seq }.stamp();
             for (at, word) in stamp.as_chunks::<8>().0.iter().enumerate() {
@@ -118,12 +123,10 @@ fn perform(arena: &Arena, index: usize, op: Op) -> Back {
             }
             Back::Done
         }
-        Op::Touch { page, write } => match arena.touch(page * PAGE, write) {
-            Ok(()) if write => {
-                // What the simulated store leaves.
-                perform(arena, index, Op::Store(page, 0))
-            }
-            Ok(()) => perform(arena, index, Op::Load(page)),
+        // Once allowed, it is a store or a load like any other.
+        Op::Touch { at, write } => match arena.touch(at, write) {
+            Ok(()) if write => perform(arena, index, Op::Store(at / PAGE, 0)),
+            Ok(()) => perform(arena, index, Op::Load(at / PAGE)),
             Err(Errno::EFAULT) => Back::Refused,
             Err(errno) => Back::Err(errno),
         },

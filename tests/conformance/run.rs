@@ -232,7 +232,8 @@ impl Run {
             }
         }
         let contents = self.arm.contents();
-        let there = contents.iter().enumerate().filter_map(|(n, c)| Some(format!("{n}: {}", (*c)?)));
+        let there =
+            contents.iter().enumerate().filter_map(|(n, c)| Some(format!("{n}: {}", (*c)?)));
         self.log.push(format!("  pages [{}]", there.collect::<Vec<_>>().join(", ")));
         let areas = self.areas().join(", ");
         self.log.push(format!("  areas [{areas}]"));
@@ -246,7 +247,7 @@ pub(crate) fn source(n: u64) -> Content {
 
 /// The profile that stands for the running kernel.
 pub(crate) fn running_profile() -> Profile {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
     let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
     match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
         version if version >= (6, 15) => Profile::linux_6_18(),

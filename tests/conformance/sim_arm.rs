@@ -38,10 +38,11 @@ impl SimArm {
         let content = |seq| Content::Written { task: index as u16, seq };
         let range = |at, len| bytes(BASE, at, len);
         match op {
-            Op::Load(n) | Op::Touch { page: n, write: false } => Call::Load { addr: page(n) },
+            Op::Load(n) | Op::Glance(n) => Call::Load { addr: page(n) },
+            Op::Touch { at, write: false } => Call::Load { addr: Addr::new(BASE.raw() + at) },
             Op::Store(n, seq) => Call::Store { addr: page(n), content: content(seq) },
-            Op::Touch { page: n, write: true } => {
-                Call::Store { addr: page(n), content: content(0) }
+            Op::Touch { at, write: true } => {
+                Call::Store { addr: Addr::new(BASE.raw() + at), content: content(0) }
             }
             Op::Populate { at, len, write } => Call::Populate { range: range(at, len), write },
             Op::DontNeed { at, len } => Call::DontNeed { range: range(at, len) },

@@ -110,7 +110,8 @@ impl Arena {
     ///
     /// If they are outside.
     pub fn touch(&self, offset: u64, write: bool) -> Result<(), Errno> {
-        let file = rustix::fs::memfd_create("faultbed-touch", MemfdFlags::CLOEXEC).map_err(errno)?;
+        let file =
+            rustix::fs::memfd_create("faultbed-touch", MemfdFlags::CLOEXEC).map_err(errno)?;
         let at = self.at(offset, 4);
         if write {
             // SAFETY: `Touch` describes this ioctl; nothing holds a reference to the memory.
