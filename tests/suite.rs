@@ -12,6 +12,8 @@ mod command_line;
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_wp.rs"]
+mod kernel_wp;
 #[path = "suite/layering.rs"]
 mod layering;
 #[path = "suite/orderings.rs"]

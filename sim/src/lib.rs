@@ -10,13 +10,14 @@
 //! # What is modelled
 //!
 //! Private anonymous memory in 4 KiB pages: mapping, unmapping, protection; registration
-//! for `MISSING`; faults by user accesses and by `MADV_POPULATE_*`; `REMOVE` and `UNMAP`
-//! events; `COPY`, `ZEROPAGE`, `WAKE`; `MADV_DONTNEED`; `close`.
+//! for `MISSING` and `WP`; faults by user accesses and by `MADV_POPULATE_*`; `REMOVE` and
+//! `UNMAP` events; `COPY`, `ZEROPAGE`, `WRITEPROTECT` (with `WP_UNPOPULATED`, too), `WAKE`;
+//! `EXACT_ADDRESS`; `MADV_DONTNEED`; `close`.
 //!
 //! # What is rejected
 //!
-//! Registration for `WP`, the features `EVENT_FORK`, `EVENT_REMAP`, `SIGBUS`,
-//! `WP_ASYNC` and `WP_UNPOPULATED`, `UFFDIO_MOVE` and `UFFDIO_POISON` answer
+//! The features `EVENT_FORK`, `EVENT_REMAP`, `SIGBUS` and `WP_ASYNC`, `UFFDIO_MOVE` and
+//! `UFFDIO_POISON` answer
 //! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns. Shared
 //! memory, huge pages, swap, KSM, DAX and NUMA balancing cannot be expressed.
 //!

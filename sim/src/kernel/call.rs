@@ -58,12 +58,12 @@ impl Payload {
 pub enum Call {
     /// A load from user mode.
     Load {
-        /// Any byte of the page.
+        /// Any byte of the page. With `EXACT_ADDRESS` the message tells which.
         addr: Addr,
     },
     /// A store from user mode: the page then holds `content`.
     Store {
-        /// Any byte of the page.
+        /// Any byte of the page. With `EXACT_ADDRESS` the message tells which.
         addr: Addr,
         /// The stamp it leaves.
         content: Content,
@@ -159,4 +159,9 @@ pub enum Signal {
     SegvMapErr,
     /// `SIGSEGV`, `SEGV_ACCERR`: the protection forbids it.
     SegvAccErr,
+    /// `SIGBUS`, `BUS_ADRERR`: a userfaultfd with the feature `SIGBUS` was asked (rule c6).
+    BusAdrErr,
+    /// `SIGBUS` for a poisoned page: `BUS_MCEERR_AR` on a kernel that handles memory
+    /// failures, `BUS_ADRERR` on one that does not (rule c12).
+    BusPoison,
 }

@@ -124,7 +124,8 @@ impl Kernel {
     /// registration of `ctx`, then wake everybody who waits on it (rules a20, a21).
     pub(super) fn step_closing(&mut self, ctx: CtxId) -> (Ret, Did) {
         let mm = self.ctx(ctx).mm;
-        self.mm(mm).space.uffd_release(ctx);
+        let parts = self.mm(mm).space.uffd_release(ctx);
+        self.clear_wp(mm, &parts);
         let everywhere = Span::new(shims::Addr::ZERO, shims::Len::new(u64::MAX));
         self.wake_range(ctx, everywhere);
         let senders: Vec<_> = self.ctx_mut(ctx).events.drain(..).collect();

@@ -25,6 +25,7 @@ mod did;
 mod events;
 mod fault;
 mod page_table;
+mod protect;
 mod remove;
 mod resolve;
 mod run;
@@ -36,7 +37,7 @@ use shims::{Addr, Errno, Event, Features, PageSize};
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
-pub use page_table::{PageTable, Pte};
+pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use sim_uffd::SimUffd;
 
 use crate::Profile;
@@ -321,7 +322,7 @@ impl Kernel {
             Run::Resolve { ctx, request, ref payload, at } => {
                 let content = payload.page(match at {
                     ResolvePc::Page(done) => done as usize,
-                    ResolvePc::Enter | ResolvePc::Wake { .. } => 0,
+                    ResolvePc::Enter | ResolvePc::Protect(_) | ResolvePc::Wake { .. } => 0,
                 });
                 let (next, did) = self.step_resolve(ctx, request, content, at);
                 (self.go_on(index, next, |run, pc| set!(run, Resolve, at, pc)), did)
@@ -419,8 +420,7 @@ impl Kernel {
 const NOT_MODELLED: Features = Features::EVENT_FORK
     .union(Features::EVENT_REMAP)
     .union(Features::SIGBUS)
-    .union(Features::WP_ASYNC)
-    .union(Features::WP_UNPOPULATED);
+    .union(Features::WP_ASYNC);
 
 fn page_addr(page: Vpn) -> Addr {
     Addr::new(page << 12)

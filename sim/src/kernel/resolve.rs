@@ -1,12 +1,14 @@
-//! Resolving ioctls: `COPY`, `ZEROPAGE` and `WAKE`, and the answers of the others for
-//! anonymous memory registered `MISSING`. Owns their validation order, errnos and result
-//! field (rules e1 to e14, e17, e23).
+//! Resolving ioctls: their validation order, errnos and result field, and what `COPY`,
+//! `ZEROPAGE` and `WAKE` do (rules e1 to e17, e23). `WRITEPROTECT` goes its own way through
+//! its range, in `protect.rs`.
 
-use shims::{CopyMode, Errno, Outcome, Request, Span, WriteProtectMode, ZeropageMode};
+use shims::{
+    CopyMode, Errno, Outcome, RegisterModes, Request, Span, WriteProtectMode, ZeropageMode,
+};
 
 use super::call::{MmId, Ret};
 use super::did::Did;
-use super::page_table::{Pte, Vpn};
+use super::page_table::{Pte, PteBits, Vpn};
 use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
@@ -33,14 +35,20 @@ impl Kernel {
                 }
             }
             ResolvePc::Enter => match self.enter(ctx, &request) {
+                Ok(()) if matches!(request, Request::WriteProtect { .. }) => {
+                    self.step_protect(ctx, &request, None)
+                }
                 Ok(()) => self.do_page(ctx, &request, content, 0),
                 Err(outcome) => answer(0, outcome),
             },
             ResolvePc::Page(done) => self.do_page(ctx, &request, content, done),
+            ResolvePc::Protect(next) => self.step_protect(ctx, &request, Some(next)),
             ResolvePc::Wake { bytes, stopped } => {
                 let range = Span::new(request.range().start, shims::Len::new(bytes));
                 let woken = if dont_wake(&request) { 0 } else { self.wake_range(ctx, range) };
                 let outcome = match stopped {
+                    // e17: it has no result field.
+                    None if matches!(request, Request::WriteProtect { .. }) => Outcome::OK,
                     None => Outcome::done(bytes),
                     // e3: the reason shows when the rest is tried.
                     Some(_) => Outcome::partial(bytes),
@@ -83,20 +91,22 @@ impl Kernel {
             return Err(Outcome::bare(Errno::EINVAL));
         }
         if let Request::WriteProtect { .. } = request {
-            // e18: no VMA of this version is registered for WP.
-            return Err(Outcome::bare(Errno::ENOENT));
+            return Ok(());
         }
         let mm = self.ctx(ctx).mm;
         // e6: one VMA that holds the whole range and has some context, not necessarily ours.
-        let registered = self.space(mm).find(range.start).is_some_and(|vma| {
-            vma.uffd().is_some() && range.end().is_some_and(|end| end <= vma.end())
-        });
-        if !registered {
+        let vma = self
+            .space(mm)
+            .find(range.start)
+            .filter(|vma| vma.uffd().is_some() && range.end().is_some_and(|end| end <= vma.end()));
+        let Some(vma) = vma else {
             return Err(Outcome::mirrored(Errno::ENOENT));
-        }
+        };
         match request {
-            Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {
-                // e7: no VMA of this version is registered for WP.
+            // e7: the one mode that the registration has a say in.
+            Request::Copy { mode, .. }
+                if mode.contains(CopyMode::WP) && !vma.uffd_modes().contains(RegisterModes::WP) =>
+            {
                 Err(Outcome::mirrored(Errno::EINVAL))
             }
             // e15: not for anonymous memory.
@@ -118,50 +128,65 @@ impl Kernel {
         let mm = self.ctx(ctx).mm;
         let range = request.range();
         let pages = range.len.whole_pages(PAGE);
-        let (content, zero_page) = match request {
-            Request::Copy { .. } => (content, false),
-            _ => (Content::Zero, true),
-        };
         let vpn = page_of(range.start) + done;
-        if let Err(errno) = self.install(mm, vpn, content, zero_page) {
-            self.hold(ctx, mm, done, false);
-            if done == 0 {
-                return answer(0, Outcome::mirrored(errno));
+        let did = match self.one_page(mm, vpn, request, content) {
+            Ok(did) => did,
+            Err(errno) => {
+                self.hold(ctx, mm, done > 0, false);
+                if done == 0 {
+                    return answer(0, Outcome::mirrored(errno));
+                }
+                // Only the pages done are woken (e5).
+                let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
+                return (Next::At(at), Did::Return(Ret::Err(errno)));
             }
-            // Only the pages done are woken (e5).
-            let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
-            return (Next::At(at), Did::Return(Ret::Err(errno)));
-        }
-        let did = Did::Install { page: page_addr(vpn), content };
+        };
         let at = if done + 1 == pages {
-            self.hold(ctx, mm, done, false);
+            self.hold(ctx, mm, done > 0, false);
             ResolvePc::Wake { bytes: pages * PAGE.bytes(), stopped: None }
         } else {
-            self.hold(ctx, mm, done, true);
+            self.hold(ctx, mm, done > 0, true);
             ResolvePc::Page(done + 1)
         };
         (Next::At(at), did)
     }
 
     /// Keep or give back the locks across a step. They are taken when the first page is
-    /// done and more follow.
-    fn hold(&mut self, ctx: CtxId, mm: MmId, done: u64, keep: bool) {
-        let (before, after) = (u32::from(done > 0), u32::from(keep));
+    /// done and more may follow.
+    pub(super) fn hold(&mut self, ctx: CtxId, mm: MmId, held: bool, keep: bool) {
+        let (before, after) = (u32::from(held), u32::from(keep));
         let mm = self.mm(mm);
         mm.readers = mm.readers + after - before;
         let ctx = self.ctx_mut(ctx);
         ctx.filling = ctx.filling + after - before;
     }
 
-    /// Install one page where there is none (rules e10, e14).
-    fn install(&mut self, mm: MmId, vpn: Vpn, content: Content, zero: bool) -> Result<(), Errno> {
+    /// What the ioctl does to one page of its range.
+    fn one_page(
+        &mut self,
+        mm: MmId,
+        vpn: Vpn,
+        request: &Request,
+        content: Content,
+    ) -> Result<Did, Errno> {
         let mm = self.mm(mm);
-        if mm.table.get(vpn) != Pte::None {
-            return Err(Errno::EEXIST);
+        let (pte, content) = match *request {
+            // e13: protection comes from the mode, never from the marker that was there.
+            Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {
+                (Pte::Present { content, bits: PteBits::PROTECTED }, content)
+            }
+            Request::Copy { .. } => (Pte::page(content), content),
+            _ => (Pte::ZERO_PAGE, Content::Zero),
+        };
+        match mm.table.get(vpn) {
+            Pte::None => {}
+            // e10: a copy replaces any marker; e14: nothing else does.
+            Pte::Marker(_) if matches!(request, Request::Copy { .. }) => {}
+            Pte::Marker(_) | Pte::Present { .. } => return Err(Errno::EEXIST),
         }
-        mm.table.set(vpn, Pte::Present { content, zero_page: zero });
+        mm.table.set(vpn, pte);
         mm.space.note_anon_fault(page_addr(vpn));
-        Ok(())
+        Ok(Did::Install { page: page_addr(vpn), content })
     }
 }
 
@@ -183,6 +208,6 @@ fn dont_wake(request: &Request) -> bool {
     }
 }
 
-fn answer(woken: u32, outcome: Outcome) -> (Next<ResolvePc>, Did) {
+pub(super) fn answer(woken: u32, outcome: Outcome) -> (Next<ResolvePc>, Did) {
     (Next::Done(Ret::Outcome(outcome)), Did::Answer { woken, outcome })
 }

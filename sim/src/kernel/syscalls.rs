@@ -9,7 +9,7 @@ use super::page_table::{Pte, Vpn};
 use super::resolve::{TASK_SIZE, check_range};
 use super::run::{EventPc, Run};
 use super::{Kernel, PAGE, page_of};
-use crate::vma::{CtxId, Removed};
+use crate::vma::{CtxId, Part, Removed};
 
 impl Kernel {
     pub(super) fn step_once(&mut self, mm: MmId, call: Call) -> (Run, Did) {
@@ -58,31 +58,40 @@ impl Kernel {
             return Err(Errno::EINVAL);
         }
         check_range(range)?;
-        if modes.contains(RegisterModes::WP) {
-            return Err(Errno::ENOTMODELLED);
-        }
         let mm = self.ctx(ctx).mm;
         self.mm(mm).space.uffd_register(range, ctx, modes, false)?;
-        // b6: no hugetlb VMA here, and neither WP nor MINOR was granted.
-        Ok(RangeIoctls::WAKE
+        // b6: no hugetlb VMA here, and MINOR is never granted. Not what the range has but
+        // what this call asked for decides.
+        let mut ioctls = RangeIoctls::WAKE
             | RangeIoctls::COPY
             | RangeIoctls::ZEROPAGE
             | RangeIoctls::MOVE
-            | RangeIoctls::POISON)
+            | RangeIoctls::POISON;
+        ioctls.set(RangeIoctls::WRITEPROTECT, modes.contains(RegisterModes::WP));
+        Ok(ioctls)
     }
 
     /// `UFFDIO_UNREGISTER` (rules b12, b13): wakes faulters only where `MISSING` was
-    /// registered.
+    /// registered, and clears the protection where `WP` was.
     fn unregister(&mut self, ctx: CtxId, range: Span) -> Result<(), Errno> {
         check_range(range)?;
         let mm = self.ctx(ctx).mm;
         let parts = self.mm(mm).space.uffd_unregister(range, ctx)?;
-        for part in parts {
+        for part in &parts {
             if part.modes.contains(RegisterModes::MISSING) {
                 self.wake_range(ctx, part.span());
             }
         }
+        self.clear_wp(mm, &parts);
         Ok(())
+    }
+
+    /// Parts that are no longer registered lose the protection they had for `WP`; what a
+    /// registration for other modes alone has left in them stays (rules a20, b9, b13).
+    pub(super) fn clear_wp(&mut self, mm: MmId, parts: &[Part]) {
+        for part in parts.iter().filter(|part| part.modes.contains(RegisterModes::WP)) {
+            self.mm(mm).table.clear_wp(page_of(part.start), page_of(part.end));
+        }
     }
 
     /// Zap what a call has unmapped. Nothing refers to the pages any more, so no other
@@ -91,7 +100,7 @@ impl Kernel {
         let table = &mut self.mm(mm).table;
         for span in removed.spans() {
             let (start, end) = (page_of(span.start), page_of(span.end().expect("mapped")));
-            while let Some(vpn) = table.first_present(start, end) {
+            while let Some((vpn, _)) = table.first_entry(start, end) {
                 table.set(vpn, Pte::None);
             }
         }

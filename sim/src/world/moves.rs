@@ -146,8 +146,9 @@ impl fmt::Display for Move {
             Did::Miss { page: p, write } => {
                 write!(f, "miss on {} of page {}", access(write), page(*p))
             }
-            Did::QueueFault { page: p, write, .. } => {
-                write!(f, "queue fault, {} of page {}", access(write), page(*p))
+            Did::QueueFault { page: p, write, wp, .. } => {
+                let kind = if *wp { "WP fault" } else { "fault" };
+                write!(f, "queue {kind}, {} of page {}", access(write), page(*p))
             }
             Did::SkipSleep { page: p } => write!(f, "page {} has changed, retry", page(*p)),
             Did::Sleep { page: p } => write!(f, "sleep on page {}", page(*p)),
@@ -162,6 +163,13 @@ impl fmt::Display for Move {
                 (1, _) => write!(f, "answer {outcome}, 1 woken"),
                 (n, _) => write!(f, "answer {outcome}, {n} woken"),
             },
+            Did::Trap { page: p } => write!(f, "page {} is write-protected", page(*p)),
+            Did::FillProtected { page: p } => {
+                write!(f, "fill page {} with zeros, write-protected", page(*p))
+            }
+            Did::ZapMarker { page: p } => write!(f, "zap the marker of page {}", page(*p)),
+            Did::Protect { page: p } => write!(f, "write-protect page {}", page(*p)),
+            Did::Unprotect { page: p } => write!(f, "un-protect page {}", page(*p)),
             Did::Return(ret) => write!(f, "return {ret}"),
             Did::Release { .. } => write!(f, "release the userfaultfd"),
         }
