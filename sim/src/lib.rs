@@ -11,13 +11,13 @@
 //!
 //! Private anonymous memory in 4 KiB pages: mapping, unmapping, protection; registration
 //! for `MISSING` and `WP`; faults by user accesses and by `MADV_POPULATE_*`; `REMOVE` and
-//! `UNMAP` events; `COPY`, `ZEROPAGE`, `WRITEPROTECT` (with `WP_UNPOPULATED`, too), `WAKE`;
-//! `EXACT_ADDRESS`; `MADV_DONTNEED`; `close`.
+//! `UNMAP` events; `COPY`, `ZEROPAGE`, `WRITEPROTECT` (with `WP_UNPOPULATED`, too), `POISON`,
+//! `MOVE`, `WAKE`; the features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; `MADV_DONTNEED`;
+//! `close`.
 //!
 //! # What is rejected
 //!
-//! The features `EVENT_FORK`, `EVENT_REMAP`, `SIGBUS` and `WP_ASYNC`, `UFFDIO_MOVE` and
-//! `UFFDIO_POISON` answer
+//! The features `EVENT_FORK`, `EVENT_REMAP` and `WP_ASYNC` answer
 //! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns. Shared
 //! memory, huge pages, swap, KSM, DAX and NUMA balancing cannot be expressed.
 //!

@@ -2,8 +2,8 @@
 //! what a comment calls measured was seen on 6.18 through `pagemap`, bit 57.
 
 use shims::{
-    CopyMode, Errno, Event, FaultFlags, Features, Outcome, PoisonMode, RegisterModes, Request,
-    Verdict, WriteProtectMode, ZeropageMode,
+    CopyMode, Errno, Event, FaultFlags, Features, Outcome, RegisterModes, Request, Verdict,
+    WriteProtectMode, ZeropageMode,
 };
 use sim::kernel::{Call, Did, Marker, Payload, Pte, PteBits, Ret, Signal};
 use sim::vma::Prot;
@@ -339,12 +339,4 @@ fn c9_populating_for_writing_traps_like_a_write() {
     bed.protect(0, 1, ALLOW);
     assert_eq!(bed.on(thread), Some(Ret::Ok(0)));
     assert_eq!(bed.load(thread, 0), Some(Ret::Loaded(source(0))));
-}
-
-#[test]
-fn e15_continue_is_not_for_anonymous_memory_and_poison_not_for_markers() {
-    let mut bed = bed(1, Features::WP_UNPOPULATED, BOTH);
-    bed.protect(0, 1, PROTECT);
-    let poison = Request::Poison { range: span(0, 1), mode: PoisonMode::empty() };
-    assert_eq!(bed.resolve(poison, Payload::None).errno, Some(Errno::ENOTMODELLED));
 }

@@ -131,6 +131,27 @@ pub enum Did {
         /// Page.
         page: Addr,
     },
+    /// `POISON` marked a page.
+    Poison {
+        /// Page.
+        page: Addr,
+    },
+    /// `MOVE` moved a page.
+    Move {
+        /// Where it was.
+        from: Addr,
+        /// Where it is.
+        page: Addr,
+        /// What it holds.
+        content: Content,
+    },
+    /// `MOVE` passed over an absent page.
+    MoveHole {
+        /// Where it would have been.
+        from: Addr,
+        /// Where it would be.
+        page: Addr,
+    },
     /// A call returned without any other effect worth a name.
     Return(Ret),
     /// `close`: no fault queues any more.
@@ -207,6 +228,11 @@ impl Did {
             Did::ZapMarker { page } => (tag(26) ^ page.raw(), 0),
             Did::Protect { page } => (tag(27) ^ page.raw(), 0),
             Did::Unprotect { page } => (tag(28) ^ page.raw(), 0),
+            Did::Poison { page } => (tag(29) ^ page.raw(), 0),
+            Did::Move { from, page, content } => {
+                (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
+            }
+            Did::MoveHole { from, page } => (tag(31) ^ page.raw(), from.raw()),
         }
     }
 }

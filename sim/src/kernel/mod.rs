@@ -24,6 +24,7 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod move_page;
 mod page_table;
 mod protect;
 mod remove;
@@ -324,7 +325,7 @@ impl Kernel {
                     ResolvePc::Page(done) => done as usize,
                     ResolvePc::Enter | ResolvePc::Protect(_) | ResolvePc::Wake { .. } => 0,
                 });
-                let (next, did) = self.step_resolve(ctx, request, content, at);
+                let (next, did) = self.step_resolve(mm, ctx, request, content, at);
                 (self.go_on(index, next, |run, pc| set!(run, Resolve, at, pc)), did)
             }
             Run::Read { ctx, max, taken } => {
@@ -417,10 +418,8 @@ impl Kernel {
 }
 
 /// Features that change behaviour in ways this version does not simulate.
-const NOT_MODELLED: Features = Features::EVENT_FORK
-    .union(Features::EVENT_REMAP)
-    .union(Features::SIGBUS)
-    .union(Features::WP_ASYNC);
+const NOT_MODELLED: Features =
+    Features::EVENT_FORK.union(Features::EVENT_REMAP).union(Features::WP_ASYNC);
 
 fn page_addr(page: Vpn) -> Addr {
     Addr::new(page << 12)

@@ -1,14 +1,15 @@
 //! Resolving ioctls: their validation order, errnos and result field, and what `COPY`,
-//! `ZEROPAGE` and `WAKE` do (rules e1 to e17, e23). `WRITEPROTECT` goes its own way through
-//! its range, in `protect.rs`.
+//! `ZEROPAGE`, `POISON` and `WAKE` do (rules e1 to e17, e20, e23). `WRITEPROTECT` goes its own
+//! way through its range, in `protect.rs`; what `MOVE` does to a page is in `move_page.rs`.
 
 use shims::{
-    CopyMode, Errno, Outcome, RegisterModes, Request, Span, WriteProtectMode, ZeropageMode,
+    CopyMode, Errno, Features, MoveMode, Outcome, PoisonMode, RegisterModes, Request, Span,
+    WriteProtectMode, ZeropageMode,
 };
 
 use super::call::{MmId, Ret};
 use super::did::Did;
-use super::page_table::{Pte, PteBits, Vpn};
+use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
@@ -21,6 +22,7 @@ pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
 impl Kernel {
     pub(super) fn step_resolve(
         &mut self,
+        caller: MmId,
         ctx: CtxId,
         request: Request,
         content: Content,
@@ -34,7 +36,7 @@ impl Kernel {
                     Err(errno) => answer(0, Outcome::bare(errno)),
                 }
             }
-            ResolvePc::Enter => match self.enter(ctx, &request) {
+            ResolvePc::Enter => match self.enter(caller, ctx, &request) {
                 Ok(()) if matches!(request, Request::WriteProtect { .. }) => {
                     self.step_protect(ctx, &request, None)
                 }
@@ -59,8 +61,17 @@ impl Kernel {
     }
 
     /// Everything up to the first page. `Err` is the answer.
-    fn enter(&mut self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    fn enter(&mut self, caller: MmId, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
+        // An ioctl from later is no ioctl at all.
+        let needs = match request {
+            Request::Move { .. } => Features::MOVE,
+            Request::Poison { .. } => Features::POISON,
+            _ => Features::empty(),
+        };
+        if !self.profile.features.contains(needs) {
+            return Err(Outcome::bare(Errno::EINVAL));
+        }
         // e1: before the arguments are even read.
         if self.ctx(ctx).changing > 0 {
             let mirrored = self.profile.again_field == AgainField::Mirrored
@@ -71,7 +82,14 @@ impl Kernel {
                 Outcome::bare(Errno::EAGAIN)
             });
         }
+        // e20: `MOVE` alone works on the caller's own memory only.
+        if matches!(request, Request::Move { .. }) && self.ctx(ctx).mm != caller {
+            return Err(Outcome::bare(Errno::EINVAL));
+        }
         check_range(range).map_err(Outcome::bare)?;
+        if let Request::Move { src, .. } = *request {
+            check_range(Span::new(src, range.len)).map_err(Outcome::bare)?;
+        }
         let known = match *request {
             Request::Copy { mode, .. } => CopyMode::DONTWAKE.union(CopyMode::WP).contains(mode),
             Request::Zeropage { mode, .. } => ZeropageMode::DONTWAKE.contains(mode),
@@ -82,16 +100,21 @@ impl Kernel {
                     || mode == WriteProtectMode::WP
                     || mode == WriteProtectMode::DONTWAKE
             }
-            Request::Move { .. } | Request::Poison { .. } => {
-                return Err(Outcome::bare(Errno::ENOTMODELLED));
+            Request::Move { mode, .. } => {
+                MoveMode::DONTWAKE.union(MoveMode::ALLOW_SRC_HOLES).contains(mode)
             }
+            Request::Poison { mode, .. } => PoisonMode::DONTWAKE.contains(mode),
             Request::Wake { .. } => unreachable!("a wake is answered before"),
         };
         if !known {
             return Err(Outcome::bare(Errno::EINVAL));
         }
-        if let Request::WriteProtect { .. } = request {
-            return Ok(());
+        match *request {
+            Request::WriteProtect { .. } => return Ok(()),
+            Request::Move { dst, src, .. } => {
+                return self.check_move(ctx, dst, src).map_err(Outcome::mirrored);
+            }
+            _ => {}
         }
         let mm = self.ctx(ctx).mm;
         // e6: one VMA that holds the whole range and has some context, not necessarily ours.
@@ -170,23 +193,30 @@ impl Kernel {
         content: Content,
     ) -> Result<Did, Errno> {
         let mm = self.mm(mm);
-        let (pte, content) = match *request {
+        let page = page_addr(vpn);
+        if let Request::Move { dst, src, mode } = *request {
+            let from = page_of(src) + (vpn - page_of(dst.start));
+            return mm.move_page(vpn, from, mode.contains(MoveMode::ALLOW_SRC_HOLES));
+        }
+        let (pte, did) = match *request {
             // e13: protection comes from the mode, never from the marker that was there.
             Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {
-                (Pte::Present { content, bits: PteBits::PROTECTED }, content)
+                let bits = PteBits::PROTECTED;
+                (Pte::Present { content, bits }, Did::Install { page, content })
             }
-            Request::Copy { .. } => (Pte::page(content), content),
-            _ => (Pte::ZERO_PAGE, Content::Zero),
+            Request::Copy { .. } => (Pte::page(content), Did::Install { page, content }),
+            Request::Poison { .. } => (Pte::Marker(Marker::Poison), Did::Poison { page }),
+            _ => (Pte::ZERO_PAGE, Did::Install { page, content: Content::Zero }),
         };
         match mm.table.get(vpn) {
             Pte::None => {}
-            // e10: a copy replaces any marker; e14: nothing else does.
+            // e10: a copy replaces any marker; e14, e16: nothing else does.
             Pte::Marker(_) if matches!(request, Request::Copy { .. }) => {}
             Pte::Marker(_) | Pte::Present { .. } => return Err(Errno::EEXIST),
         }
         mm.table.set(vpn, pte);
-        mm.space.note_anon_fault(page_addr(vpn));
-        Ok(Did::Install { page: page_addr(vpn), content })
+        mm.space.note_anon_fault(page);
+        Ok(did)
     }
 }
 
@@ -204,6 +234,8 @@ fn dont_wake(request: &Request) -> bool {
     match *request {
         Request::Copy { mode, .. } => mode.contains(CopyMode::DONTWAKE),
         Request::Zeropage { mode, .. } => mode.contains(ZeropageMode::DONTWAKE),
+        Request::Poison { mode, .. } => mode.contains(PoisonMode::DONTWAKE),
+        Request::Move { mode, .. } => mode.contains(MoveMode::DONTWAKE),
         _ => false,
     }
 }

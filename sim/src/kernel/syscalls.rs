@@ -62,11 +62,10 @@ impl Kernel {
         self.mm(mm).space.uffd_register(range, ctx, modes, false)?;
         // b6: no hugetlb VMA here, and MINOR is never granted. Not what the range has but
         // what this call asked for decides.
-        let mut ioctls = RangeIoctls::WAKE
-            | RangeIoctls::COPY
-            | RangeIoctls::ZEROPAGE
-            | RangeIoctls::MOVE
-            | RangeIoctls::POISON;
+        let has = |feature| self.profile.features.contains(feature);
+        let mut ioctls = RangeIoctls::WAKE | RangeIoctls::COPY | RangeIoctls::ZEROPAGE;
+        ioctls.set(RangeIoctls::MOVE, has(Features::MOVE));
+        ioctls.set(RangeIoctls::POISON, has(Features::POISON));
         ioctls.set(RangeIoctls::WRITEPROTECT, modes.contains(RegisterModes::WP));
         Ok(ioctls)
     }

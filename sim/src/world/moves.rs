@@ -170,6 +170,13 @@ impl fmt::Display for Move {
             Did::ZapMarker { page: p } => write!(f, "zap the marker of page {}", page(*p)),
             Did::Protect { page: p } => write!(f, "write-protect page {}", page(*p)),
             Did::Unprotect { page: p } => write!(f, "un-protect page {}", page(*p)),
+            Did::Poison { page: p } => write!(f, "poison page {}", page(*p)),
+            Did::Move { from, page: p, content } => {
+                write!(f, "move page {} to page {}: {content}", page(*from), page(*p))
+            }
+            Did::MoveHole { from, page: p } => {
+                write!(f, "no page {} to move to page {}", page(*from), page(*p))
+            }
             Did::Return(ret) => write!(f, "return {ret}"),
             Did::Release { .. } => write!(f, "release the userfaultfd"),
         }

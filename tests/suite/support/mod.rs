@@ -40,8 +40,12 @@ impl Bed {
         assert_eq!(kernel.run(handler, map), Ret::Ok(BASE.raw()));
         let ctx = kernel.userfaultfd(mm, features).unwrap();
         let mut bed = Bed { kernel, mm, ctx, handler };
-        let wp = if modes.contains(RegisterModes::WP) { 0x40 } else { 0 };
-        assert_eq!(bed.register(0, pages, modes), Ret::Ok(0x13c | wp), "the mask of rule b6");
+        let mut mask = if modes.contains(RegisterModes::WP) { 0x5c } else { 0x1c };
+        // POISON and MOVE are ioctls of later kernels.
+        if bed.kernel.profile().features.contains(Features::MOVE) {
+            mask |= 0x120;
+        }
+        assert_eq!(bed.register(0, pages, modes), Ret::Ok(mask), "the mask of rule b6");
         bed
     }
 
