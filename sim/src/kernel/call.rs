@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
 use crate::Content;
-use crate::vma::{CtxId, Mmap, Prot};
+use crate::vma::{CtxId, Mmap, Mremap, Prot};
 
 /// A thread of the simulation, by its place in [`Kernel`](super::Kernel)'s table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -87,6 +87,11 @@ pub enum Call {
         /// What to unmap.
         range: Span,
     },
+    /// `mremap(2)`.
+    Mremap(Mremap),
+    /// `fork(2)`. The child has no thread yet when it returns
+    /// ([`Kernel::new_thread`](super::Kernel::new_thread)).
+    Fork,
     /// `mprotect(2)`.
     Mprotect {
         /// Where.
@@ -144,6 +149,8 @@ pub enum Ret {
     Signal(Signal),
     /// A system call succeeded with this value (0, or an address).
     Ok(u64),
+    /// `fork` has made this address space.
+    Forked(MmId),
     /// A system call failed.
     Err(Errno),
     /// A resolving ioctl answered.

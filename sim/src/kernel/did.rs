@@ -221,6 +221,7 @@ impl Did {
                     (tag(21), of_errno(outcome.errno) << 40 ^ outcome.bytes_done())
                 }
                 Ret::Read(count) => (tag(22), count as u64),
+                Ret::Forked(mm) => (tag(32), u64::from(mm.0)),
             },
             Did::Release { ctx } => (tag(23), u64::from(ctx.0)),
             Did::Trap { page } => (tag(24) ^ page.raw(), 0),
@@ -256,6 +257,7 @@ impl fmt::Display for Ret {
             Ret::Signal(signal) => write!(f, "{signal}"),
             Ret::Ok(0) => write!(f, "ok"),
             Ret::Ok(value) => write!(f, "{value:#x}"),
+            Ret::Forked(mm) => write!(f, "forked, address space {}", mm.0),
             Ret::Err(errno) => write!(f, "{errno:?}"),
             Ret::Outcome(outcome) => write!(f, "{outcome}"),
             Ret::Read(count) => write!(f, "{count} message{}", if *count == 1 { "" } else { "s" }),

@@ -79,6 +79,7 @@ impl Kernel {
                 let at = if self.queue_event(ctx, thread, event) {
                     EventPc::Asleep
                 } else {
+                    self.call_off(event);
                     EventPc::Lower
                 };
                 (Next::At((place, at)), Did::QueueEvent { ctx, event })
@@ -130,6 +131,7 @@ impl Kernel {
         self.wake_range(ctx, everywhere);
         let senders: Vec<_> = self.ctx_mut(ctx).events.drain(..).collect();
         for sender in senders {
+            self.call_off(sender.event);
             self.wake_sender(sender.thread);
         }
         (Ret::Ok(0), Did::Return(Ret::Ok(0)))

@@ -24,9 +24,11 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod fork;
 mod move_page;
 mod page_table;
 mod protect;
+mod remap;
 mod remove;
 mod resolve;
 mod run;
@@ -42,7 +44,7 @@ pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use sim_uffd::SimUffd;
 
 use crate::Profile;
-use crate::vma::{AddressSpace, CtxId};
+use crate::vma::{AddressSpace, CtxId, Limits};
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 
@@ -153,6 +155,11 @@ impl Kernel {
         &self.mms[usize::from(mm.0)].space
     }
 
+    /// The limits of an address space, to change them as `setrlimit` does.
+    pub fn limits_mut(&mut self, mm: MmId) -> &mut Limits {
+        self.mm(mm).space.limits_mut()
+    }
+
     /// The page table of an address space.
     pub fn table(&self, mm: MmId) -> &PageTable {
         &self.mms[usize::from(mm.0)].table
@@ -238,9 +245,11 @@ impl Kernel {
             Run::Events { at: EventPc::Asleep, .. } => false,
             // These take the mmap lock for writing.
             Run::Once(call) => match call {
-                Call::Mmap(_) | Call::Munmap { .. } | Call::Mprotect { .. } => {
-                    self.unlocked(thread.mm)
-                }
+                Call::Mmap(_)
+                | Call::Munmap { .. }
+                | Call::Mremap(_)
+                | Call::Fork
+                | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } | Call::Unregister { ctx, .. } => {
                     self.unlocked(self.ctx(*ctx).mm)
                 }
@@ -418,8 +427,7 @@ impl Kernel {
 }
 
 /// Features that change behaviour in ways this version does not simulate.
-const NOT_MODELLED: Features =
-    Features::EVENT_FORK.union(Features::EVENT_REMAP).union(Features::WP_ASYNC);
+const NOT_MODELLED: Features = Features::WP_ASYNC;
 
 fn page_addr(page: Vpn) -> Addr {
     Addr::new(page << 12)

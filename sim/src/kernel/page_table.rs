@@ -96,6 +96,16 @@ impl Pte {
         matches!(self, Pte::Present { .. })
     }
 
+    /// On both sides of a fork: a page is shared until somebody writes to it.
+    pub(super) fn forked(self) -> Pte {
+        match self {
+            Pte::Present { content, bits } if !bits.contains(PteBits::ZERO_PAGE) => {
+                Pte::Present { content, bits: bits | PteBits::FORKED | PteBits::READ_ONLY }
+            }
+            pte => pte,
+        }
+    }
+
     /// Without anything userfaultfd's write protection has left in it.
     pub(super) fn without_wp(self) -> Pte {
         match self {
@@ -179,6 +189,16 @@ impl PageTable {
             self.entries_in(start, end).filter(|(_, pte)| pte.without_wp() != *pte).collect();
         for (vpn, pte) in marked {
             self.set(vpn, pte.without_wp());
+        }
+    }
+
+    /// Move the entries of `pages` pages; the two ranges do not overlap (rule d22). Without
+    /// `keep_wp` they lose their write protection on the way (rule d19).
+    pub(super) fn relocate(&mut self, from: Vpn, to: Vpn, pages: u64, keep_wp: bool) {
+        let moved: Vec<_> = self.entries_in(from, from + pages).collect();
+        for (vpn, pte) in moved {
+            self.set(vpn, Pte::None);
+            self.set(to + (vpn - from), if keep_wp { pte } else { pte.without_wp() });
         }
     }
 

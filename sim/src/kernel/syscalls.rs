@@ -35,6 +35,8 @@ impl Kernel {
             Call::Mprotect { range, prot } => done(
                 self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
             ),
+            Call::Mremap(request) => self.mremap(mm, &request),
+            Call::Fork => self.fork(mm),
             Call::Register { ctx, range, modes } => {
                 done(self.register(ctx, range, modes).map(|ioctls| ioctls.bits()))
             }
@@ -95,7 +97,7 @@ impl Kernel {
 
     /// Zap what a call has unmapped. Nothing refers to the pages any more, so no other
     /// thread can look at them in between.
-    fn drop_pages(&mut self, mm: MmId, removed: &Removed) {
+    pub(super) fn drop_pages(&mut self, mm: MmId, removed: &Removed) {
         let table = &mut self.mm(mm).table;
         for span in removed.spans() {
             let (start, end) = (page_of(span.start), page_of(span.end().expect("mapped")));
@@ -106,16 +108,30 @@ impl Kernel {
     }
 
     /// The memory is gone already; tell each context that had some of it (rules d14, d15).
-    /// The range is the call's, and `changing` of all contexts is raised before the first
-    /// event is queued.
+    /// The range is the call's.
     fn announce_unmap(&mut self, range: Span, removed: &Removed, ret: Ret) -> (Run, Did) {
         let len = range.len.bytes().next_multiple_of(PAGE.bytes());
-        let event = Event::Unmap(Span::new(range.start, shims::Len::new(len)));
-        let list: Vec<_> = removed
-            .ctxs()
-            .filter(|&ctx| self.ctx(ctx).features.contains(Features::EVENT_UNMAP))
-            .map(|ctx| (ctx, event))
-            .collect();
+        let event = Span::new(range.start, shims::Len::new(len));
+        let mut list = Vec::new();
+        self.push_unmaps(&mut list, event, removed);
+        self.announce(list, ret)
+    }
+
+    /// One `UNMAP` of `range` for each context that had some of what was removed.
+    pub(super) fn push_unmaps(
+        &self,
+        list: &mut Vec<(CtxId, Event)>,
+        range: Span,
+        removed: &Removed,
+    ) {
+        let told =
+            removed.ctxs().filter(|&ctx| self.ctx(ctx).features.contains(Features::EVENT_UNMAP));
+        list.extend(told.map(|ctx| (ctx, Event::Unmap(range))));
+    }
+
+    /// A call that is done but for these events. The count is raised for all of them before
+    /// the first is queued (rules d14, d27).
+    pub(super) fn announce(&mut self, list: Vec<(CtxId, Event)>, ret: Ret) -> (Run, Did) {
         if list.is_empty() {
             return (Run::Done(ret), Did::Return(ret));
         }

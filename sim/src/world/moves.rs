@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use shims::{Addr, Event, Span, Time};
+use shims::{Addr, Event, Len, Span, Time};
 
 use super::page_index;
 use super::program::{Control, Injection};
@@ -106,6 +106,9 @@ pub(crate) fn describe_event(event: &Event) -> String {
         }
         Event::Remove(span) => format!("REMOVE {}", Pages(*span)),
         Event::Unmap(span) => format!("UNMAP {}", Pages(*span)),
+        Event::Remap { from, to, len } => {
+            format!("REMAP {} to {}", Pages(Span::new(*from, Len::new(*len))), page(*to))
+        }
         event => event.to_string(),
     }
 }
