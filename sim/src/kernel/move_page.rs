@@ -15,6 +15,7 @@ use crate::vma::{Backing, CtxId, Vma, VmaFlags};
 impl Kernel {
     /// The two mappings, in the order in which the kernel finds fault with them. Both ranges
     /// are well-formed.
+    #[inline(never)]
     pub(super) fn check_move(&self, ctx: CtxId, dst: Span, src: Addr) -> Result<(), Errno> {
         let space = self.space(self.ctx(ctx).mm);
         let to = space.find(dst.start).ok_or(Errno::ENOENT)?;
@@ -44,8 +45,9 @@ impl Kernel {
 impl Mm {
     /// Move one page; the destination is looked at first. A protected page arrives
     /// unprotected.
+    #[inline(never)]
     pub(super) fn move_page(&mut self, to: Vpn, from: Vpn, holes: bool) -> Result<Did, Errno> {
-        if self.table.get(to) != Pte::None {
+        if !self.table.get(to).is_none() {
             return Err(Errno::EEXIST);
         }
         let (page, source) = (page_addr(to), page_addr(from));

@@ -91,6 +91,12 @@ impl Pte {
     pub(crate) const ZERO_PAGE: Pte =
         Pte::Present { content: Content::Zero, bits: PteBits::ZERO_PAGE };
 
+    /// Is there nothing at all? Cheaper than a comparison, in the loops over whole tables.
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Pte::None)
+    }
+
     /// Is there a page? A marker is none.
     pub const fn is_present(self) -> bool {
         matches!(self, Pte::Present { .. })
@@ -153,14 +159,14 @@ impl PageTable {
             Ok(at) => {
                 let chunk = Arc::make_mut(&mut self.chunks[at].1);
                 let old = core::mem::replace(&mut chunk.entries[slot], pte);
-                chunk.used = chunk.used + u8::from(pte != Pte::None) - u8::from(old != Pte::None);
+                chunk.used = chunk.used + u8::from(!pte.is_none()) - u8::from(!old.is_none());
                 if chunk.used == 0 {
                     self.chunks.remove(at);
                 }
                 old
             }
             Err(at) => {
-                if pte != Pte::None {
+                if !pte.is_none() {
                     let mut chunk = Chunk { entries: [Pte::None; CHUNK], used: 1 };
                     chunk.entries[slot] = pte;
                     self.chunks.insert(at, (vpn / CHUNK as u64, Arc::new(chunk)));
@@ -215,7 +221,7 @@ impl PageTable {
                     .enumerate()
                     .map(move |(i, pte)| (no * CHUNK as u64 + i as u64, *pte))
             })
-            .filter(move |(vpn, pte)| (start..end).contains(vpn) && *pte != Pte::None)
+            .filter(move |(vpn, pte)| (start..end).contains(vpn) && !pte.is_none())
     }
 
     /// The lowest entry in `[start, end)` that is not empty.

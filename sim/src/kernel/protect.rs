@@ -14,6 +14,7 @@ use crate::vma::CtxId;
 impl Kernel {
     /// One entry changes in a step: between two of them other threads can look. `next` is
     /// where the walk has come to; `None` before its first step, when nothing is locked yet.
+    #[inline(never)]
     pub(super) fn step_protect(
         &mut self,
         ctx: CtxId,

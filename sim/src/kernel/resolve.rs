@@ -185,6 +185,7 @@ impl Kernel {
     }
 
     /// What the ioctl does to one page of its range.
+    #[inline]
     fn one_page(
         &mut self,
         mm: MmId,
