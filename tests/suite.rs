@@ -12,6 +12,16 @@ mod command_line;
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_fork.rs"]
+mod kernel_fork;
+#[path = "suite/kernel_move.rs"]
+mod kernel_move;
+#[path = "suite/kernel_poison.rs"]
+mod kernel_poison;
+#[path = "suite/kernel_remap.rs"]
+mod kernel_remap;
+#[path = "suite/kernel_wp.rs"]
+mod kernel_wp;
 #[path = "suite/layering.rs"]
 mod layering;
 #[path = "suite/orderings.rs"]

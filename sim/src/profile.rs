@@ -23,6 +23,15 @@ pub enum ChangingGate {
     Flag,
 }
 
+/// What `len` a `REMAP` message has for a move that also shrinks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RemapLen {
+    /// The length that has moved (d21).
+    Moved,
+    /// The old length that was asked for (6.12; h4).
+    Asked,
+}
+
 /// One kernel, as far as a program can tell it from another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Profile {
@@ -35,6 +44,8 @@ pub struct Profile {
     pub again_field: AgainField,
     /// See [`ChangingGate`].
     pub changing_gate: ChangingGate,
+    /// See [`RemapLen`].
+    pub remap_len: RemapLen,
 }
 
 impl Profile {
@@ -49,6 +60,7 @@ impl Profile {
             features: Features::from_bits_retain(0x1ffff),
             again_field: AgainField::Mirrored,
             changing_gate: ChangingGate::Counter,
+            remap_len: RemapLen::Moved,
         }
     }
 
@@ -58,6 +70,7 @@ impl Profile {
             name: "6.12",
             vma: Rules::LINUX_6_12,
             again_field: AgainField::Untouched,
+            remap_len: RemapLen::Asked,
             ..Profile::linux_6_18()
         }
     }

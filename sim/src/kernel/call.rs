@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
 use crate::Content;
-use crate::vma::{CtxId, Mmap, Prot};
+use crate::vma::{CtxId, Mmap, Mremap, Prot};
 
 /// A thread of the simulation, by its place in [`Kernel`](super::Kernel)'s table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -59,12 +59,12 @@ impl Payload {
 pub enum Call {
     /// A load from user mode.
     Load {
-        /// Any byte of the page.
+        /// Any byte of the page. With `EXACT_ADDRESS` the message tells which.
         addr: Addr,
     },
     /// A store from user mode: the page then holds `content`.
     Store {
-        /// Any byte of the page.
+        /// Any byte of the page. With `EXACT_ADDRESS` the message tells which.
         addr: Addr,
         /// The stamp it leaves.
         content: Content,
@@ -88,6 +88,11 @@ pub enum Call {
         /// What to unmap.
         range: Span,
     },
+    /// `mremap(2)`.
+    Mremap(Mremap),
+    /// `fork(2)`. The child has no thread yet when it returns
+    /// ([`Kernel::new_thread`](super::Kernel::new_thread)).
+    Fork,
     /// `mprotect(2)`.
     Mprotect {
         /// Where.
@@ -145,6 +150,8 @@ pub enum Ret {
     Signal(Signal),
     /// A system call succeeded with this value (0, or an address).
     Ok(u64),
+    /// `fork` has made this address space.
+    Forked(MmId),
     /// A system call failed.
     Err(Errno),
     /// A resolving ioctl answered.
@@ -160,4 +167,9 @@ pub enum Signal {
     SegvMapErr,
     /// `SIGSEGV`, `SEGV_ACCERR`: the protection forbids it.
     SegvAccErr,
+    /// `SIGBUS`, `BUS_ADRERR`: a userfaultfd with the feature `SIGBUS` was asked (rule c6).
+    BusAdrErr,
+    /// `SIGBUS` for a poisoned page: `BUS_MCEERR_AR` on a kernel that handles memory
+    /// failures, `BUS_ADRERR` on one that does not (rule c12).
+    BusPoison,
 }

@@ -132,13 +132,22 @@ impl Ctx {
         queued
     }
 
-    /// Append a fault at the tail.
-    pub(crate) fn queue_fault(&mut self, thread: ThreadId, addr: Addr, write: bool) {
-        let flags = if write { FaultFlags::WRITE } else { FaultFlags::empty() };
+    /// Append a fault at the tail. The message has the address of the page, or of the byte
+    /// with `EXACT_ADDRESS` (rule c7).
+    pub(crate) fn queue_fault(&mut self, thread: ThreadId, byte: Addr, write: bool, wp: bool) {
+        let mut flags = if write { FaultFlags::WRITE } else { FaultFlags::empty() };
+        if wp {
+            flags |= FaultFlags::WP;
+        }
         let tid = self
             .features
             .contains(Features::THREAD_ID)
             .then_some(shims::Tid(u32::from(thread.0) + 1));
+        let addr = if self.features.contains(Features::EXACT_ADDRESS) {
+            byte
+        } else {
+            super::page_addr(super::page_of(byte))
+        };
         self.pending.push(Faulter { thread, fault: Fault { addr, flags, tid } });
     }
 }

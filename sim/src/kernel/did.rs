@@ -49,8 +49,10 @@ pub enum Did {
         page: Addr,
         /// For writing?
         write: bool,
+        /// Because the page is write-protected?
+        wp: bool,
     },
-    /// F3: the page has appeared meanwhile; the thread does not sleep.
+    /// F3: the reason is gone meanwhile; the thread does not sleep.
     SkipSleep {
         /// Page.
         page: Addr,
@@ -108,6 +110,52 @@ pub enum Did {
         /// What it answered.
         outcome: Outcome,
     },
+    /// F1: the page is write-protected and a userfaultfd wants to know.
+    Trap {
+        /// Page.
+        page: Addr,
+    },
+    /// F1: a page of zeros was put where a write-protection marker was, protected like it.
+    FillProtected {
+        /// Page.
+        page: Addr,
+    },
+    /// E5: a marker is zapped.
+    ZapMarker {
+        /// Page.
+        page: Addr,
+    },
+    /// `WRITEPROTECT` protected a page, or left a marker for it.
+    Protect {
+        /// Page.
+        page: Addr,
+    },
+    /// `WRITEPROTECT` took the protection of a page away, or its marker.
+    Unprotect {
+        /// Page.
+        page: Addr,
+    },
+    /// `POISON` marked a page.
+    Poison {
+        /// Page.
+        page: Addr,
+    },
+    /// `MOVE` moved a page.
+    Move {
+        /// Where it was.
+        from: Addr,
+        /// Where it is.
+        page: Addr,
+        /// What it holds.
+        content: Content,
+    },
+    /// `MOVE` passed over an absent page.
+    MoveHole {
+        /// Where it would have been.
+        from: Addr,
+        /// Where it would be.
+        page: Addr,
+    },
     /// A call returned without any other effect worth a name.
     Return(Ret),
     /// `close`: no fault queues any more.
@@ -142,8 +190,9 @@ impl Did {
             Did::Raise(signal) => (tag(3), *signal as u64),
             Did::Populated { page, content } => (tag(4) ^ page.raw(), content.word()),
             Did::Miss { page, write } => (tag(5) ^ page.raw(), u64::from(*write)),
-            Did::QueueFault { ctx, page, write } => {
-                (tag(6) ^ page.raw(), u64::from(ctx.0) << 1 | u64::from(*write))
+            Did::QueueFault { ctx, page, write, wp } => {
+                let flags = u64::from(*wp) << 40 | u64::from(*write);
+                (tag(6) ^ page.raw(), u64::from(ctx.0) << 1 | flags)
             }
             Did::SkipSleep { page } => (tag(7) ^ page.raw(), 0),
             Did::Sleep { page } => (tag(8) ^ page.raw(), 0),
@@ -176,10 +225,21 @@ impl Did {
                     (tag(21), of_errno(outcome.errno) << 40 ^ outcome.bytes_done())
                 }
                 Ret::Read(count) => (tag(22), count as u64),
+                Ret::Forked(mm) => (tag(32), u64::from(mm.0)),
             },
             Did::Release { ctx } => (tag(23), u64::from(ctx.0)),
             Did::PassGate => (tag(24), 0),
             Did::NextMapping => (tag(25), 0),
+            Did::Trap { page } => (tag(33) ^ page.raw(), 0),
+            Did::FillProtected { page } => (tag(34) ^ page.raw(), 0),
+            Did::ZapMarker { page } => (tag(26) ^ page.raw(), 0),
+            Did::Protect { page } => (tag(27) ^ page.raw(), 0),
+            Did::Unprotect { page } => (tag(28) ^ page.raw(), 0),
+            Did::Poison { page } => (tag(29) ^ page.raw(), 0),
+            Did::Move { from, page, content } => {
+                (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
+            }
+            Did::MoveHole { from, page } => (tag(31) ^ page.raw(), from.raw()),
         }
     }
 }
@@ -189,6 +249,8 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Signal::SegvMapErr => "SIGSEGV (nothing mapped)",
             Signal::SegvAccErr => "SIGSEGV (protection)",
+            Signal::BusAdrErr => "SIGBUS (no page)",
+            Signal::BusPoison => "SIGBUS (poisoned)",
         })
     }
 }
@@ -201,6 +263,7 @@ impl fmt::Display for Ret {
             Ret::Signal(signal) => write!(f, "{signal}"),
             Ret::Ok(0) => write!(f, "ok"),
             Ret::Ok(value) => write!(f, "{value:#x}"),
+            Ret::Forked(mm) => write!(f, "forked, address space {}", mm.0),
             Ret::Err(errno) => write!(f, "{errno:?}"),
             Ret::Outcome(outcome) => write!(f, "{outcome}"),
             Ret::Read(count) => write!(f, "{count} message{}", if *count == 1 { "" } else { "s" }),

@@ -79,6 +79,7 @@ impl Kernel {
                 let at = if self.queue_event(ctx, thread, event) {
                     EventPc::Asleep
                 } else {
+                    self.call_off(event);
                     EventPc::Lower
                 };
                 (Next::At((place, at)), Did::QueueEvent { ctx, event })
@@ -128,11 +129,13 @@ impl Kernel {
     /// registration of `ctx`, then wake everybody who waits on it (rules a20, a21).
     pub(super) fn step_closing(&mut self, ctx: CtxId) -> (Ret, Did) {
         let mm = self.ctx(ctx).mm;
-        self.mm(mm).space.uffd_release(ctx);
+        let parts = self.mm(mm).space.uffd_release(ctx);
+        self.clear_wp(mm, &parts);
         let everywhere = Span::new(shims::Addr::ZERO, shims::Len::new(u64::MAX));
         self.wake_range(ctx, everywhere);
         let senders: Vec<_> = self.ctx_mut(ctx).events.drain(..).collect();
         for sender in senders {
+            self.call_off(sender.event);
             self.wake_sender(sender.thread);
         }
         (Ret::Ok(0), Did::Return(Ret::Ok(0)))

@@ -1,12 +1,12 @@
 //! Accesses and the faults they raise: F1 to F5, and `MADV_POPULATE_*`, which faults on
 //! behalf of the caller. Owns the decision who is asked for a page.
 
-use shims::{Errno, RegisterModes};
+use shims::{Addr, Errno, Features, RegisterModes};
 
 use super::call::{MmId, Ret, Signal, ThreadId};
 use super::did::Did;
-use super::page_table::{Pte, Vpn};
-use super::run::{Access, FaultPc, Next};
+use super::page_table::{Marker, Pte, PteBits, Vpn};
+use super::run::{Access, FaultPc, Next, Reason};
 use super::{Kernel, page_addr, page_of};
 use crate::Content;
 use crate::vma::{CtxId, VmaFlags};
@@ -15,12 +15,16 @@ use crate::vma::{CtxId, VmaFlags};
 enum Walk {
     /// The page is there, and may be used like this.
     Hit(Content),
-    /// The page is there as the shared zero page and must be replaced to be written.
-    ZeroPage,
+    /// The page is there, and a write gets a copy of it.
+    Copy(Content),
     /// No page, and nobody asked to be told.
     Fill,
-    /// No page, and this userfaultfd asked to be told.
-    Missing(CtxId),
+    /// No page, and the one that comes is write-protected; a write will then trap (rule f2).
+    FillProtected,
+    /// A marker that means nothing any more, because its VMA is not registered for `WP`.
+    Leftover,
+    /// This userfaultfd asked to be told.
+    Ask(CtxId, Reason),
     /// A userfaultfd wants to be told but is being closed: try again.
     Released,
     /// Not allowed.
@@ -64,14 +68,14 @@ impl Kernel {
         let vpn = page_of(access.addr);
         let page = page_addr(vpn);
         let by = if access.store.is_some() { By::Store } else { By::Load };
-        match self.step_fault(thread, mm, vpn, by, at) {
+        match self.step_fault(thread, mm, access.addr, by, at) {
             Fault::At(at, did) => (Next::At(at), did),
             Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
             // The processor repeats the access right behind the walk that found the page.
             Fault::Ready(content) => match access.store {
                 None => (Next::Done(Ret::Loaded(content)), Did::Load { page, content }),
                 Some(content) => {
-                    self.mm(mm).table.set(vpn, Pte::Present { content, zero_page: false });
+                    self.mm(mm).table.write(vpn, content);
                     (Next::Done(Ret::Stored), Did::Store { page, content })
                 }
             },
@@ -91,13 +95,16 @@ impl Kernel {
     ) -> (Next<(Vpn, FaultPc)>, Did) {
         let page = page_addr(next);
         let by = if write { By::PopulateWrite } else { By::PopulateRead };
-        match self.step_fault(thread, mm, next, by, at) {
+        match self.step_fault(thread, mm, page, by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
             Fault::Refused(signal) => {
-                // A hole is ENOMEM; a protection that forbids the access is EINVAL.
+                // A hole is ENOMEM; a protection that forbids the access is EINVAL. The others
+                // are c6 and c12.
                 let errno = match signal {
                     Signal::SegvMapErr => Errno::ENOMEM,
                     Signal::SegvAccErr => Errno::EINVAL,
+                    Signal::BusAdrErr => Errno::EFAULT,
+                    Signal::BusPoison => Errno::EHWPOISON,
                 };
                 let ret = Ret::Err(errno);
                 (Next::Done(ret), Did::Return(ret))
@@ -105,7 +112,7 @@ impl Kernel {
             Fault::Ready(content) => {
                 if write {
                     // Write permission replaces the shared zero page by a page of zeros.
-                    self.mm(mm).table.set(next, Pte::Present { content, zero_page: false });
+                    self.mm(mm).table.write(next, content);
                 }
                 let go_on = if next + 1 == end {
                     Next::Done(Ret::Ok(0))
@@ -117,23 +124,44 @@ impl Kernel {
         }
     }
 
-    fn step_fault(&mut self, thread: ThreadId, mm: MmId, vpn: Vpn, by: By, at: FaultPc) -> Fault {
+    fn step_fault(&mut self, thread: ThreadId, mm: MmId, addr: Addr, by: By, at: FaultPc) -> Fault {
+        let vpn = page_of(addr);
         let page = page_addr(vpn);
         let write = by.writes();
         match at {
             FaultPc::Classify => match self.walk(mm, vpn, by) {
                 Walk::Hit(content) => Fault::Ready(content),
-                Walk::ZeroPage => Fault::Ready(Content::Zero),
+                Walk::Copy(content) => {
+                    self.mm(mm).space.note_anon_fault(page);
+                    Fault::Ready(content)
+                }
                 Walk::Refused(signal) => Fault::Refused(signal),
                 Walk::Fill => {
                     let mm = self.mm(mm);
-                    mm.table.set(vpn, Pte::Present { content: Content::Zero, zero_page: !write });
                     if write {
+                        mm.table.set(vpn, Pte::page(Content::Zero));
                         mm.space.note_anon_fault(page);
+                    } else {
+                        mm.table.set(vpn, Pte::ZERO_PAGE);
                     }
                     Fault::Ready(Content::Zero)
                 }
-                Walk::Missing(ctx) => {
+                Walk::FillProtected => {
+                    let mm = self.mm(mm);
+                    let zero = if write { PteBits::empty() } else { PteBits::ZERO_PAGE };
+                    let bits = PteBits::PROTECTED | zero;
+                    mm.table.set(vpn, Pte::Present { content: Content::Zero, bits });
+                    if !write {
+                        return Fault::Ready(Content::Zero);
+                    }
+                    mm.space.note_anon_fault(page);
+                    Fault::At(FaultPc::Classify, Did::FillProtected { page })
+                }
+                Walk::Leftover => {
+                    self.mm(mm).table.set(vpn, Pte::None);
+                    self.step_fault(thread, mm, addr, by, at)
+                }
+                Walk::Ask(ctx, reason) => {
                     // The mapping is held until the thread sleeps: no munmap, mprotect,
                     // UNREGISTER or close gets between F1 and F4.
                     let mm = self.mm(mm);
@@ -142,26 +170,35 @@ impl Kernel {
                         // The fault handler prepares for the page before it asks for it.
                         mm.space.note_anon_fault(page);
                     }
-                    Fault::At(FaultPc::Enqueue(ctx), Did::Miss { page, write })
+                    let did = match reason {
+                        Reason::Missing => Did::Miss { page, write },
+                        Reason::Wp => Did::Trap { page },
+                    };
+                    Fault::At(FaultPc::Enqueue(ctx, reason), did)
                 }
                 Walk::Released => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
             },
-            FaultPc::Enqueue(ctx) => {
+            FaultPc::Enqueue(ctx, reason) => {
                 if self.ctx(ctx).released {
                     // c5: a released context queues nothing more.
                     self.mm(mm).readers -= 1;
                     return Fault::At(FaultPc::Classify, Did::SkipSleep { page });
                 }
-                self.ctx_mut(ctx).queue_fault(thread, page, write);
-                Fault::At(FaultPc::Recheck(ctx), Did::QueueFault { ctx, page, write })
+                let wp = reason == Reason::Wp;
+                self.ctx_mut(ctx).queue_fault(thread, addr, write, wp);
+                Fault::At(FaultPc::Recheck(ctx, reason), Did::QueueFault { ctx, page, write, wp })
             }
-            FaultPc::Recheck(ctx) => {
-                // c10: sleep unless the page has appeared, or the wake has come already: then
-                // the thread is no longer queued.
+            FaultPc::Recheck(ctx, reason) => {
+                // c10: sleep unless the reason is gone, or the wake has come already: then the
+                // thread is no longer queued.
                 self.mm(mm).readers -= 1;
-                let absent = matches!(self.table(mm).get(vpn), Pte::None);
-                let queued = self.ctx_mut(ctx).withdraw_unless(thread, absent);
-                if absent && queued {
+                let waits = match (self.table(mm).get(vpn), reason) {
+                    (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
+                    (Pte::Present { .. }, Reason::Missing) => false,
+                    (Pte::None | Pte::Marker(_), _) => true,
+                };
+                let queued = self.ctx_mut(ctx).withdraw_unless(thread, waits);
+                if waits && queued {
                     Fault::At(FaultPc::Asleep(ctx), Did::Sleep { page })
                 } else {
                     Fault::At(FaultPc::Classify, Did::SkipSleep { page })
@@ -189,15 +226,38 @@ impl Kernel {
         if !vma.flags().intersects(wanted) {
             return Walk::Refused(Signal::SegvAccErr);
         }
+        let asked = |mode| vma.uffd().filter(|_| vma.uffd_modes().contains(mode));
         match mm.table.get(vpn) {
-            Pte::Present { zero_page: true, .. } if write => Walk::ZeroPage,
-            Pte::Present { content, .. } => Walk::Hit(content),
-            Pte::None => match vma.uffd() {
-                Some(ctx) if vma.uffd_modes().contains(RegisterModes::MISSING) => {
-                    if self.ctx(ctx).released { Walk::Released } else { Walk::Missing(ctx) }
-                }
-                _ => Walk::Fill,
+            Pte::Present { content, bits } if !write || bits.writable() => Walk::Hit(content),
+            Pte::Present { content, bits } => match asked(RegisterModes::WP) {
+                Some(ctx) if bits.contains(PteBits::UFFD_WP) => self.ask(ctx, Reason::Wp),
+                _ => Walk::Copy(content),
             },
+            Pte::None => match asked(RegisterModes::MISSING) {
+                Some(ctx) => self.ask(ctx, Reason::Missing),
+                None => Walk::Fill,
+            },
+            Pte::Marker(Marker::Poison) => Walk::Refused(Signal::BusPoison),
+            // c3: what is missing is asked for first, and trapped when it is there.
+            Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
+                match asked(RegisterModes::MISSING) {
+                    Some(ctx) => self.ask(ctx, Reason::Missing),
+                    None => Walk::FillProtected,
+                }
+            }
+            Pte::Marker(Marker::WriteProtect) => Walk::Leftover,
+        }
+    }
+
+    /// The beginning of rule c5.
+    fn ask(&self, ctx: CtxId, reason: Reason) -> Walk {
+        let asked = self.ctx(ctx);
+        if asked.features.contains(Features::SIGBUS) {
+            Walk::Refused(Signal::BusAdrErr)
+        } else if asked.released {
+            Walk::Released
+        } else {
+            Walk::Ask(ctx, reason)
         }
     }
 }

@@ -24,7 +24,11 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod fork;
+mod move_page;
 mod page_table;
+mod protect;
+mod remap;
 mod remove;
 mod resolve;
 mod run;
@@ -36,11 +40,11 @@ use shims::{Addr, Errno, Event, Features, PageSize};
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
-pub use page_table::{PageTable, Pte};
+pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use sim_uffd::SimUffd;
 
 use crate::Profile;
-use crate::vma::{AddressSpace, CtxId};
+use crate::vma::{AddressSpace, CtxId, Limits};
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 
@@ -151,6 +155,11 @@ impl Kernel {
         &self.mms[usize::from(mm.0)].space
     }
 
+    /// The limits of an address space, to change them as `setrlimit` does.
+    pub fn limits_mut(&mut self, mm: MmId) -> &mut Limits {
+        self.mm(mm).space.limits_mut()
+    }
+
     /// The page table of an address space.
     pub fn table(&self, mm: MmId) -> &PageTable {
         &self.mms[usize::from(mm.0)].table
@@ -236,9 +245,11 @@ impl Kernel {
             Run::Events { at: EventPc::Asleep, .. } => false,
             // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
-                Call::Mmap(_) | Call::Munmap { .. } | Call::Mprotect { .. } => {
-                    self.unlocked(thread.mm)
-                }
+                Call::Mmap(_)
+                | Call::Munmap { .. }
+                | Call::Mremap(_)
+                | Call::Fork
+                | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } | Call::Unregister { ctx, .. } => {
                     self.unlocked(self.ctx(*ctx).mm)
                 }
@@ -321,9 +332,12 @@ impl Kernel {
             Run::Resolve { ctx, request, ref payload, at } => {
                 let content = payload.page(match at {
                     ResolvePc::Page(done) => done as usize,
-                    ResolvePc::Enter | ResolvePc::Locked | ResolvePc::Wake { .. } => 0,
+                    ResolvePc::Enter
+                    | ResolvePc::Locked
+                    | ResolvePc::Protect(_)
+                    | ResolvePc::Wake { .. } => 0,
                 });
-                let (next, did) = self.step_resolve(ctx, request, content, at);
+                let (next, did) = self.step_resolve(mm, ctx, request, content, at);
                 (self.go_on(index, next, |run, pc| set!(run, Resolve, at, pc)), did)
             }
             Run::Read { ctx, max, taken } => {
@@ -421,12 +435,7 @@ impl Kernel {
 }
 
 /// Features that change behaviour in ways this version does not simulate.
-const NOT_MODELLED: Features = Features::EVENT_FORK
-    .union(Features::EVENT_REMAP)
-    .union(Features::EXACT_ADDRESS)
-    .union(Features::SIGBUS)
-    .union(Features::WP_ASYNC)
-    .union(Features::WP_UNPOPULATED);
+const NOT_MODELLED: Features = Features::WP_ASYNC;
 
 fn page_addr(page: Vpn) -> Addr {
     Addr::new(page << 12)

@@ -1,9 +1,11 @@
-//! Page tables: what each page of an address space maps to. Owns presence, content and
-//! markers; knows nothing of VMAs or of who waits.
+//! Page tables: what each page of an address space maps to. Owns presence, content,
+//! protection bits and markers; knows nothing of VMAs or of who waits.
 //!
 //! Entries live in chunks of 64 that clones share until one of them writes.
 
 use std::sync::Arc;
+
+use bitflags::bitflags;
 
 use crate::Content;
 
@@ -20,9 +22,106 @@ pub enum Pte {
     Present {
         /// What it holds.
         content: Content,
-        /// It is the shared zero page: a write replaces it silently (rules e14, f7).
-        zero_page: bool,
+        /// How it is mapped.
+        bits: PteBits,
     },
+    /// No page, but something to remember.
+    Marker(Marker),
+}
+
+/// What an entry without a page can remember.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Marker {
+    /// The page that comes is to be write-protected (rule f1).
+    WriteProtect,
+    /// Every access fails (rule c12).
+    Poison,
+}
+
+bitflags! {
+    /// How a page is mapped. No bit: it may be written, if its VMA may.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+    pub struct PteBits: u8 {
+        /// It is the shared zero page: a write replaces it silently (rules e14, f7).
+        const ZERO_PAGE = 1 << 0;
+        /// Userfaultfd has write-protected it. Where the VMA is not registered for `WP` the
+        /// bit is without effect, and a write leaves it standing (rule b9).
+        const UFFD_WP = 1 << 1;
+        /// The processor traps a write to it.
+        const READ_ONLY = 1 << 2;
+        /// It may belong to another process as well, since a fork: a write copies it, and
+        /// `MOVE` says `EBUSY` (rule e21).
+        const FORKED = 1 << 3;
+    }
+}
+
+impl PteBits {
+    /// Protected by `UFFDIO_WRITEPROTECT` or `COPY`.
+    pub(super) const PROTECTED: PteBits = PteBits::UFFD_WP.union(PteBits::READ_ONLY);
+
+    /// Can the processor write to it without asking?
+    pub(super) const fn writable(self) -> bool {
+        !self.intersects(PteBits::ZERO_PAGE.union(PteBits::READ_ONLY))
+    }
+
+    /// After userfaultfd's protection is taken away: writable again, unless a write has to
+    /// copy the page first.
+    pub(super) fn unprotected(self) -> PteBits {
+        let bits = self.difference(PteBits::UFFD_WP);
+        if bits.contains(PteBits::FORKED) { bits } else { bits.difference(PteBits::READ_ONLY) }
+    }
+
+    /// After a write that nobody is asked about. A copy is a page like any other; a page
+    /// that is written in place keeps what userfaultfd has put on it (rule b9).
+    pub(super) fn written(self) -> PteBits {
+        if self.intersects(PteBits::ZERO_PAGE | PteBits::FORKED) {
+            return PteBits::empty();
+        }
+        self.difference(PteBits::READ_ONLY)
+    }
+}
+
+impl Pte {
+    /// A page that may be written.
+    pub(crate) const fn page(content: Content) -> Pte {
+        Pte::Present { content, bits: PteBits::empty() }
+    }
+
+    /// The shared zero page.
+    pub(crate) const ZERO_PAGE: Pte =
+        Pte::Present { content: Content::Zero, bits: PteBits::ZERO_PAGE };
+
+    /// Is there nothing at all? Cheaper than a comparison, in the loops over whole tables.
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Pte::None)
+    }
+
+    /// Is there a page? A marker is none.
+    pub const fn is_present(self) -> bool {
+        matches!(self, Pte::Present { .. })
+    }
+
+    /// On both sides of a fork: a page is shared until somebody writes to it.
+    pub(super) fn forked(self) -> Pte {
+        match self {
+            Pte::Present { content, bits } if !bits.contains(PteBits::ZERO_PAGE) => {
+                Pte::Present { content, bits: bits | PteBits::FORKED | PteBits::READ_ONLY }
+            }
+            pte => pte,
+        }
+    }
+
+    /// Without anything userfaultfd's write protection has left in it.
+    pub(super) fn without_wp(self) -> Pte {
+        match self {
+            Pte::Present { content, bits } if bits.contains(PteBits::UFFD_WP) => {
+                Pte::Present { content, bits: bits.unprotected() }
+            }
+            Pte::Marker(Marker::WriteProtect) => Pte::None,
+            pte => pte,
+        }
+    }
 }
 
 const CHUNK: usize = 64;
@@ -30,12 +129,13 @@ const CHUNK: usize = 64;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Chunk {
     entries: [Pte; CHUNK],
-    present: u8,
+    /// Entries that are not empty.
+    used: u8,
 }
 
 /// The page table of one address space: sparse, sorted, cheap to clone.
 ///
-/// A chunk without any present page is dropped, so equal tables are equal values.
+/// A chunk of empty entries is dropped, so equal tables are equal values.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct PageTable {
     chunks: Vec<(u64, Arc<Chunk>)>,
@@ -59,16 +159,15 @@ impl PageTable {
             Ok(at) => {
                 let chunk = Arc::make_mut(&mut self.chunks[at].1);
                 let old = core::mem::replace(&mut chunk.entries[slot], pte);
-                chunk.present =
-                    chunk.present + u8::from(pte != Pte::None) - u8::from(old != Pte::None);
-                if chunk.present == 0 {
+                chunk.used = chunk.used + u8::from(!pte.is_none()) - u8::from(!old.is_none());
+                if chunk.used == 0 {
                     self.chunks.remove(at);
                 }
                 old
             }
             Err(at) => {
-                if pte != Pte::None {
-                    let mut chunk = Chunk { entries: [Pte::None; CHUNK], present: 1 };
+                if !pte.is_none() {
+                    let mut chunk = Chunk { entries: [Pte::None; CHUNK], used: 1 };
                     chunk.entries[slot] = pte;
                     self.chunks.insert(at, (vpn / CHUNK as u64, Arc::new(chunk)));
                 }
@@ -77,8 +176,40 @@ impl PageTable {
         }
     }
 
-    /// The present pages in `[start, end)`, ascending.
-    pub fn present_in(&self, start: Vpn, end: Vpn) -> impl Iterator<Item = (Vpn, Pte)> + '_ {
+    /// A write to page `vpn`, which is present, leaves `content` there.
+    ///
+    /// # Panics
+    ///
+    /// If there is no page.
+    #[inline]
+    pub(super) fn write(&mut self, vpn: Vpn, content: Content) {
+        let at = self.position(vpn).expect("a write comes behind the walk that found the page");
+        let entry = &mut Arc::make_mut(&mut self.chunks[at].1).entries[vpn as usize % CHUNK];
+        let Pte::Present { bits, .. } = *entry else { panic!("page {vpn:#x} is {entry:?}") };
+        *entry = Pte::Present { content, bits: bits.written() };
+    }
+
+    /// Take away what write protection has left in `[start, end)` (rules a20, b13, d19).
+    pub(super) fn clear_wp(&mut self, start: Vpn, end: Vpn) {
+        let marked: Vec<_> =
+            self.entries_in(start, end).filter(|(_, pte)| pte.without_wp() != *pte).collect();
+        for (vpn, pte) in marked {
+            self.set(vpn, pte.without_wp());
+        }
+    }
+
+    /// Move the entries of `pages` pages; the two ranges do not overlap (rule d22). Without
+    /// `keep_wp` they lose their write protection on the way (rule d19).
+    pub(super) fn relocate(&mut self, from: Vpn, to: Vpn, pages: u64, keep_wp: bool) {
+        let moved: Vec<_> = self.entries_in(from, from + pages).collect();
+        for (vpn, pte) in moved {
+            self.set(vpn, Pte::None);
+            self.set(to + (vpn - from), if keep_wp { pte } else { pte.without_wp() });
+        }
+    }
+
+    /// The entries in `[start, end)` that are not empty, ascending.
+    pub fn entries_in(&self, start: Vpn, end: Vpn) -> impl Iterator<Item = (Vpn, Pte)> + '_ {
         let first = self.chunks.partition_point(|(no, _)| (no + 1) * (CHUNK as u64) <= start);
         self.chunks[first..]
             .iter()
@@ -90,17 +221,18 @@ impl PageTable {
                     .enumerate()
                     .map(move |(i, pte)| (no * CHUNK as u64 + i as u64, *pte))
             })
-            .filter(move |(vpn, pte)| (start..end).contains(vpn) && *pte != Pte::None)
+            .filter(move |(vpn, pte)| (start..end).contains(vpn) && !pte.is_none())
     }
 
-    /// The lowest present page in `[start, end)`.
-    pub fn first_present(&self, start: Vpn, end: Vpn) -> Option<Vpn> {
-        self.present_in(start, end).next().map(|(vpn, _)| vpn)
+    /// The lowest entry in `[start, end)` that is not empty.
+    pub fn first_entry(&self, start: Vpn, end: Vpn) -> Option<(Vpn, Pte)> {
+        self.entries_in(start, end).next()
     }
 
     /// How many pages are present.
     pub fn present(&self) -> usize {
-        self.chunks.iter().map(|(_, chunk)| usize::from(chunk.present)).sum()
+        let entries = self.chunks.iter().flat_map(|(_, chunk)| &chunk.entries);
+        entries.filter(|pte| pte.is_present()).count()
     }
 
     fn position(&self, vpn: Vpn) -> Result<usize, usize> {
@@ -117,7 +249,7 @@ impl PageTable {
 mod tests {
     use super::*;
 
-    const PAGE: Pte = Pte::Present { content: Content::Zero, zero_page: true };
+    const PAGE: Pte = Pte::ZERO_PAGE;
 
     #[test]
     fn a_table_that_was_filled_and_emptied_equals_a_new_one() {
@@ -126,7 +258,7 @@ mod tests {
             assert_eq!(table.set(vpn, PAGE), Pte::None);
         }
         assert_eq!(table.present(), 4);
-        let listed: Vec<_> = table.present_in(1, (1 << 40) + 1).map(|(vpn, _)| vpn).collect();
+        let listed: Vec<_> = table.entries_in(1, (1 << 40) + 1).map(|(vpn, _)| vpn).collect();
         assert_eq!(listed, [63, 64, 1 << 40]);
         for vpn in [1 << 40, 64, 63, 0] {
             assert_eq!(table.set(vpn, Pte::None), PAGE);

@@ -96,7 +96,7 @@ impl Kernel {
         self.remove_zap(mm, call, part_end)
     }
 
-    /// E5, one present page a step: between two pages other threads can look. A page that
+    /// E5, one page or marker a step: between two pages other threads can look. A page that
     /// is installed behind the place the zap has reached stays.
     fn remove_zap(
         &mut self,
@@ -105,12 +105,17 @@ impl Kernel {
         part_end: Vpn,
     ) -> (Next<RemoveCall>, Did) {
         let table = &mut self.mm(mm).table;
-        if let Some(vpn) = table.first_present(call.next, part_end)
-            && let Pte::Present { content, .. } = table.set(vpn, Pte::None)
-        {
+        if let Some((vpn, pte)) = table.first_entry(call.next, part_end) {
+            table.set(vpn, Pte::None);
             call.next = vpn + 1;
             call.at = RemovePc::Zap { part_end };
-            return (Next::At(call), Did::Zap { page: page_addr(vpn), content });
+            let page = page_addr(vpn);
+            // f3, e16: a marker goes like a page.
+            let did = match pte {
+                Pte::Present { content, .. } => Did::Zap { page, content },
+                Pte::None | Pte::Marker(_) => Did::ZapMarker { page },
+            };
+            return (Next::At(call), did);
         }
         self.mm(mm).readers -= 1;
         call.next = part_end;

@@ -1,12 +1,15 @@
-//! Resolving ioctls: `COPY`, `ZEROPAGE` and `WAKE`, and the answers of the others for
-//! anonymous memory registered `MISSING`. Owns their validation order, errnos and result
-//! field (rules e1 to e14, e17, e23).
+//! Resolving ioctls: their validation order, errnos and result field, and what `COPY`,
+//! `ZEROPAGE`, `POISON` and `WAKE` do (rules e1 to e17, e20, e23). `WRITEPROTECT` goes its own
+//! way through its range, in `protect.rs`; what `MOVE` does to a page is in `move_page.rs`.
 
-use shims::{CopyMode, Errno, Outcome, Request, Span, WriteProtectMode, ZeropageMode};
+use shims::{
+    CopyMode, Errno, Features, MoveMode, Outcome, PoisonMode, RegisterModes, Request, Span,
+    WriteProtectMode, ZeropageMode,
+};
 
 use super::call::{MmId, Ret};
 use super::did::Did;
-use super::page_table::{Pte, Vpn};
+use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
@@ -19,6 +22,7 @@ pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
 impl Kernel {
     pub(super) fn step_resolve(
         &mut self,
+        caller: MmId,
         ctx: CtxId,
         request: Request,
         content: Content,
@@ -34,19 +38,25 @@ impl Kernel {
                     Err(errno) => answer(0, Outcome::bare(errno)),
                 }
             }
-            ResolvePc::Enter => match self.enter(ctx, &request) {
+            ResolvePc::Enter => match self.enter(caller, ctx, &request) {
                 Ok(()) => (Next::At(ResolvePc::Locked), Did::PassGate),
                 Err(outcome) => answer(0, outcome),
             },
             ResolvePc::Locked => match self.look_up(ctx, &request) {
+                Ok(()) if matches!(request, Request::WriteProtect { .. }) => {
+                    self.step_protect(ctx, &request, None)
+                }
                 Ok(()) => self.do_page(ctx, &request, content, 0),
                 Err(outcome) => answer(0, outcome),
             },
             ResolvePc::Page(done) => self.do_page(ctx, &request, content, done),
+            ResolvePc::Protect(next) => self.step_protect(ctx, &request, Some(next)),
             ResolvePc::Wake { bytes, stopped } => {
                 let range = Span::new(request.range().start, shims::Len::new(bytes));
                 let woken = if dont_wake(&request) { 0 } else { self.wake_range(ctx, range) };
                 let outcome = match stopped {
+                    // e17: it has no result field.
+                    None if matches!(request, Request::WriteProtect { .. }) => Outcome::OK,
                     None => Outcome::done(bytes),
                     // e3: the reason shows when the rest is tried.
                     Some(_) => Outcome::partial(bytes),
@@ -72,10 +82,26 @@ impl Kernel {
 
     /// What is looked at before any lock is taken: the gate first, before the arguments are
     /// even read. `Err` is the answer.
-    fn enter(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    fn enter(&self, caller: MmId, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
+        // An ioctl from later is no ioctl at all.
+        let needs = match request {
+            Request::Move { .. } => Features::MOVE,
+            Request::Poison { .. } => Features::POISON,
+            _ => Features::empty(),
+        };
+        if !self.profile.features.contains(needs) {
+            return Err(Outcome::bare(Errno::EINVAL));
+        }
         self.gate(ctx, request)?;
+        // e20: `MOVE` alone works on the caller's own memory only.
+        if matches!(request, Request::Move { .. }) && self.ctx(ctx).mm != caller {
+            return Err(Outcome::bare(Errno::EINVAL));
+        }
         check_range(range).map_err(Outcome::bare)?;
+        if let Request::Move { src, .. } = *request {
+            check_range(Span::new(src, range.len)).map_err(Outcome::bare)?;
+        }
         let known = match *request {
             Request::Copy { mode, .. } => CopyMode::DONTWAKE.union(CopyMode::WP).contains(mode),
             Request::Zeropage { mode, .. } => ZeropageMode::DONTWAKE.contains(mode),
@@ -86,9 +112,10 @@ impl Kernel {
                     || mode == WriteProtectMode::WP
                     || mode == WriteProtectMode::DONTWAKE
             }
-            Request::Move { .. } | Request::Poison { .. } => {
-                return Err(Outcome::bare(Errno::ENOTMODELLED));
+            Request::Move { mode, .. } => {
+                MoveMode::DONTWAKE.union(MoveMode::ALLOW_SRC_HOLES).contains(mode)
             }
+            Request::Poison { mode, .. } => PoisonMode::DONTWAKE.contains(mode),
             Request::Wake { .. } => unreachable!("a wake is answered before"),
         };
         if known { Ok(()) } else { Err(Outcome::bare(Errno::EINVAL)) }
@@ -98,22 +125,29 @@ impl Kernel {
     /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
     fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
-        if let Request::WriteProtect { .. } = request {
-            // e18: no VMA of this version is registered for WP.
-            return Err(Outcome::bare(Errno::ENOENT));
+        match *request {
+            Request::WriteProtect { .. } => return self.gate(ctx, request),
+            Request::Move { dst, src, .. } => {
+                self.check_move(ctx, dst, src).map_err(Outcome::mirrored)?;
+                return self.gate(ctx, request);
+            }
+            _ => {}
         }
         let mm = self.ctx(ctx).mm;
         // e6: one VMA that holds the whole range and has some context, not necessarily ours.
-        let registered = self.space(mm).find(range.start).is_some_and(|vma| {
-            vma.uffd().is_some() && range.end().is_some_and(|end| end <= vma.end())
-        });
-        if !registered {
+        let vma = self
+            .space(mm)
+            .find(range.start)
+            .filter(|vma| vma.uffd().is_some() && range.end().is_some_and(|end| end <= vma.end()));
+        let Some(vma) = vma else {
             return Err(Outcome::mirrored(Errno::ENOENT));
-        }
+        };
         self.gate(ctx, request)?;
         match request {
-            Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {
-                // e7: no VMA of this version is registered for WP.
+            // e7: the one mode that the registration has a say in.
+            Request::Copy { mode, .. }
+                if mode.contains(CopyMode::WP) && !vma.uffd_modes().contains(RegisterModes::WP) =>
+            {
                 Err(Outcome::mirrored(Errno::EINVAL))
             }
             // e15: not for anonymous memory.
@@ -135,51 +169,74 @@ impl Kernel {
         let mm = self.ctx(ctx).mm;
         let range = request.range();
         let pages = range.len.whole_pages(PAGE);
-        let (content, zero_page) = match request {
-            Request::Copy { .. } => (content, false),
-            _ => (Content::Zero, true),
-        };
         let vpn = page_of(range.start) + done;
-        if let Err(errno) = self.install(mm, vpn, content, zero_page) {
-            self.hold(ctx, mm, done, false);
-            if done == 0 {
-                return answer(0, Outcome::mirrored(errno));
+        let did = match self.one_page(mm, vpn, request, content) {
+            Ok(did) => did,
+            Err(errno) => {
+                self.hold(ctx, mm, done > 0, false);
+                if done == 0 {
+                    return answer(0, Outcome::mirrored(errno));
+                }
+                // Only the pages done are woken (e5).
+                let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
+                return (Next::At(at), Did::Return(Ret::Err(errno)));
             }
-            // Only the pages done are woken (e5).
-            let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
-            return (Next::At(at), Did::Return(Ret::Err(errno)));
-        }
-        let did = Did::Install { page: page_addr(vpn), content };
+        };
         let at = if done + 1 == pages {
-            self.hold(ctx, mm, done, false);
+            self.hold(ctx, mm, done > 0, false);
             ResolvePc::Wake { bytes: pages * PAGE.bytes(), stopped: None }
         } else {
-            self.hold(ctx, mm, done, true);
+            self.hold(ctx, mm, done > 0, true);
             ResolvePc::Page(done + 1)
         };
         (Next::At(at), did)
     }
 
     /// Keep or give back the locks across a step. They are taken when the first page is
-    /// done and more follow.
-    fn hold(&mut self, ctx: CtxId, mm: MmId, done: u64, keep: bool) {
-        let (before, after) = (u32::from(done > 0), u32::from(keep));
+    /// done and more may follow.
+    pub(super) fn hold(&mut self, ctx: CtxId, mm: MmId, held: bool, keep: bool) {
+        let (before, after) = (u32::from(held), u32::from(keep));
         let mm = self.mm(mm);
         mm.readers = mm.readers + after - before;
         let ctx = self.ctx_mut(ctx);
         ctx.filling = ctx.filling + after - before;
     }
 
-    /// Install one page where there is none (rules e10, e14).
-    fn install(&mut self, mm: MmId, vpn: Vpn, content: Content, zero: bool) -> Result<(), Errno> {
+    /// What the ioctl does to one page of its range.
+    #[inline]
+    fn one_page(
+        &mut self,
+        mm: MmId,
+        vpn: Vpn,
+        request: &Request,
+        content: Content,
+    ) -> Result<Did, Errno> {
         let mm = self.mm(mm);
-        // The mapping counts as faulted even if the page turns out to be there.
-        mm.space.note_anon_fault(page_addr(vpn));
-        if mm.table.get(vpn) != Pte::None {
-            return Err(Errno::EEXIST);
+        let page = page_addr(vpn);
+        if let Request::Move { dst, src, mode } = *request {
+            let from = page_of(src) + (vpn - page_of(dst.start));
+            return mm.move_page(vpn, from, mode.contains(MoveMode::ALLOW_SRC_HOLES));
         }
-        mm.table.set(vpn, Pte::Present { content, zero_page: zero });
-        Ok(())
+        // The mapping counts as faulted even if the page turns out to be there.
+        mm.space.note_anon_fault(page);
+        let (pte, did) = match *request {
+            // e13: protection comes from the mode, never from the marker that was there.
+            Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {
+                let bits = PteBits::PROTECTED;
+                (Pte::Present { content, bits }, Did::Install { page, content })
+            }
+            Request::Copy { .. } => (Pte::page(content), Did::Install { page, content }),
+            Request::Poison { .. } => (Pte::Marker(Marker::Poison), Did::Poison { page }),
+            _ => (Pte::ZERO_PAGE, Did::Install { page, content: Content::Zero }),
+        };
+        match mm.table.get(vpn) {
+            Pte::None => {}
+            // e10: a copy replaces any marker; e14, e16: nothing else does.
+            Pte::Marker(_) if matches!(request, Request::Copy { .. }) => {}
+            Pte::Marker(_) | Pte::Present { .. } => return Err(Errno::EEXIST),
+        }
+        mm.table.set(vpn, pte);
+        Ok(did)
     }
 }
 
@@ -197,10 +254,12 @@ fn dont_wake(request: &Request) -> bool {
     match *request {
         Request::Copy { mode, .. } => mode.contains(CopyMode::DONTWAKE),
         Request::Zeropage { mode, .. } => mode.contains(ZeropageMode::DONTWAKE),
+        Request::Poison { mode, .. } => mode.contains(PoisonMode::DONTWAKE),
+        Request::Move { mode, .. } => mode.contains(MoveMode::DONTWAKE),
         _ => false,
     }
 }
 
-fn answer(woken: u32, outcome: Outcome) -> (Next<ResolvePc>, Did) {
+pub(super) fn answer(woken: u32, outcome: Outcome) -> (Next<ResolvePc>, Did) {
     (Next::Done(Ret::Outcome(outcome)), Did::Answer { woken, outcome })
 }

@@ -59,11 +59,20 @@ pub(crate) enum FaultPc {
     /// F1 (again): look at VMA and page table.
     Classify,
     /// F2: about to queue. From here to F3 nobody looks at the page.
-    Enqueue(CtxId),
+    Enqueue(CtxId, Reason),
     /// F3: queued; about to look at the page once more, without a lock.
-    Recheck(CtxId),
+    Recheck(CtxId, Reason),
     /// F4: asleep until somebody unlinks it.
     Asleep(CtxId),
+}
+
+/// Which promise of the registration a fault is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Reason {
+    /// No page.
+    Missing,
+    /// A write to a protected page.
+    Wp,
 }
 
 /// `madvise(MADV_DONTNEED)` over `[next, end)`.
@@ -114,6 +123,8 @@ pub(crate) enum ResolvePc {
     Locked,
     /// So many pages are done; `mmap_changing` cannot rise and the mapping cannot change.
     Page(u64),
+    /// `WRITEPROTECT` has come as far as this page, with the same locks.
+    Protect(Vpn),
     /// The pages are done; wake their faulters and return.
     Wake { bytes: u64, stopped: Option<shims::Errno> },
 }

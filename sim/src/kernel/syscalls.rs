@@ -9,7 +9,7 @@ use super::page_table::{Pte, Vpn};
 use super::resolve::check_range;
 use super::run::{EventPc, Run};
 use super::{Kernel, PAGE, page_of};
-use crate::vma::{CtxId, Removed};
+use crate::vma::{CtxId, Part, Removed};
 
 impl Kernel {
     pub(super) fn step_once(&mut self, mm: MmId, call: Call) -> (Run, Did) {
@@ -40,6 +40,8 @@ impl Kernel {
             {
                 done(Err(Errno::EBADF))
             }
+            Call::Mremap(request) => self.mremap(mm, &request),
+            Call::Fork => self.fork(mm),
             Call::Register { ctx, range, modes } => {
                 done(self.register(ctx, range, modes).map(|ioctls| ioctls.bits()))
             }
@@ -63,57 +65,79 @@ impl Kernel {
             return Err(Errno::EINVAL);
         }
         check_range(range)?;
-        if modes.contains(RegisterModes::WP) {
-            return Err(Errno::ENOTMODELLED);
-        }
         let mm = self.ctx(ctx).mm;
         self.mm(mm).space.uffd_register(range, ctx, modes, false)?;
-        // b6: no hugetlb VMA here, and neither WP nor MINOR was granted.
-        Ok(RangeIoctls::WAKE
-            | RangeIoctls::COPY
-            | RangeIoctls::ZEROPAGE
-            | RangeIoctls::MOVE
-            | RangeIoctls::POISON)
+        // b6: no hugetlb VMA here, and MINOR is never granted. Not what the range has but
+        // what this call asked for decides.
+        let has = |feature| self.profile.features.contains(feature);
+        let mut ioctls = RangeIoctls::WAKE | RangeIoctls::COPY | RangeIoctls::ZEROPAGE;
+        ioctls.set(RangeIoctls::MOVE, has(Features::MOVE));
+        ioctls.set(RangeIoctls::POISON, has(Features::POISON));
+        ioctls.set(RangeIoctls::WRITEPROTECT, modes.contains(RegisterModes::WP));
+        Ok(ioctls)
     }
 
     /// `UFFDIO_UNREGISTER` (rules b12, b13): wakes faulters only where `MISSING` was
-    /// registered.
+    /// registered, and clears the protection where `WP` was.
     fn unregister(&mut self, ctx: CtxId, range: Span) -> Result<(), Errno> {
         check_range(range)?;
         let mm = self.ctx(ctx).mm;
         let parts = self.mm(mm).space.uffd_unregister(range, ctx)?;
-        for part in parts {
+        for part in &parts {
             if part.modes.contains(RegisterModes::MISSING) {
                 // Before 6.17 any context may do this; it is the owner's faulters that wake.
                 self.wake_range(part.ctx.unwrap_or(ctx), part.span());
             }
         }
+        self.clear_wp(mm, &parts);
         Ok(())
+    }
+
+    /// Parts that are no longer registered lose the protection they had for `WP`; what a
+    /// registration for other modes alone has left in them stays (rules a20, b9, b13).
+    pub(super) fn clear_wp(&mut self, mm: MmId, parts: &[Part]) {
+        for part in parts.iter().filter(|part| part.modes.contains(RegisterModes::WP)) {
+            self.mm(mm).table.clear_wp(page_of(part.start), page_of(part.end));
+        }
     }
 
     /// Zap what a call has unmapped. Nothing refers to the pages any more, so no other
     /// thread can look at them in between.
-    fn drop_pages(&mut self, mm: MmId, removed: &Removed) {
+    pub(super) fn drop_pages(&mut self, mm: MmId, removed: &Removed) {
         let table = &mut self.mm(mm).table;
         for span in removed.spans() {
             let (start, end) = (page_of(span.start), page_of(span.end().expect("mapped")));
-            while let Some(vpn) = table.first_present(start, end) {
+            while let Some((vpn, _)) = table.first_entry(start, end) {
                 table.set(vpn, Pte::None);
             }
         }
     }
 
     /// The memory is gone already; tell each context that had some of it (rules d14, d15).
-    /// The range is the call's, and `changing` of all contexts is raised before the first
-    /// event is queued.
+    /// The range is the call's.
     fn announce_unmap(&mut self, range: Span, removed: &Removed, ret: Ret) -> (Run, Did) {
         let len = range.len.bytes().next_multiple_of(PAGE.bytes());
-        let event = Event::Unmap(Span::new(range.start, shims::Len::new(len)));
-        let list: Vec<_> = removed
-            .ctxs()
-            .filter(|&ctx| self.ctx(ctx).features.contains(Features::EVENT_UNMAP))
-            .map(|ctx| (ctx, event))
-            .collect();
+        let event = Span::new(range.start, shims::Len::new(len));
+        let mut list = Vec::new();
+        self.push_unmaps(&mut list, event, removed);
+        self.announce(list, ret)
+    }
+
+    /// One `UNMAP` of `range` for each context that had some of what was removed.
+    pub(super) fn push_unmaps(
+        &self,
+        list: &mut Vec<(CtxId, Event)>,
+        range: Span,
+        removed: &Removed,
+    ) {
+        let told =
+            removed.ctxs().filter(|&ctx| self.ctx(ctx).features.contains(Features::EVENT_UNMAP));
+        list.extend(told.map(|ctx| (ctx, Event::Unmap(range))));
+    }
+
+    /// A call that is done but for these events. The count is raised for all of them before
+    /// the first is queued (rules d14, d27).
+    pub(super) fn announce(&mut self, list: Vec<(CtxId, Event)>, ret: Ret) -> (Run, Did) {
         if list.is_empty() {
             return (Run::Done(ret), Did::Return(ret));
         }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use shims::{Addr, Event, Span, Time};
+use shims::{Addr, Event, Len, Span, Time};
 
 use super::page_index;
 use super::program::{Control, Injection};
@@ -106,6 +106,9 @@ pub(crate) fn describe_event(event: &Event) -> String {
         }
         Event::Remove(span) => format!("REMOVE {}", Pages(*span)),
         Event::Unmap(span) => format!("UNMAP {}", Pages(*span)),
+        Event::Remap { from, to, len } => {
+            format!("REMAP {} to {}", Pages(Span::new(*from, Len::new(*len))), page(*to))
+        }
         event => event.to_string(),
     }
 }
@@ -146,8 +149,9 @@ impl fmt::Display for Move {
             Did::Miss { page: p, write } => {
                 write!(f, "miss on {} of page {}", access(write), page(*p))
             }
-            Did::QueueFault { page: p, write, .. } => {
-                write!(f, "queue fault, {} of page {}", access(write), page(*p))
+            Did::QueueFault { page: p, write, wp, .. } => {
+                let kind = if *wp { "WP fault" } else { "fault" };
+                write!(f, "queue {kind}, {} of page {}", access(write), page(*p))
             }
             Did::SkipSleep { page: p } => write!(f, "page {} has changed, retry", page(*p)),
             Did::Sleep { page: p } => write!(f, "sleep on page {}", page(*p)),
@@ -164,6 +168,20 @@ impl fmt::Display for Move {
                 (1, _) => write!(f, "answer {outcome}, 1 woken"),
                 (n, _) => write!(f, "answer {outcome}, {n} woken"),
             },
+            Did::Trap { page: p } => write!(f, "page {} is write-protected", page(*p)),
+            Did::FillProtected { page: p } => {
+                write!(f, "fill page {} with zeros, write-protected", page(*p))
+            }
+            Did::ZapMarker { page: p } => write!(f, "zap the marker of page {}", page(*p)),
+            Did::Protect { page: p } => write!(f, "write-protect page {}", page(*p)),
+            Did::Unprotect { page: p } => write!(f, "un-protect page {}", page(*p)),
+            Did::Poison { page: p } => write!(f, "poison page {}", page(*p)),
+            Did::Move { from, page: p, content } => {
+                write!(f, "move page {} to page {}: {content}", page(*from), page(*p))
+            }
+            Did::MoveHole { from, page: p } => {
+                write!(f, "no page {} to move to page {}", page(*from), page(*p))
+            }
             Did::Return(ret) => write!(f, "return {ret}"),
             Did::Release { .. } => write!(f, "release the userfaultfd"),
         }

@@ -129,7 +129,7 @@ impl<S: Subject> World<S> {
 
     fn agree(&self, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
         let vpn = page_addr(page).raw() >> 12;
-        let present = self.kernel.table(self.mm).get(vpn) != Pte::None;
+        let present = self.kernel.table(self.mm).get(vpn).is_present();
         let mapped = self
             .kernel
             .space(self.mm)
@@ -222,12 +222,12 @@ impl<S: Subject> World<S> {
         let pte = |page: &u64| self.kernel.table(self.mm).get(page_addr(*page).raw() >> 12);
         match check {
             Check::Holds(page, class) => match pte(page) {
-                Pte::None => Some(format!("page {page} is absent")),
+                Pte::None | Pte::Marker(_) => Some(format!("page {page} is absent")),
                 Pte::Present { content, .. } => (ContentClass::of(content, *page) != Some(*class))
                     .then(|| format!("page {page} holds {content}")),
             },
             Check::Absent(page) => match pte(page) {
-                Pte::None => None,
+                Pte::None | Pte::Marker(_) => None,
                 Pte::Present { content, .. } => Some(format!("page {page} holds {content}")),
             },
             Check::State(page, name) => {

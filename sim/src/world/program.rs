@@ -5,7 +5,7 @@ use core::fmt;
 
 use shims::{Errno, Features, RegisterModes, Span};
 
-use crate::kernel::{Call, Ret};
+use crate::kernel::{Call, Ret, Signal};
 use crate::profile::Profile;
 use crate::vma::{CtxId, Prot};
 use crate::{Content, world};
@@ -212,7 +212,7 @@ impl Expect {
             (Expect::Content(ContentClass::Written), Ret::Loaded(Content::Written { .. })) => true,
             (Expect::Ok, Ret::Ok(_) | Ret::Stored | Ret::Loaded(_)) => true,
             (Expect::Errno(want), Ret::Err(got)) => want == got,
-            (Expect::Segv, Ret::Signal(_)) => true,
+            (Expect::Segv, Ret::Signal(Signal::SegvMapErr | Signal::SegvAccErr)) => true,
             _ => false,
         }
     }

@@ -1,7 +1,9 @@
 //! What the tests of the kernel share: a small machine, ready to be driven by hand.
 
-use shims::{Addr, CopyMode, Event, Features, Len, Outcome, RegisterModes, Request, Span};
-use sim::kernel::{Call, Did, Kernel, MmId, PAGE, Payload, Ret, ThreadId};
+use shims::{
+    Addr, CopyMode, Event, Features, Len, Outcome, RegisterModes, Request, Span, WriteProtectMode,
+};
+use sim::kernel::{Call, Did, Kernel, MmId, PAGE, Payload, Pte, Ret, ThreadId};
 use sim::vma::{CtxId, Mmap, Prot};
 use sim::world::BASE;
 use sim::{Content, Profile};
@@ -20,6 +22,16 @@ impl Bed {
     }
 
     pub(crate) fn with(pages: u64, profile: Profile, features: Features) -> Bed {
+        Bed::registered(pages, profile, features, RegisterModes::MISSING)
+    }
+
+    /// The same, registered for `modes`.
+    pub(crate) fn registered(
+        pages: u64,
+        profile: Profile,
+        features: Features,
+        modes: RegisterModes,
+    ) -> Bed {
         let mut kernel = Kernel::new(profile);
         let mm = kernel.new_mm();
         let handler = kernel.new_thread(mm);
@@ -27,9 +39,30 @@ impl Bed {
         let map = Call::Mmap(Mmap::fixed(BASE.raw(), range.len.bytes(), Prot::RW));
         assert_eq!(kernel.run(handler, map), Ret::Ok(BASE.raw()));
         let ctx = kernel.userfaultfd(mm, features).unwrap();
-        let register = Call::Register { ctx, range, modes: RegisterModes::MISSING };
-        assert_eq!(kernel.run(handler, register), Ret::Ok(0x13c));
-        Bed { kernel, mm, ctx, handler }
+        let mut bed = Bed { kernel, mm, ctx, handler };
+        let mut mask = if modes.contains(RegisterModes::WP) { 0x5c } else { 0x1c };
+        // POISON and MOVE are ioctls of later kernels.
+        if bed.kernel.profile().features.contains(Features::MOVE) {
+            mask |= 0x120;
+        }
+        assert_eq!(bed.register(0, pages, modes), Ret::Ok(mask), "the mask of rule b6");
+        bed
+    }
+
+    pub(crate) fn register(&mut self, start: u64, end: u64, modes: RegisterModes) -> Ret {
+        let register = Call::Register { ctx: self.ctx, range: span(start, end), modes };
+        self.kernel.run(self.handler, register)
+    }
+
+    /// The entry of a page.
+    pub(crate) fn pte(&self, n: u64) -> Pte {
+        self.kernel.table(self.mm).get(page(n).raw() >> 12)
+    }
+
+    /// `UFFDIO_WRITEPROTECT`.
+    pub(crate) fn protect(&mut self, start: u64, end: u64, mode: WriteProtectMode) -> Outcome {
+        let request = Request::WriteProtect { range: span(start, end), mode };
+        self.resolve(request, Payload::None)
     }
 
     pub(crate) fn thread(&mut self) -> ThreadId {
@@ -76,8 +109,12 @@ impl Bed {
 
     /// `UFFDIO_COPY` of source pages to `start..end`.
     pub(crate) fn copy(&mut self, start: u64, end: u64) -> Outcome {
+        self.copy_mode(start, end, CopyMode::empty())
+    }
+
+    pub(crate) fn copy_mode(&mut self, start: u64, end: u64, mode: CopyMode) -> Outcome {
         let contents: Vec<_> = (start..end).map(source).collect();
-        let request = Request::Copy { dst: span(start, end), mode: CopyMode::empty() };
+        let request = Request::Copy { dst: span(start, end), mode };
         self.resolve(request, Payload::Many(contents.into()))
     }
 

@@ -1,0 +1,102 @@
+//! `fork`: a copy of the address space, and a userfaultfd of its own for the child where one
+//! was asked for (rules d25 to d30, d33). Owns which pages are copied and how; which mappings
+//! is [`crate::vma`]'s business.
+//!
+//! A page has one content for both processes until one of them writes: as contents are
+//! values, the copy is made at once and [`PteBits::FORKED`](super::PteBits) remembers that it
+//! is not yet the process's own.
+//!
+//! # Divergence from Linux
+//!
+//! - There are no descriptor tables. The number in a `FORK` message is that of the child's
+//!   context ([`Kernel::child_userfaultfd`]), and making it never fails (d29).
+//! - For the same reason nothing but `close` of the last reference releases a context; on
+//!   Linux the child under construction holds one (d30).
+//! - The child cannot be waited for and does not exit: what it shares with its parent stays
+//!   shared until it is written, as it does on Linux.
+
+use shims::{Event, Features, RegisterModes};
+
+use super::call::{MmId, Ret};
+use super::ctx::Ctx;
+use super::did::Did;
+use super::page_table::PageTable;
+use super::run::Run;
+use super::{Kernel, Mm, page_of};
+use crate::vma::{AddressSpace, CtxId, VmaFlags};
+
+impl Kernel {
+    /// The child's userfaultfd whose number stood in a `FORK` message (rule d28).
+    pub fn child_userfaultfd(&self, fd: i32) -> Option<CtxId> {
+        let number = u32::try_from(fd).ok()?;
+        ((number as usize) < self.ctxs.len()).then_some(CtxId(number))
+    }
+
+    /// Everything but the events is one step: it is done with the parent's mmap lock held
+    /// for writing, and the child does not run before `fork` returns (rule d27).
+    pub(super) fn fork(&mut self, mm: MmId) -> (Run, Did) {
+        let child = MmId(u16::try_from(self.mms.len()).expect("fewer than 65,536 address spaces"));
+        let ctxs = self.child_ctxs(mm, child);
+        let child_of = |parent| ctxs.iter().find(|(of, _)| *of == parent).map(|(_, new)| *new);
+        let space = self.space(mm).fork(child_of);
+        let table = self.fork_pages(mm, &space);
+        self.mms.push(Mm { space, table, readers: 0 });
+        let number = |ctx: CtxId| i32::try_from(ctx.0).expect("a descriptor's number");
+        let list = ctxs.iter().map(|&(of, new)| (of, Event::Fork { fd: number(new) })).collect();
+        self.announce(list, Ret::Forked(child))
+    }
+
+    /// A context for the child for each of the parent's that wants to know, in the order of
+    /// their first VMAs that are copied (rules d25, d26).
+    fn child_ctxs(&mut self, mm: MmId, child: MmId) -> Vec<(CtxId, CtxId)> {
+        let mut pairs: Vec<(CtxId, CtxId)> = Vec::new();
+        let mut next = u32::try_from(self.ctxs.len()).expect("fewer than 2^32 contexts");
+        for vma in self.mms[usize::from(mm.0)].space.iter() {
+            let Some(ctx) = vma.uffd() else { continue };
+            if !vma.flags().contains(VmaFlags::DONTCOPY)
+                && self.ctx(ctx).features.contains(Features::EVENT_FORK)
+                && pairs.iter().all(|(of, _)| *of != ctx)
+            {
+                pairs.push((ctx, CtxId(next)));
+                next += 1;
+            }
+        }
+        for (of, _) in &pairs {
+            let features = self.ctx(*of).features;
+            self.ctxs.push(Ctx::new(child, features));
+        }
+        pairs
+    }
+
+    /// The child's page table. Memory without an anon_vma has no page worth copying: its
+    /// zero pages come again, and where the child watches for `MISSING` it is asked for them.
+    /// What `WP` watches is copied whole, for the sake of its bits.
+    fn fork_pages(&mut self, mm: MmId, space: &AddressSpace) -> PageTable {
+        let parent = &mut self.mm(mm).table;
+        let mut table = PageTable::default();
+        for vma in space.iter() {
+            let wp = vma.uffd_modes().contains(RegisterModes::WP);
+            let wiped = vma.flags().contains(VmaFlags::WIPEONFORK);
+            if wiped || !(wp || vma.anon().is_some()) {
+                continue;
+            }
+            let entries: Vec<_> =
+                parent.entries_in(page_of(vma.start()), page_of(vma.end())).collect();
+            for (vpn, pte) in entries {
+                let pte = pte.forked();
+                parent.set(vpn, pte);
+                table.set(vpn, if wp { pte } else { pte.without_wp() });
+            }
+        }
+        table
+    }
+
+    /// Nobody will read the message of a fork: the child is not watched (rule d30).
+    pub(super) fn call_off(&mut self, event: Event) {
+        let Event::Fork { fd } = event else { return };
+        let ctx = self.child_userfaultfd(fd).expect("the message names a context");
+        self.ctx_mut(ctx).released = true;
+        let mm = self.ctx(ctx).mm;
+        self.mm(mm).space.uffd_release(ctx);
+    }
+}
