@@ -307,7 +307,8 @@ fn v80_c9_populate_stops_at_holes_and_protections() {
 fn v79_c1_a_waiting_write_keeps_mappings_apart_and_a_waiting_read_does_not() {
     // Two mappings with a gap; something happens in each; then the gap is filled by a
     // mapping that could join both.
-    let cases: [(&str, &[&str], fn(&mut Run)); 5] = [
+    type Case = (&'static str, &'static [&'static str], fn(&mut Run));
+    let cases: [Case; 5] = [
         ("nothing", &["0..5 rw- MISSING"], |_| {}),
         ("reads", &["0..5 rw- MISSING"], |run| {
             run.sleeper(Op::Load(0));

@@ -245,10 +245,21 @@ fn round(arm: &mut LinuxArm, program: &Program, number: u32) -> Ending {
 /// Check `program`; `wanted` is what the set of endings must hold for the program to be
 /// about what it says.
 fn observe(program: &Program, wanted: &[&dyn Fn(&Ending) -> bool]) {
+    observe_but(program, wanted, &|_| false);
+}
+
+/// The same, where the simulator is known to lack the endings that `lacks` describes. A
+/// simulator that has them makes this fail, so that no exception outlives its reason.
+fn observe_but(
+    program: &Program,
+    wanted: &[&dyn Fn(&Ending) -> bool],
+    lacks: &dyn Fn(&Ending) -> bool,
+) {
     let allowed = allowed(program);
     for (index, wanted) in wanted.iter().enumerate() {
         assert!(allowed.iter().any(wanted), "no ending is wanted ending {index}: {allowed:#?}");
     }
+    assert!(!allowed.iter().any(lacks), "{}: an exception is out of date", program.name);
     if Capability::gate(program.name, OpenFlags::empty(), program.features).is_none() {
         return;
     }
@@ -263,7 +274,10 @@ fn observe(program: &Program, wanted: &[&dyn Fn(&Ending) -> bool]) {
     }
     for (ending, count) in &seen {
         let name = program.name;
-        assert!(allowed.contains(ending), "{name}: {count} times {ending:?}, of {allowed:#?}");
+        assert!(
+            allowed.contains(ending) || lacks(ending),
+            "{name}: {count} times {ending:?}, of {allowed:#?}"
+        );
     }
     println!("{} of {} endings seen in {} rounds:", seen.len(), allowed.len(), program.rounds);
     for ending in &allowed {
@@ -344,8 +358,12 @@ fn v70_c10_no_wake_is_lost_between_queueing_and_sleeping() {
     observe(&program, &[&|e| e.answers == [INSTALLED]]);
 }
 
+/// A load on its way in is queued behind the wake of an `UNREGISTER` that is under way, and
+/// then sleeps on in memory that nobody watches: never in a thousand rounds on an idle
+/// machine, 28 and 69 times on a busy one, still asleep 100 ms later. Why is not known; that
+/// the wake comes before the lock of the VMA is taken would explain it.
 #[test]
-fn v84_b13_unregistering_against_faults_on_their_way_in() {
+fn v84_b13_unregistering_can_pass_by_a_fault_on_its_way_in() {
     let program = Program {
         name: "v84_b13",
         features: Features::empty(),
@@ -354,8 +372,8 @@ fn v84_b13_unregistering_against_faults_on_their_way_in() {
         handler: &[Step::Unregister],
         rounds: 1000,
     };
-    assert!(allowed(&program).iter().all(|e| !e.threads.contains(&Settled::Asleep)));
-    observe(&program, &[&|e| e.page == Some(Content::Zero)]);
+    let asleep = |e: &Ending, thread: usize| e.threads[thread] == Settled::Asleep;
+    observe(&program, &[&|e| asleep(e, 0), &|e| !asleep(e, 0) && !asleep(e, 1)]);
 }
 
 #[test]
@@ -368,11 +386,12 @@ fn d15_e6_unmapping_against_an_install() {
         handler: &[Step::Zero],
         rounds: 1000,
     };
-    observe(
+    let failed = |e: &Ending, errno| matches!(e.answers[..], [Answer::Installed(outcome)] if outcome.errno == Some(errno));
+    observe_but(
         &program,
-        &[
-            &|e| e.answers == [INSTALLED],
-            &|e| matches!(e.answers[..], [Answer::Installed(o)] if o.errno == Some(Errno::EAGAIN)),
-        ],
+        &[&|e| e.answers == [INSTALLED], &|e| failed(e, Errno::EAGAIN)],
+        // e9: the kernel tests the gate, looks the mapping up, tests the gate again; the
+        // simulator does so in one step and never finds the mapping gone in between.
+        &|e| failed(e, Errno::ENOENT),
     );
 }
