@@ -23,7 +23,7 @@ fn campaign(handler: &str, seed: u64, schedules: u64) -> Report {
 }
 
 /// The digest of 3,100 walks of the catalogue from seed 42 with the default handler.
-const PINNED: u64 = 0xab45_1f9d_ec5f_6fea;
+const PINNED: u64 = 0xae7a_e323_793c_aca5;
 
 #[test]
 fn the_digest_of_a_campaign_is_the_pinned_one_in_every_build() {

@@ -130,7 +130,7 @@ impl Arm for SimArm {
         (first..first + self.pages)
             .map(|vpn| match table.get(vpn) {
                 Pte::Present { content, .. } => Some(content),
-                Pte::None => None,
+                Pte::None | Pte::Marker(_) => None,
             })
             .collect()
     }

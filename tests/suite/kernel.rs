@@ -426,8 +426,21 @@ fn d34_nor_behind_a_hole() {
 }
 
 #[test]
-fn f1_to_f4_hold_the_mapping_against_unregister() {
-    // Measured: in 300 raced rounds no faulter was left asleep on unregistered memory.
+fn f1_to_f4_hold_the_mapping_against_munmap() {
+    let mut bed = Bed::new(2);
+    let (faulter, owner) = (bed.thread(), bed.thread());
+    bed.kernel.begin(faulter, Call::Load { addr: page(0) });
+    assert!(matches!(bed.step(faulter), Did::Miss { .. }));
+    assert_eq!(bed.go(owner, Call::Munmap { range: span(0, 2) }), None);
+    assert_eq!(bed.kernel.sleep(owner), Some(Sleep::Lock));
+    assert_eq!(bed.on(faulter), None);
+    assert_eq!(bed.on(owner), Some(Ret::Ok(0)));
+}
+
+#[test]
+fn b13_unregister_passes_by_a_fault_on_its_way_in() {
+    // Measured: on a busy machine 28 to 69 of 1,000 raced loads stayed asleep. A WAKE after
+    // the UNREGISTER freed every one.
     let mut bed = Bed::new(2);
     let (faulter, owner) = (bed.thread(), bed.thread());
     bed.kernel.begin(faulter, Call::Load { addr: page(0) });
@@ -435,8 +448,9 @@ fn f1_to_f4_hold_the_mapping_against_unregister() {
     let (ctx, range) = (bed.ctx, span(0, 2));
     assert_eq!(bed.go(owner, Call::Unregister { ctx, range }), None);
     assert_eq!(bed.on(faulter), None);
-    assert!(bed.kernel.sleep(faulter).is_some());
     assert_eq!(bed.on(owner), Some(Ret::Ok(0)));
+    assert!(bed.kernel.sleep(faulter).is_some(), "asleep on memory nobody watches");
+    bed.resolve(Request::Wake { range }, Payload::None);
     assert_eq!(bed.on(faulter), Some(Ret::Loaded(Content::Zero)));
 }
 

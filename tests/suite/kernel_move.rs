@@ -158,6 +158,7 @@ fn e21_a_hole_counts_as_moved_and_wakes_who_waits_for_it() {
     let (ctx, handler) = (bed.ctx, bed.handler);
     let request = Request::Move { dst: span(0, 2), src: page(2), mode: HOLES };
     bed.kernel.begin(handler, Call::Resolve { ctx, request, payload: Payload::None });
+    assert_eq!(bed.step(handler), Did::PassGate);
     assert_eq!(bed.step(handler), Did::MoveHole { from: page(2), page: page(0) });
     assert!(matches!(bed.step(handler), Did::Move { content, .. } if content == source(3)));
     assert_eq!(bed.on(handler), Some(Ret::Outcome(Outcome::done(2 * 4096))));

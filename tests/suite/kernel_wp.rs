@@ -141,6 +141,7 @@ fn e18_protecting_is_page_by_page_and_keeps_the_layout_as_it_is() {
     let (ctx, handler) = (bed.ctx, bed.handler);
     let request = Request::WriteProtect { range: span(0, 3), mode: PROTECT };
     bed.kernel.begin(handler, Call::Resolve { ctx, request, payload: Payload::None });
+    assert_eq!(bed.step(handler), Did::PassGate);
     assert_eq!(bed.step(handler), Did::Protect { page: page(0) });
     assert_eq!(bed.store(guest, 1), Some(Ret::Stored));
     // d34: no event starts, and nothing is unmapped, before it is over.

@@ -94,6 +94,11 @@ pub enum Did {
     Take(Event),
     /// A resolving ioctl found `mmap_changing` at zero and its arguments well formed.
     PassGate,
+    /// An `UNREGISTER` woke the faulters of its range; the registration is still there.
+    WakeAll {
+        /// How many.
+        woken: u32,
+    },
     /// A call is done with one mapping and goes on to the next.
     NextMapping,
     /// A resolving ioctl installed a page.
@@ -230,6 +235,7 @@ impl Did {
             Did::Release { ctx } => (tag(23), u64::from(ctx.0)),
             Did::PassGate => (tag(24), 0),
             Did::NextMapping => (tag(25), 0),
+            Did::WakeAll { woken } => (tag(35), u64::from(*woken)),
             Did::Trap { page } => (tag(33) ^ page.raw(), 0),
             Did::FillProtected { page } => (tag(34) ^ page.raw(), 0),
             Did::ZapMarker { page } => (tag(26) ^ page.raw(), 0),

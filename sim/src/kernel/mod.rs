@@ -68,6 +68,8 @@ pub struct Mm {
     /// Holders of the mmap lock for reading that keep it across steps. Calls that change
     /// the layout wait for zero.
     pub(crate) readers: u32,
+    /// An `UNREGISTER` holds the mmap lock for writing across its steps.
+    pub(crate) writer: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -119,7 +121,7 @@ impl Kernel {
     /// A new, empty address space.
     pub fn new_mm(&mut self) -> MmId {
         let space = AddressSpace::new(self.profile.vma.clone());
-        self.mms.push(Mm { space, table: PageTable::default(), readers: 0 });
+        self.mms.push(Mm { space, table: PageTable::default(), readers: 0, writer: false });
         MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
     }
 
@@ -250,11 +252,12 @@ impl Kernel {
                 | Call::Mremap(_)
                 | Call::Fork
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
-                Call::Register { ctx, .. } | Call::Unregister { ctx, .. } => {
-                    self.unlocked(self.ctx(*ctx).mm)
-                }
+                Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
+                // Its first step does not touch the mappings that faulters hold.
+                Call::Unregister { ctx, .. } => !self.mms[usize::from(self.ctx(*ctx).mm.0)].writer,
                 _ => true,
             },
+            Run::Unregister { ctx, .. } => self.mms[usize::from(self.ctx(*ctx).mm.0)].readers == 0,
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
             Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
         }
@@ -344,6 +347,10 @@ impl Kernel {
                 let (next, did) = self.step_read(thread, ctx, max, taken);
                 (self.go_on(index, next, |run, n| set!(run, Read, taken, n)), did)
             }
+            Run::Unregister { ctx, range } => {
+                let (ret, did) = self.step_unregister(ctx, range);
+                (Some(Run::Done(ret)), did)
+            }
             Run::Closing { ctx } => {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
@@ -404,7 +411,8 @@ impl Kernel {
     }
 
     fn unlocked(&self, mm: MmId) -> bool {
-        self.mms[usize::from(mm.0)].readers == 0
+        let mm = &self.mms[usize::from(mm.0)];
+        mm.readers == 0 && !mm.writer
     }
 
     fn filling(&self, mm: MmId, page: Vpn) -> bool {

@@ -29,6 +29,8 @@ pub(crate) enum Run {
     Resolve { ctx: CtxId, request: Request, payload: Payload, at: ResolvePc },
     /// `read` of a userfaultfd: messages taken so far.
     Read { ctx: CtxId, max: usize, taken: usize },
+    /// `UFFDIO_UNREGISTER`, after it has woken the faulters of its range.
+    Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
     /// The call is over; the value waits to be fetched.

@@ -66,6 +66,24 @@ impl AddressSpace {
     /// (not on every kernel) or of a type that cannot be registered, or a cut through a huge
     /// page; `ENOMEM` at the limit, with the parts before it cleared.
     pub fn uffd_unregister(&mut self, range: Span, ctx: CtxId) -> Result<Vec<Part>, Errno> {
+        let (start, end) = self.uffd_unregister_check(range, ctx)?;
+        self.clear_registrations(start, end, |_| true)
+    }
+
+    /// The parts of `range` that are registered, as [`uffd_unregister`] would clear them;
+    /// nothing is cleared yet. Errors as there, but for `ENOMEM`.
+    ///
+    /// [`uffd_unregister`]: AddressSpace::uffd_unregister
+    pub fn uffd_parts(&self, range: Span, ctx: CtxId) -> Result<Vec<Part>, Errno> {
+        let (start, end) = self.uffd_unregister_check(range, ctx)?;
+        let inside = self.tree.iter_from(start).take_while(|vma| vma.start < end);
+        Ok(inside
+            .filter(|vma| vma.ctx.is_some())
+            .map(|vma| Part::of(&vma.part(start.max(vma.start), end.min(vma.end))))
+            .collect())
+    }
+
+    fn uffd_unregister_check(&self, range: Span, ctx: CtxId) -> Result<(u64, u64), Errno> {
         let (start, end) = self.uffd_range(range)?;
         for vma in self.tree.iter_from(start).take_while(|vma| vma.start < end) {
             let foreign = vma.ctx.is_some_and(|owner| owner != ctx);
@@ -76,7 +94,7 @@ impl AddressSpace {
                 return Err(Errno::EINVAL);
             }
         }
-        self.clear_registrations(start, end, |_| true)
+        Ok((start, end))
     }
 
     /// The last reference to a context goes: clear its registrations everywhere, in address

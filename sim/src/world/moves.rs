@@ -162,6 +162,7 @@ impl fmt::Display for Move {
             Did::Take(event) => write!(f, "took {}", describe_event(event)),
             Did::PassGate => write!(f, "may go on"),
             Did::NextMapping => write!(f, "next mapping"),
+            Did::WakeAll { woken } => write!(f, "wake {woken} faulters of the range"),
             Did::Install { page: p, content } => write!(f, "install page {}: {content}", page(*p)),
             Did::Answer { woken, outcome } => match (woken, outcome.errno) {
                 (0, _) => write!(f, "answer {outcome}, nobody woken"),
