@@ -55,22 +55,53 @@ impl LinuxArm {
             std::fs::read_to_string(format!("/proc/self/task/{tid}/{file}")).unwrap_or_default()
         };
         // `tid (name) S ...`: the name may hold anything, a parenthesis too.
-        let stat = read("stat");
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-        if !matches!(state, Some('S' | 'D')) {
+        let stopped = || {
+            let stat = read("stat");
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            matches!(state, Some('S' | 'D'))
+        };
+        if !stopped() {
             return false;
         }
         match read("wchan").as_str() {
-            // A kernel that does not tell where: a page fault from user mode, or a system
-            // call that can fault or send an event. The idle thread sits in `futex`.
+            // It has moved on since, or this kernel does not tell where: then a thread that
+            // stays in one call for a while, a page fault from user mode or a system call
+            // that can fault or send an event, is asleep. The idle thread sits in `futex`.
             "" | "0" => {
-                let syscall = read("syscall");
-                let number = syscall.split(' ').next().and_then(|n| n.parse::<i64>().ok());
+                let before = read("syscall");
+                std::thread::park_timeout(LOOK * 20);
+                let (after, place) = (read("syscall"), read("wchan"));
+                if !stopped() || before != after {
+                    return false;
+                }
+                if place.contains("userfault") {
+                    return true;
+                }
+                let number = after.split(' ').next().and_then(|n| n.parse::<i64>().ok());
                 // mmap, munmap, mprotect, ioctl, madvise on x86-64.
-                matches!(number, Some(-1 | 9 | 11 | 10 | 16 | 28))
+                matches!(place.as_str(), "" | "0")
+                    && matches!(number, Some(-1 | 9 | 11 | 10 | 16 | 28))
             }
             place => place.contains("userfault"),
         }
+    }
+
+    /// Asleep, and not for a moment on the way to somewhere else: the thread has not run
+    /// between two looks.
+    fn stays_asleep(tid: u32) -> bool {
+        let switches = || {
+            let status = std::fs::read_to_string(format!("/proc/self/task/{tid}/status"));
+            let status = status.unwrap_or_default();
+            let counts: Vec<_> =
+                status.lines().filter(|line| line.contains("ctxt_switches")).collect();
+            counts.join(" ")
+        };
+        let before = switches();
+        if !LinuxArm::sleeps(tid) {
+            return false;
+        }
+        std::thread::park_timeout(LOOK);
+        LinuxArm::sleeps(tid) && switches() == before
     }
 
     fn settle_within(&mut self, thread: usize, looks: u32) -> Option<Settled> {
@@ -82,7 +113,7 @@ impl LinuxArm {
                     worker.busy = false;
                     return Some(Settled::Returned(back));
                 }
-                Err(RecvTimeoutError::Timeout) if LinuxArm::sleeps(worker.tid) => {
+                Err(RecvTimeoutError::Timeout) if LinuxArm::stays_asleep(worker.tid) => {
                     return Some(Settled::Asleep);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
