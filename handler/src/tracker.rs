@@ -88,6 +88,18 @@ pub struct Tracker {
 }
 
 impl PageState {
+    /// Its name, as texts and scenarios write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PageState::Missing => "missing",
+            PageState::Clean => "clean",
+            PageState::Dirty => "dirty",
+            PageState::Zero => "zero",
+            PageState::Removed => "removed",
+            PageState::Poisoned => "poisoned",
+        }
+    }
+
     /// Does it say that a page was installed?
     pub const fn is_installed(self) -> bool {
         matches!(self, PageState::Clean | PageState::Dirty | PageState::Zero | PageState::Poisoned)
@@ -298,14 +310,7 @@ const fn installed_byte(byte: u8, state: PageState) -> u8 {
 
 impl fmt::Display for PageState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PageState::Missing => "missing",
-            PageState::Clean => "clean",
-            PageState::Dirty => "dirty",
-            PageState::Zero => "zero",
-            PageState::Removed => "removed",
-            PageState::Poisoned => "poisoned",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -307,14 +307,7 @@ impl Subject for Model {
     }
 
     fn state_name(&self, page: u64) -> &'static str {
-        match self.machine.tracker().state(PageNo::new(page)) {
-            PageState::Missing => "missing",
-            PageState::Clean => "clean",
-            PageState::Dirty => "dirty",
-            PageState::Zero => "zero",
-            PageState::Removed => "removed",
-            PageState::Poisoned => "poisoned",
-        }
+        self.machine.tracker().state(PageNo::new(page)).name()
     }
 
     fn snapshot(&self, page: u64) -> Option<Claim> {

@@ -4,8 +4,8 @@
 use core::cell::RefCell;
 
 use shims::{
-    Addr, ApiIoctls, ApiReply, ContinueMode, CopyMode, Errno, Event, Features, MoveMode, Outcome,
-    PoisonMode, RangeIoctls, RegisterModes, Request, Span, Uffd, WriteProtectMode, ZeropageMode,
+    Addr, ApiReply, ContinueMode, CopyMode, Errno, Event, Features, MoveMode, Outcome, PoisonMode,
+    RangeIoctls, RegisterModes, Request, Span, Uffd, WriteProtectMode, ZeropageMode,
 };
 
 use super::call::{Call, Payload, Ret, ThreadId};
@@ -56,7 +56,6 @@ impl Uffd for SimUffd<'_> {
     /// The context was started when it was made: a second `UFFDIO_API` is `EINVAL` (rule
     /// a6).
     fn api(&self, _features: Features) -> Result<ApiReply, Errno> {
-        let _ = ApiIoctls::API;
         Err(Errno::EINVAL)
     }
 

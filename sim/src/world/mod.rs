@@ -300,7 +300,7 @@ impl<S: Subject> World<S> {
             }
         }
         let did = self.kernel.step(thread);
-        self.observe(i, &did);
+        self.observe(&did);
         if let Some(ret) = self.kernel.take_ret(thread) {
             self.finish_op(i, &setup, ret);
         }

@@ -89,7 +89,7 @@ impl Truth {
 
 impl<S: Subject> World<S> {
     /// Look at what a task's step did.
-    pub(super) fn observe(&mut self, task: usize, did: &Did) {
+    pub(super) fn observe(&mut self, did: &Did) {
         let failure = match did {
             Did::Load { page, content } | Did::Populated { page, content } => {
                 page_index(*page).and_then(|page| self.truth.check(page, *content))
@@ -106,7 +106,7 @@ impl<S: Subject> World<S> {
             }
             _ => None,
         };
-        let _ = task;
+
         if let Some(failure) = failure {
             self.fail(failure);
         }
