@@ -12,8 +12,12 @@ mod command_line;
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_descriptors.rs"]
+mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
 mod kernel_fork;
+#[path = "suite/kernel_handshake.rs"]
+mod kernel_handshake;
 #[path = "suite/kernel_move.rs"]
 mod kernel_move;
 #[path = "suite/kernel_poison.rs"]

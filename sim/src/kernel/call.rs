@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
+use super::file_call::FileCall;
+use super::process::ProcessCall;
 use crate::Content;
 use crate::vma::{CtxId, Mmap, Mremap, Prot};
 
@@ -137,6 +139,10 @@ pub enum Call {
         /// Which.
         ctx: CtxId,
     },
+    /// Something asked of a descriptor, or for one.
+    File(FileCall),
+    /// Something about processes.
+    Process(ProcessCall),
 }
 
 /// How a [`Call`] ended.

@@ -44,6 +44,10 @@ impl By {
     const fn writes(self) -> bool {
         matches!(self, By::Store | By::PopulateWrite)
     }
+
+    const fn is_user(self) -> bool {
+        matches!(self, By::Load | By::Store)
+    }
 }
 
 /// What a fault does next, whatever asked for the page.
@@ -54,6 +58,8 @@ enum Fault {
     Ready(Content),
     /// It is not to be had.
     Refused(Signal),
+    /// The thread was killed while it waited.
+    Killed(Did),
 }
 
 impl Kernel {
@@ -71,6 +77,7 @@ impl Kernel {
         match self.step_fault(thread, mm, access.addr, by, at) {
             Fault::At(at, did) => (Next::At(at), did),
             Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
+            Fault::Killed(did) => (Next::Done(Ret::Err(Errno::EINTR)), did),
             // The processor repeats the access right behind the walk that found the page.
             Fault::Ready(content) => match access.store {
                 None => (Next::Done(Ret::Loaded(content)), Did::Load { page, content }),
@@ -97,6 +104,7 @@ impl Kernel {
         let by = if write { By::PopulateWrite } else { By::PopulateRead };
         match self.step_fault(thread, mm, page, by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
+            Fault::Killed(did) => (Next::Done(Ret::Err(Errno::EINTR)), did),
             Fault::Refused(signal) => {
                 // A hole is ENOMEM; a protection that forbids the access is EINVAL. The others
                 // are c6 and c12.
@@ -204,7 +212,14 @@ impl Kernel {
                     Fault::At(FaultPc::Classify, Did::SkipSleep { page })
                 }
             }
-            FaultPc::Asleep(_) => unreachable!("a sleeping thread does not step"),
+            FaultPc::Asleep(ctx) => {
+                let did = self.fault_interrupted(thread, ctx, addr);
+                if self.killed(thread) {
+                    Fault::Killed(did)
+                } else {
+                    Fault::At(FaultPc::Classify, did)
+                }
+            }
         }
     }
 
@@ -230,18 +245,18 @@ impl Kernel {
         match mm.table.get(vpn) {
             Pte::Present { content, bits } if !write || bits.writable() => Walk::Hit(content),
             Pte::Present { content, bits } => match asked(RegisterModes::WP) {
-                Some(ctx) if bits.contains(PteBits::UFFD_WP) => self.ask(ctx, Reason::Wp),
+                Some(ctx) if bits.contains(PteBits::UFFD_WP) => self.ask(ctx, Reason::Wp, by),
                 _ => Walk::Copy(content),
             },
             Pte::None => match asked(RegisterModes::MISSING) {
-                Some(ctx) => self.ask(ctx, Reason::Missing),
+                Some(ctx) => self.ask(ctx, Reason::Missing, by),
                 None => Walk::Fill,
             },
             Pte::Marker(Marker::Poison) => Walk::Refused(Signal::BusPoison),
             // c3: what is missing is asked for first, and trapped when it is there.
             Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
                 match asked(RegisterModes::MISSING) {
-                    Some(ctx) => self.ask(ctx, Reason::Missing),
+                    Some(ctx) => self.ask(ctx, Reason::Missing, by),
                     None => Walk::FillProtected,
                 }
             }
@@ -250,9 +265,10 @@ impl Kernel {
     }
 
     /// The beginning of rule c5.
-    fn ask(&self, ctx: CtxId, reason: Reason) -> Walk {
+    fn ask(&self, ctx: CtxId, reason: Reason, by: By) -> Walk {
         let asked = self.ctx(ctx);
-        if asked.features.contains(Features::SIGBUS) {
+        let refuses = asked.user_mode_only && !by.is_user();
+        if asked.features.contains(Features::SIGBUS) || refuses {
             Walk::Refused(Signal::BusAdrErr)
         } else if asked.released {
             Walk::Released

@@ -24,28 +24,41 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod fd;
+mod file_call;
 mod fork;
+mod handshake;
 mod move_page;
 mod page_table;
+mod process;
 mod protect;
 mod remap;
 mod remove;
 mod resolve;
 mod run;
+mod signal;
 mod sim_uffd;
 mod syscalls;
+mod waiting;
 
 use shims::{Addr, Errno, Event, Features, PageSize};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
-pub use did::Did;
+pub use did::{Did, ProcessDid};
+pub use fd::Fd;
+pub use file_call::{ApiStruct, FdView, FileCall, Reading};
+pub use handshake::flags;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
+pub use process::{ForkFailure, Privileges, ProcessCall};
+pub use signal::Sig;
 pub use sim_uffd::SimUffd;
+pub use waiting::poll;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use page_table::Vpn;
+use process::Processes;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 
 /// Set one field of a call in progress.
@@ -70,6 +83,8 @@ pub struct Mm {
     pub(crate) readers: u32,
     /// An `UNREGISTER` holds the mmap lock for writing across its steps.
     pub(crate) writer: bool,
+    /// Nobody lives in it any more (rule a23).
+    pub(crate) dead: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -96,6 +111,12 @@ pub enum Sleep {
     Event(Event),
     /// A lock that another thread holds, and will give back by itself.
     Lock,
+    /// A message, in `read`.
+    Reader(CtxId),
+    /// A message, in `poll`.
+    Poller(CtxId),
+    /// The child of a `vfork`, or the other threads of a process, to come to their end.
+    Threads,
 }
 
 /// A whole simulated kernel. Cloning forks the world.
@@ -105,12 +126,14 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    /// Boxed, and absent where there are none: most worlds need a process and no more.
+    processes: Option<Box<Processes>>,
 }
 
 impl Kernel {
     /// A kernel with nothing running.
     pub fn new(profile: Profile) -> Kernel {
-        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new() }
+        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new(), processes: None }
     }
 
     /// Which kernel this is.
@@ -121,7 +144,8 @@ impl Kernel {
     /// A new, empty address space.
     pub fn new_mm(&mut self) -> MmId {
         let space = AddressSpace::new(self.profile.vma.clone());
-        self.mms.push(Mm { space, table: PageTable::default(), readers: 0, writer: false });
+        let table = PageTable::default();
+        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
         MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
     }
 
@@ -233,24 +257,28 @@ impl Kernel {
 
     /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
     #[inline]
-    pub fn can_step(&self, thread: ThreadId) -> bool {
-        let thread = &self.threads[usize::from(thread.0)];
+    pub fn can_step(&self, id: ThreadId) -> bool {
+        let thread = &self.threads[usize::from(id.0)];
         match &thread.run {
-            Run::Idle | Run::Done(_) => false,
-            Run::Access { at, .. } | Run::Populate { at, .. } => !matches!(at, FaultPc::Asleep(_)),
+            Run::Idle | Run::Done(_) | Run::Dead => false,
+            Run::Access { at: FaultPc::Asleep(_), .. } => self.signalled(id),
+            Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
+            Run::Access { .. } | Run::Populate { .. } => true,
             Run::Remove(remove) => match remove.at {
-                RemovePc::Asleep { .. } => false,
+                RemovePc::Asleep { .. } => self.killed(id),
                 // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
                 RemovePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
-            Run::Events { at: EventPc::Asleep, .. } => false,
+            Run::Events { at: EventPc::Asleep, .. } => self.killed(id),
+            Run::Long(long) => self.long_can_step(id, thread.mm, long),
             // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
                 Call::Mmap(_)
                 | Call::Munmap { .. }
                 | Call::Mremap(_)
                 | Call::Fork
+                | Call::Process(ProcessCall::Fork { .. })
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
@@ -269,7 +297,8 @@ impl Kernel {
             return None;
         }
         match &self.threads[usize::from(thread.0)].run {
-            Run::Idle | Run::Done(_) => None,
+            Run::Idle | Run::Done(_) | Run::Dead => None,
+            Run::Long(long) => Some(long.sleep()),
             Run::Access { at: FaultPc::Asleep(ctx), .. }
             | Run::Populate { at: FaultPc::Asleep(ctx), .. } => {
                 let ctx = self.ctx(*ctx);
@@ -357,13 +386,28 @@ impl Kernel {
             }
             Run::Once(_) => {
                 let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
-                let (run, did) = self.step_once(mm, *call);
+                let (run, did) = match *call {
+                    Call::File(call) => self.step_file_call(thread, mm, call),
+                    Call::Process(call) => self.step_process_call(thread, mm, call),
+                    Call::Fork if self.processes.is_some() => self.fork_process(thread, mm, false),
+                    call => self.step_once(mm, call),
+                };
                 (Some(run), did)
             }
-            Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),
+            Run::Long(_) => {
+                let Run::Long(long) = core::mem::take(&mut slot.run) else { unreachable!() };
+                let (run, did) = self.step_long(thread, mm, *long);
+                (Some(run), did)
+            }
+            Run::Idle | Run::Done(_) | Run::Dead => {
+                unreachable!("thread {} has nothing to do", thread.0)
+            }
         };
         if let Some(run) = done {
-            self.threads[index].run = run;
+            self.threads[index].run = match run {
+                Run::Done(ret) if self.processes.is_some() => self.leave(thread, ret),
+                run => run,
+            };
         }
         did
     }
