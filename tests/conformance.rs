@@ -18,6 +18,12 @@ mod cases_resolve;
 mod linux_arm;
 #[path = "conformance/litmus.rs"]
 mod litmus;
+#[path = "conformance/puppet_arm.rs"]
+mod puppet_arm;
+#[path = "conformance/puppet_ops.rs"]
+mod puppet_ops;
+#[path = "conformance/puppet_uffd.rs"]
+mod puppet_uffd;
 #[path = "conformance/run.rs"]
 mod run;
 #[path = "conformance/sim_arm.rs"]

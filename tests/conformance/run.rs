@@ -9,8 +9,10 @@ use shims::{
 use sim::profile::AgainField;
 use sim::{Content, Profile, STAMP_LEN};
 
-use crate::arm::{Arm, Back, Op, PAGE, Settled, bytes, event_text, span};
-use crate::linux_arm::LinuxArm;
+use shims::linux::hugepages::Reservation;
+
+use crate::arm::{Arm, Back, Entry, Kind, Op, PAGE, Piece, Settled, bytes, event_text, span};
+use crate::puppet_arm::PuppetArm;
 use crate::sim_arm::SimArm;
 
 /// A case under way.
@@ -22,21 +24,24 @@ pub(crate) struct Run {
     /// operation.
     threads: Vec<Option<Settled>>,
     uffds: usize,
+    processes: usize,
     log: Vec<String>,
 }
 
 impl Run {
     fn new(arm: Box<dyn Arm>, profile: Profile, pages: u64) -> Run {
-        Run { arm, profile, pages, threads: Vec::new(), uffds: 0, log: Vec::new() }
+        Run { arm, profile, pages, threads: Vec::new(), uffds: 0, processes: 1, log: Vec::new() }
     }
 
-    /// `pages` pages registered `MISSING` with userfaultfd 0, which has `features`.
-    fn begin(&mut self, features: Features) {
+    /// Userfaultfd 0 has `features` and watches all that is mapped for `modes`.
+    fn begin(&mut self, features: Features, modes: RegisterModes) {
         assert_eq!(self.open(features), 0);
-        let whole = self.span(0, self.pages);
-        let granted = self.register(0, whole, RegisterModes::MISSING);
-        // b6: no hugetlb, and neither WP nor MINOR asked for.
-        assert_eq!(granted.map(|ioctls| ioctls.bits() & 0x13c), Ok(0x13c));
+        if !modes.is_empty() {
+            let whole = self.span(0, self.pages);
+            let granted = self.register(0, whole, modes);
+            // b6: `COPY` and `WAKE` there are everywhere.
+            assert_eq!(granted.map(|ioctls| ioctls.bits() & 0x10c), Ok(0x10c));
+        }
     }
 
     pub(crate) fn span(&self, start: u64, end: u64) -> Span {
@@ -70,8 +75,20 @@ impl Run {
     }
 
     pub(crate) fn thread(&mut self) -> usize {
+        self.thread_in(0)
+    }
+
+    /// A thread of process `process`.
+    pub(crate) fn thread_in(&mut self, process: usize) -> usize {
         self.threads.push(None);
-        self.arm.thread()
+        self.arm.thread_in(process)
+    }
+
+    /// A new thread of that process, doing `op`.
+    pub(crate) fn spawn_in(&mut self, process: usize, op: Op) -> (usize, Settled) {
+        let thread = self.thread_in(process);
+        let settled = self.go(thread, op);
+        (thread, settled)
     }
 
     /// Let `thread` do `op` until nothing moves any more.
@@ -194,6 +211,12 @@ impl Run {
             Err(errno) => assert_eq!((errno, events.len()), (Errno::EAGAIN, 0)),
         }
         let texts: Vec<_> = events.iter().map(|event| event_text(&*self.arm, event)).collect();
+        for event in &events {
+            if let Event::Fork { fd } = event {
+                self.arm.adopt(*fd);
+                self.uffds += 1;
+            }
+        }
         self.note(format!("uffd {uffd}: read {max} -> {answer:?} {texts:?}"));
         texts
     }
@@ -201,6 +224,35 @@ impl Run {
     /// What page `n` holds.
     pub(crate) fn content(&mut self, n: u64) -> Option<Content> {
         self.arm.contents()[n as usize]
+    }
+
+    /// The entry of page `n` in a process.
+    #[track_caller]
+    pub(crate) fn entry(&mut self, process: usize, n: u64) -> Entry {
+        let entries = self.arm.entries(process);
+        entries.into_iter().find(|(page, _)| *page == n).expect("a page that is looked at").1
+    }
+
+    /// Is page `n` of process 0 protected by userfaultfd, or to be?
+    #[track_caller]
+    pub(crate) fn is_wp(&mut self, n: u64) -> bool {
+        self.entry(0, n).wp
+    }
+
+    /// A new process, by a new thread of process 0 that needs nobody to read a message.
+    #[track_caller]
+    pub(crate) fn fork(&mut self) -> usize {
+        let (_, settled) = self.spawn(Op::Fork);
+        self.forked(settled)
+    }
+
+    /// The process that a fork has made.
+    #[track_caller]
+    pub(crate) fn forked(&mut self, settled: Settled) -> usize {
+        match settled {
+            Settled::Returned(Back::Forked(process)) => process,
+            settled => panic!("fork: {settled:?}"),
+        }
     }
 
     /// The mappings of the arena.
@@ -217,7 +269,11 @@ impl Run {
     fn note(&mut self, what: String) {
         for thread in 0..self.threads.len() {
             if self.threads[thread] == Some(Settled::Asleep) {
-                self.threads[thread] = Some(self.arm.settle(thread));
+                let settled = self.arm.settle(thread);
+                if let Settled::Returned(Back::Forked(process)) = settled {
+                    self.processes = self.processes.max(process + 1);
+                }
+                self.threads[thread] = Some(settled);
             }
         }
         self.log.push(what);
@@ -231,12 +287,19 @@ impl Run {
                 self.log.push(format!("  uffd {uffd} {pending}/{total} readable {readable}"));
             }
         }
-        let contents = self.arm.contents();
-        let there =
-            contents.iter().enumerate().filter_map(|(n, c)| Some(format!("{n}: {}", (*c)?)));
-        self.log.push(format!("  pages [{}]", there.collect::<Vec<_>>().join(", ")));
-        let areas = self.areas().join(", ");
-        self.log.push(format!("  areas [{areas}]"));
+        for process in 0..self.processes {
+            let name = if process == 0 { String::new() } else { format!("process {process} ") };
+            let entries = self.arm.entries(process);
+            let there: Vec<_> = entries
+                .iter()
+                .filter(|(_, entry)| *entry != Entry::default())
+                .map(|(n, entry)| format!("{n}: {entry}"))
+                .collect();
+            self.log.push(format!("  {name}pages [{}]", there.join(", ")));
+            let areas: Vec<_> =
+                self.arm.areas_of(process).iter().map(ToString::to_string).collect();
+            self.log.push(format!("  {name}areas [{}]", areas.join(", ")));
+        }
     }
 }
 
@@ -256,24 +319,116 @@ pub(crate) fn running_profile() -> Profile {
     }
 }
 
+/// What a case starts with, and where it can run.
+pub(crate) struct Case<'n> {
+    name: &'n str,
+    pages: u64,
+    pieces: Vec<Piece>,
+    features: Features,
+    modes: RegisterModes,
+    /// Why it runs on the simulated kernel alone, or on the running one alone.
+    not_on_kernel: Option<&'n str>,
+    not_on_sim: Option<&'n str>,
+}
+
+impl<'n> Case<'n> {
+    /// `pages` pages of anonymous memory, watched for `MISSING` without any feature.
+    pub(crate) fn new(name: &'n str, pages: u64) -> Case<'n> {
+        Case {
+            name,
+            pages,
+            pieces: vec![Piece::new(0, pages, Kind::Anon)],
+            features: Features::empty(),
+            modes: RegisterModes::MISSING,
+            not_on_kernel: None,
+            not_on_sim: None,
+        }
+    }
+
+    pub(crate) fn features(self, features: Features) -> Case<'n> {
+        Case { features, ..self }
+    }
+
+    pub(crate) fn modes(self, modes: RegisterModes) -> Case<'n> {
+        Case { modes, ..self }
+    }
+
+    /// What is mapped at the start, in an arena that is as large as before.
+    pub(crate) fn pieces(self, pieces: &[Piece]) -> Case<'n> {
+        Case { pieces: pieces.to_vec(), ..self }
+    }
+
+    /// The whole arena of that kind of memory.
+    pub(crate) fn kind(self, kind: Kind) -> Case<'n> {
+        let whole = [Piece::new(0, self.pages, kind)];
+        self.pieces(&whole)
+    }
+
+    /// The simulator cannot do it: say why.
+    pub(crate) fn kernel_only(self, why: &'n str) -> Case<'n> {
+        Case { not_on_sim: Some(why), ..self }
+    }
+
+    /// The running kernel cannot be brought to do it: say why.
+    #[expect(dead_code, reason = "the vocabulary is complete")]
+    pub(crate) fn sim_only(self, why: &'n str) -> Case<'n> {
+        Case { not_on_kernel: Some(why), ..self }
+    }
+
+    /// Run `body` on the kernels it can run on, and compare everything.
+    pub(crate) fn run(self, body: impl Fn(&mut Run)) {
+        let profile = running_profile();
+        let run_on = |arm: Box<dyn Arm>| {
+            let mut run = Run::new(arm, profile.clone(), self.pages);
+            run.begin(self.features, self.modes);
+            body(&mut run);
+            run.log
+        };
+        let name = self.name;
+        let simulated = match self.not_on_sim {
+            Some(why) => {
+                eprintln!("{name}: not on the simulator: {why}");
+                None
+            }
+            None => {
+                Some(run_on(Box::new(SimArm::new(profile.clone(), self.pages, &self.pieces))))
+            }
+        };
+        if let Some(why) = self.not_on_kernel {
+            eprintln!("{name}: not on the running kernel: {why}");
+            return;
+        }
+        if Capability::gate(name, OpenFlags::empty(), self.features).is_none() {
+            return;
+        }
+        let huge: u64 =
+            self.pieces.iter().filter(|p| p.kind.is_huge()).map(|p| p.pages / 512).sum();
+        let pool = match huge {
+            0 => None,
+            // Private copies and forks take pages of their own.
+            huge => match Reservation::gate(name, 3 * huge) {
+                Some(pool) => Some(pool),
+                None => return,
+            },
+        };
+        let arm = PuppetArm::new(self.pages, &self.pieces, pool).expect("a process");
+        let real = run_on(Box::new(arm));
+        if let Some(simulated) = simulated {
+            compare(name, &simulated, &real);
+        }
+    }
+}
+
 /// Run `body` on both kernels and compare everything.
 pub(crate) fn both(name: &str, pages: u64, features: Features, body: impl Fn(&mut Run)) {
-    let profile = running_profile();
-    let run_on = |arm: Box<dyn Arm>| {
-        let mut run = Run::new(arm, profile.clone(), pages);
-        run.begin(features);
-        body(&mut run);
-        run.log
-    };
-    let simulated = run_on(Box::new(SimArm::new(profile.clone(), pages)));
-    if Capability::gate(name, OpenFlags::empty(), features).is_none() {
-        return;
-    }
-    let real = run_on(Box::new(LinuxArm::new(pages).expect("address space")));
+    Case::new(name, pages).features(features).run(body);
+}
+
+fn compare(name: &str, simulated: &[String], real: &[String]) {
     if simulated == real {
         return;
     }
-    let first = simulated.iter().zip(&real).position(|(a, b)| a != b);
+    let first = simulated.iter().zip(real).position(|(a, b)| a != b);
     let first = first.unwrap_or(simulated.len().min(real.len()));
     let step = simulated[..first].iter().rposition(|line| !line.starts_with("  ")).unwrap_or(0);
     panic!(
