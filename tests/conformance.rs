@@ -14,6 +14,16 @@ mod cases_events;
 mod cases_faults;
 #[path = "conformance/cases_resolve.rs"]
 mod cases_resolve;
+#[path = "conformance/cases_wp.rs"]
+mod cases_wp;
+#[path = "conformance/cases_poison.rs"]
+mod cases_poison;
+#[path = "conformance/cases_move.rs"]
+mod cases_move;
+#[path = "conformance/cases_remap.rs"]
+mod cases_remap;
+#[path = "conformance/cases_fork.rs"]
+mod cases_fork;
 #[path = "conformance/linux_arm.rs"]
 mod linux_arm;
 #[path = "conformance/litmus.rs"]

@@ -346,7 +346,17 @@ impl Arm for PuppetArm {
     }
 
     fn kill(&mut self, process: usize) {
-        self.stage.kill(self.processes[process].pid, None, sys::SIGKILL);
+        let pid = self.processes[process].pid;
+        self.stage.kill(pid, None, sys::SIGKILL);
+        // Its memory is gone when it is a zombie, or no more.
+        for _ in 0..2000 {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") {
+                return;
+            }
+            std::thread::park_timeout(LOOK);
+        }
+        panic!("process {process} does not die");
     }
 }
 

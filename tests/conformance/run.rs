@@ -3,8 +3,8 @@
 
 use shims::linux::{Capability, OpenFlags};
 use shims::{
-    Addr, CopyMode, Errno, Event, Features, Len, Outcome, RangeIoctls, RegisterModes, Span, Uffd,
-    ZeropageMode,
+    Addr, ContinueMode, CopyMode, Errno, Event, Features, Len, MoveMode, Outcome, PoisonMode,
+    RangeIoctls, RegisterModes, Span, Uffd, WriteProtectMode, ZeropageMode,
 };
 use sim::profile::AgainField;
 use sim::{Content, Profile, STAMP_LEN};
@@ -191,6 +191,65 @@ impl Run {
         self.zero_span(0, range, ZeropageMode::empty())
     }
 
+    /// `UFFDIO_WRITEPROTECT`; its answer has no field.
+    pub(crate) fn protect_span(&mut self, range: Span, mode: WriteProtectMode) -> Outcome {
+        let what = format!("writeprotect {} {:#x}", self.relative(range), mode.bits());
+        self.ask(0, what, |uffd| uffd.write_protect(range, mode))
+    }
+
+    /// Protect pages, or take the protection off and wake.
+    pub(crate) fn protect(&mut self, start: u64, end: u64, on: bool) -> Outcome {
+        let mode = if on { WriteProtectMode::WP } else { WriteProtectMode::empty() };
+        let range = self.span(start, end);
+        self.protect_span(range, mode)
+    }
+
+    /// `UFFDIO_COPY` that leaves the pages protected.
+    pub(crate) fn copy_wp(&mut self, start: u64, end: u64) -> Outcome {
+        let range = self.span(start, end);
+        self.copy_span(0, range, CopyMode::WP)
+    }
+
+    pub(crate) fn poison(&mut self, start: u64, end: u64) -> Outcome {
+        let range = self.span(start, end);
+        let what = format!("poison {}", self.relative(range));
+        self.ask(0, what, |uffd| uffd.poison(range, PoisonMode::empty()))
+    }
+
+    /// `UFFDIO_CONTINUE`.
+    pub(crate) fn cont(&mut self, start: u64, end: u64, mode: ContinueMode) -> Outcome {
+        let range = self.span(start, end);
+        let what = format!("continue {} {:#x}", self.relative(range), mode.bits());
+        self.ask(0, what, |uffd| uffd.continue_(range, mode))
+    }
+
+    /// `UFFDIO_MOVE` of `count` pages through a userfaultfd.
+    pub(crate) fn move_by(
+        &mut self,
+        uffd: usize,
+        dst: Span,
+        src: Span,
+        mode: MoveMode,
+    ) -> Outcome {
+        let (to, from) = (self.relative(dst), self.relative(src));
+        let what = format!("move {from} to {to} {:#x}", mode.bits());
+        self.ask(uffd, what, |uffd| uffd.move_(dst, src.start, mode))
+    }
+
+    pub(crate) fn move_(&mut self, dst: u64, src: u64, count: u64, mode: MoveMode) -> Outcome {
+        let (dst, src) = (self.span(dst, dst + count), self.span(src, src + count));
+        self.move_by(0, dst, src, mode)
+    }
+
+    /// What a thread that need not wait gets.
+    #[track_caller]
+    pub(crate) fn get(&mut self, thread: usize, op: Op) -> Back {
+        match self.go(thread, op) {
+            Settled::Returned(back) => back,
+            settled => panic!("{op:?}: {settled:?}"),
+        }
+    }
+
     /// Any other question, as long as its answer holds no address.
     pub(crate) fn other<T: core::fmt::Debug>(
         &mut self,
@@ -237,6 +296,12 @@ impl Run {
     #[track_caller]
     pub(crate) fn is_wp(&mut self, n: u64) -> bool {
         self.entry(0, n).wp
+    }
+
+    /// `SIGKILL` to a process.
+    pub(crate) fn kill(&mut self, process: usize) {
+        self.arm.kill(process);
+        self.note(format!("kill process {process}"));
     }
 
     /// A new process, by a new thread of process 0 that needs nobody to read a message.
