@@ -3,7 +3,9 @@
 
 use core::fmt;
 
-use shims::{Addr, Errno, Event, FaultKind, Features, Len, PageSize, RegisterModes, Span, Tid, Uffd};
+use shims::{
+    Addr, Errno, Event, FaultKind, Features, Len, PageSize, RegisterModes, Span, Tid, Uffd,
+};
 use sim::Content;
 use sim::vma::{Prot, RemapFlags};
 
@@ -121,12 +123,18 @@ pub(crate) enum Op {
     Lock { at: u64, len: u64 },
     /// `mseal`.
     Seal { at: u64, len: u64 },
+    /// A segment of `shmget` and `shmat`, in place of what is there.
+    SysvAttach { at: u64, len: u64 },
     /// `ftruncate` of a memory file, to bytes.
     Truncate { file: u8, len: u64 },
     /// `fallocate` with `FALLOC_FL_PUNCH_HOLE`, in bytes of the file.
     Punch { file: u8, at: u64, len: u64 },
-    /// `fork`.
+    /// `fork`. The child has none of its parent's userfaultfds.
     Fork,
+    /// `fork` as it is: the child has its parent's descriptors, under the same numbers.
+    ForkWithFiles,
+    /// `fork` that shares the descriptor table (`CLONE_FILES`).
+    ForkSharingFiles,
     /// `vfork`, the child of which does nothing but exit.
     Vfork,
     /// `UFFDIO_COPY` by this thread, from memory of the arena.
@@ -232,6 +240,17 @@ pub(crate) struct Area {
     pub(crate) modes: RegisterModes,
 }
 
+/// `PAGEMAP_SCAN`: pages, and what is asked about them, by the kernel's own numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Scan {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// `PM_SCAN_WP_MATCHING` (1), `PM_SCAN_CHECK_WPASYNC` (2).
+    pub(crate) flags: u64,
+    /// `PAGE_IS_*` that a page must have all of, and that are returned.
+    pub(crate) mask: u64,
+}
+
 /// A kernel with one process: an arena of pages, userfaultfds, threads.
 pub(crate) trait Arm {
     /// Where the arena starts.
@@ -271,6 +290,46 @@ pub(crate) trait Arm {
     fn areas_of(&mut self, process: usize) -> Vec<Area> {
         assert_eq!(process, 0, "this arm has one process");
         self.areas()
+    }
+    /// Open a userfaultfd with these flags of `userfaultfd(2)`, without a handshake.
+    fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
+        unreachable!("this arm cannot open with {flags:#x}")
+    }
+    /// `read` into a buffer of `len` bytes that can be written, or cannot; bytes read.
+    fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
+        unreachable!("this arm cannot read {len} bytes of {uffd} (writable: {writable})")
+    }
+    /// What `poll` reports, of `POLLIN` (1), `POLLERR` (8) and the rest.
+    fn poll_bits(&mut self, uffd: usize) -> u16 {
+        u16::from(self.readable(uffd))
+    }
+    /// `dup`: another descriptor of the same userfaultfd.
+    fn duplicate(&mut self, uffd: usize) -> usize {
+        unreachable!("this arm cannot duplicate {uffd}")
+    }
+    /// `F_SETFL` with `O_NONBLOCK`, or without.
+    fn set_nonblocking(&mut self, uffd: usize, on: bool) {
+        unreachable!("this arm cannot change {uffd} ({on})")
+    }
+    /// What `F_GETFL` and `F_GETFD` say: non-blocking, close on exec.
+    fn descriptor_flags(&mut self, uffd: usize) -> (bool, bool) {
+        unreachable!("this arm has no flags of {uffd}")
+    }
+    /// From now on process `process` uses that descriptor, which it has inherited.
+    fn via(&mut self, uffd: usize, process: usize) {
+        unreachable!("this arm cannot give {uffd} to {process}")
+    }
+    /// Process 0 gets no new descriptors any more, or does again.
+    fn starve_descriptors(&mut self, on: bool) {
+        unreachable!("this arm has no descriptors to limit ({on})")
+    }
+    /// Process 0 becomes an ordinary user's.
+    fn drop_privileges(&mut self) {
+        unreachable!("this arm has no privileges")
+    }
+    /// `PAGEMAP_SCAN` of process 0: the regions, as pages and categories.
+    fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
+        unreachable!("this arm cannot {scan:?}")
     }
     /// Send `SIGUSR1` to a thread; the program counts it and goes on.
     fn signal(&mut self, thread: usize) {

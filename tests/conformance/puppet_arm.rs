@@ -10,13 +10,13 @@ use std::os::unix::fs::FileExt;
 
 use linux_raw_sys::general as sys;
 use shims::linux::hugepages::Reservation;
-use shims::linux::puppet::{Act, Answer, Stage};
+use shims::linux::puppet::{Answer, Stage};
 use shims::{Addr, Errno, Features, RegisterModes, Tid, Uffd};
 use sim::Content;
 use sim::vma::Prot;
 use sim::world::BASE;
 
-use crate::arm::{Area, Arm, Back, Entry, Op, PAGE, Piece, Settled};
+use crate::arm::{Area, Arm, Back, Entry, Op, PAGE, Piece, Scan, Settled};
 use crate::puppet_ops::words;
 use crate::puppet_uffd::{PuppetUffd, bytes_of};
 
@@ -178,6 +178,8 @@ impl PuppetArm {
             (None, Ok(value)) => match op {
                 Op::Touch { at, write } if at % PAGE != 0 => {
                     let (process, page) = (self.workers[thread].process, at / PAGE);
+                    // A huge page is known by its first bytes.
+                    let page = page - page % self.granule(page);
                     if write {
                         let stamp = words(Content::Written { task: thread as u16, seq: 0 });
                         let addr = Addr::new(BASE.raw() + page * PAGE);
@@ -198,13 +200,14 @@ impl PuppetArm {
                 Op::UserCopy { write: false, .. }
                 | Op::ProcMem { write: false, .. }
                 | Op::Remote { write: false, .. } => Back::Loaded(self.copied(thread)),
-                Op::Fork => {
+                Op::Fork | Op::ForkWithFiles | Op::ForkSharingFiles => {
                     let slot = self.workers[thread].child;
                     assert!(self.stage.wait_long(slot).is_some(), "the child runs");
                     let process = self.arrived(slot);
-                    // What the child has inherited would keep its parent's files open.
-                    let all = [3, u64::from(u32::MAX), 0, 0, 0, 0];
-                    self.main(process, sys::__NR_close_range, all).expect("close_range");
+                    if op == Op::Fork {
+                        let all = [3, u64::from(u32::MAX), 0, 0, 0, 0];
+                        self.main(process, sys::__NR_close_range, all).expect("close_range");
+                    }
                     Back::Forked(process)
                 }
                 Op::ReadBlocking { .. } => Back::Read(value as usize / 32),
@@ -275,7 +278,7 @@ impl Arm for PuppetArm {
 
     fn start(&mut self, thread: usize, op: Op) {
         assert!(self.workers[thread].busy.is_none(), "thread {thread} is in a call already");
-        if op == Op::Fork {
+        if matches!(op, Op::Fork | Op::ForkWithFiles | Op::ForkSharingFiles) {
             self.workers[thread].child = self.stage.vacant();
         }
         let act = self.act(thread, op);
@@ -309,7 +312,7 @@ impl Arm for PuppetArm {
         let mut bytes = [0; PAGE as usize];
         let mut entries = Vec::new();
         for (page, word) in (0..).zip(raw.as_chunks::<8>().0) {
-            if self.granule(page).is_none_or(|granule| page % granule != 0) {
+            if page % self.granule(page) != 0 {
                 continue;
             }
             let word = u64::from_ne_bytes(*word);
@@ -334,6 +337,95 @@ impl Arm for PuppetArm {
         let path = format!("/proc/{}/smaps", self.processes[process].pid);
         let text = std::fs::read_to_string(path).unwrap_or_default();
         parse_smaps(&text, self.pages)
+    }
+
+    fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
+        let number = self.main(0, sys::__NR_userfaultfd, [flags, 0, 0, 0, 0, 0])?;
+        self.uffds.push(Some(Fd { process: 0, number }));
+        Ok(self.uffds.len() - 1)
+    }
+
+    fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
+        let fd = self.fd(uffd);
+        // Nothing is mapped in the first page of a process.
+        let buffer = if writable { self.stage.scratch() + 4096 } else { 8 };
+        self.main(fd.process, sys::__NR_read, [fd.number, buffer, len, 0, 0, 0])
+    }
+
+    fn poll_bits(&mut self, uffd: usize) -> u16 {
+        self.uffd_of(self.fd(uffd)).poll()
+    }
+
+    fn duplicate(&mut self, uffd: usize) -> usize {
+        let Fd { process, number } = self.fd(uffd);
+        let number = self.main(process, sys::__NR_dup, [number, 0, 0, 0, 0, 0]).expect("dup");
+        self.uffds.push(Some(Fd { process, number }));
+        self.uffds.len() - 1
+    }
+
+    fn set_nonblocking(&mut self, uffd: usize, on: bool) {
+        let fd = self.fd(uffd);
+        let flags = if on { u64::from(sys::O_NONBLOCK) } else { 0 };
+        let args = [fd.number, u64::from(sys::F_SETFL), flags, 0, 0, 0];
+        self.main(fd.process, sys::__NR_fcntl, args).expect("fcntl");
+    }
+
+    fn descriptor_flags(&mut self, uffd: usize) -> (bool, bool) {
+        let fd = self.fd(uffd);
+        let get = |what: u32| {
+            let args = [fd.number, u64::from(what), 0, 0, 0, 0];
+            self.main(fd.process, sys::__NR_fcntl, args).expect("fcntl")
+        };
+        (get(sys::F_GETFL) & u64::from(sys::O_NONBLOCK) != 0, get(sys::F_GETFD) & 1 != 0)
+    }
+
+    fn via(&mut self, uffd: usize, process: usize) {
+        let number = self.fd(uffd).number;
+        self.uffds[uffd] = Some(Fd { process, number });
+    }
+
+    fn starve_descriptors(&mut self, on: bool) {
+        let limit = if on {
+            // No number is below the lowest free one.
+            let lowest = self.main(0, sys::__NR_dup, [0; 6]).expect("dup");
+            self.main(0, sys::__NR_close, [lowest, 0, 0, 0, 0, 0]).expect("close");
+            lowest
+        } else {
+            1024
+        };
+        let scratch = self.stage.scratch();
+        self.stage.put(0, &bytes_of(&[limit, 4096]));
+        let args = [0, u64::from(sys::RLIMIT_NOFILE), scratch, 0, 0, 0];
+        self.main(0, sys::__NR_prlimit64, args).expect("prlimit");
+    }
+
+    fn drop_privileges(&mut self) {
+        let nobody = [65534; 3];
+        let [a, b, c] = nobody;
+        self.main(0, sys::__NR_setresuid, [a, b, c, 0, 0, 0]).expect("setresuid");
+    }
+
+    fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
+        const PAGEMAP_SCAN: u64 = 0xc060_6610;
+        const ROOM: u64 = 64;
+        let scratch = self.stage.scratch();
+        self.stage.put(0, b"/proc/self/pagemap\0\0");
+        let open = [sys::AT_FDCWD as i64 as u64, scratch, 0, 0, 0, 0];
+        let fd = self.main(0, sys::__NR_openat, open).expect("pagemap");
+        let page = |n: u64| BASE.raw() + n * PAGE;
+        let Scan { start, end, flags, mask } = scan;
+        // `struct pm_scan_arg`: size, flags, start, end, walk_end, vec, vec_len, max_pages,
+        // category_inverted, category_mask, category_anyof_mask, return_mask.
+        let arg = [96, flags, page(start), page(end), 0, scratch + 8192, ROOM, 0, 0, mask, 0, mask];
+        self.stage.put(0, &bytes_of(&arg));
+        let answer = self.main(0, sys::__NR_ioctl, [fd, PAGEMAP_SCAN, scratch, 0, 0, 0]);
+        self.main(0, sys::__NR_close, [fd, 0, 0, 0, 0, 0]).expect("close");
+        let number = |addr: u64| (addr - BASE.raw()) / PAGE;
+        let region = |n: u64| {
+            let [from, to, what] = [0, 8, 16].map(|at| self.stage.get(8192 + 24 * n + at));
+            (number(from), number(to), what)
+        };
+        answer.map(|count| (0..count).map(region).collect())
     }
 
     fn signal(&mut self, thread: usize) {
@@ -361,19 +453,14 @@ impl Arm for PuppetArm {
 }
 
 impl PuppetArm {
-    /// How many pages the unit at `page` has; nothing where no case maps anything.
-    fn granule(&self, page: u64) -> Option<u64> {
+    /// How many pages the unit at `page` has.
+    fn granule(&self, page: u64) -> u64 {
         let inside = |piece: &&Piece| piece.at <= page && page < piece.at + piece.pages;
         let piece = self.pieces.iter().find(inside);
         // What is mapped outside of the pieces is of small pages, unless all of them are
         // huge and a case moves them about.
         let huge = self.pieces.iter().all(|piece| piece.kind.is_huge());
-        Some(piece.map_or(if huge { 512 } else { 1 }, |piece| piece.kind.granule()))
-    }
-
-    pub(crate) fn act_main(&self, process: usize, act: Act) -> Answer {
-        let slot = self.processes[process].slot;
-        self.stage.act(slot, act).unwrap_or_else(|stuck| panic!("{stuck:?}"))
+        piece.map_or(if huge { 512 } else { 1 }, |piece| piece.kind.granule())
     }
 }
 
@@ -394,8 +481,7 @@ fn parse_smaps(text: &str, pages: u64) -> Vec<Area> {
             let prot = Prot::from_bits(bits.map(|bit| 1 << bit).sum()).expect("three bits");
             let page = |addr| (addr - base) / PAGE;
             let modes = RegisterModes::empty();
-            current =
-                inside.then(|| Area { start: page(start), end: page(end), prot, modes });
+            current = inside.then(|| Area { start: page(start), end: page(end), prot, modes });
         } else if head == "VmFlags:"
             && let Some(mut area) = current.take()
         {

@@ -98,11 +98,8 @@ impl PuppetArm {
                 self.stage.put(own, &bytes_of(&stamp(0)));
                 self.stage.put(own + 64, &bytes_of(&[scratch + own, len, at(offset), len]));
                 let (local, remote) = (scratch + own + 64, scratch + own + 80);
-                let number = if write {
-                    sys::__NR_process_vm_writev
-                } else {
-                    sys::__NR_process_vm_readv
-                };
+                let number =
+                    if write { sys::__NR_process_vm_writev } else { sys::__NR_process_vm_readv };
                 call(number, [pid, local, 1, remote, 1, 0])
             }
             Op::Populate { at, len, write } => advise(at, len, if write { 23 } else { 22 }),
@@ -131,6 +128,18 @@ impl PuppetArm {
             }
             Op::Lock { at: offset, len } => call(sys::__NR_mlock, [at(offset), len, 0, 0, 0, 0]),
             Op::Seal { at: offset, len } => call(sys::__NR_mseal, [at(offset), len, 0, 0, 0, 0]),
+            Op::SysvAttach { at: offset, len } => {
+                // `IPC_PRIVATE`, `IPC_CREAT | 0600`; marked as gone once it is attached, so
+                // that it ends with the process.
+                let id = self.main(process, sys::__NR_shmget, [0, len, 0o1600, 0, 0, 0]);
+                let id = id.expect("a segment");
+                const SHM_REMAP: u64 = 0o40_000;
+                let attach = [id, at(offset), SHM_REMAP, 0, 0, 0];
+                let got = self.main(process, sys::__NR_shmat, attach);
+                let removed = self.main(process, sys::__NR_shmctl, [id, 0, 0, 0, 0, 0]);
+                assert!(got.is_ok() && removed.is_ok(), "{got:?} {removed:?}");
+                call(sys::__NR_getpid, [0; 6])
+            }
             Op::Truncate { file, len } => {
                 call(sys::__NR_ftruncate, [self.files[&file], len, 0, 0, 0, 0])
             }
@@ -138,7 +147,13 @@ impl PuppetArm {
                 // `FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`.
                 call(sys::__NR_fallocate, [self.files[&file], 3, at, len, 0, 0])
             }
-            Op::Fork => Act::Fork(self.workers[thread].child, u64::from(sys::SIGCHLD)),
+            Op::Fork | Op::ForkWithFiles => {
+                Act::Fork(self.workers[thread].child, u64::from(sys::SIGCHLD))
+            }
+            Op::ForkSharingFiles => {
+                let flags = u64::from(sys::SIGCHLD | sys::CLONE_FILES);
+                Act::Fork(self.workers[thread].child, flags)
+            }
             Op::Vfork => Act::Vfork,
             Op::CopyFrom { uffd, to, from, len } => {
                 let words = [at(to), at(from), len, 0, 0];

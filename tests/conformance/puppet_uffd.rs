@@ -41,7 +41,11 @@ impl PuppetUffd<'_> {
     }
 
     /// The structure after the call, and what the call returned.
-    fn ioctl<const N: usize>(&self, opcode: u64, words: [u64; N]) -> (Result<u64, Errno>, [u64; N]) {
+    fn ioctl<const N: usize>(
+        &self,
+        opcode: u64,
+        words: [u64; N],
+    ) -> (Result<u64, Errno>, [u64; N]) {
         self.stage.put(ARGS, &bytes_of(&words));
         let at = self.stage.scratch() + ARGS;
         let answer = self.syscall(sys::__NR_ioctl, [self.fd, opcode, at, 0, 0, 0]);

@@ -11,7 +11,7 @@ use sim::{Content, Profile, STAMP_LEN};
 
 use shims::linux::hugepages::Reservation;
 
-use crate::arm::{Arm, Back, Entry, Kind, Op, PAGE, Piece, Settled, bytes, event_text, span};
+use crate::arm::{Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes, event_text, span};
 use crate::puppet_arm::PuppetArm;
 use crate::sim_arm::SimArm;
 
@@ -224,13 +224,7 @@ impl Run {
     }
 
     /// `UFFDIO_MOVE` of `count` pages through a userfaultfd.
-    pub(crate) fn move_by(
-        &mut self,
-        uffd: usize,
-        dst: Span,
-        src: Span,
-        mode: MoveMode,
-    ) -> Outcome {
+    pub(crate) fn move_by(&mut self, uffd: usize, dst: Span, src: Span, mode: MoveMode) -> Outcome {
         let (to, from) = (self.relative(dst), self.relative(src));
         let what = format!("move {from} to {to} {:#x}", mode.bits());
         self.ask(uffd, what, |uffd| uffd.move_(dst, src.start, mode))
@@ -298,6 +292,95 @@ impl Run {
         self.entry(0, n).wp
     }
 
+    /// A userfaultfd that has not had its handshake, with flags of `userfaultfd(2)`.
+    pub(crate) fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
+        let uffd = self.arm.open_raw(flags);
+        self.uffds += usize::from(uffd.is_ok());
+        self.note(format!("open_raw {flags:#x} -> {uffd:?}"));
+        uffd
+    }
+
+    /// `UFFDIO_API`: the features and the ioctls.
+    pub(crate) fn api(&mut self, uffd: usize, features: Features) -> Result<(u64, u64), Errno> {
+        self.ask(uffd, format!("api {features:?}"), |uffd| {
+            uffd.api(features).map(|reply| (reply.features.bits(), reply.ioctls.bits()))
+        })
+    }
+
+    /// `read` by bytes, into a buffer that can be written or cannot.
+    pub(crate) fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
+        let answer = self.arm.read_raw(uffd, len, writable);
+        self.note(format!("read {len} bytes of {uffd}, writable {writable} -> {answer:?}"));
+        answer
+    }
+
+    pub(crate) fn poll(&mut self, uffd: usize) -> u16 {
+        self.arm.poll_bits(uffd)
+    }
+
+    pub(crate) fn duplicate(&mut self, uffd: usize) -> usize {
+        let copy = self.arm.duplicate(uffd);
+        self.uffds += 1;
+        self.note(format!("dup {uffd} -> {copy}"));
+        copy
+    }
+
+    pub(crate) fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
+        let answer = self.arm.scan(scan);
+        self.note(format!("{scan:?} -> {answer:?}"));
+        answer
+    }
+
+    /// `SIGUSR1` to a thread.
+    pub(crate) fn signal(&mut self, thread: usize) {
+        self.arm.signal(thread);
+        self.note(format!("signal {thread}"));
+    }
+
+    /// `SIGUSR1` to a thread that will not come to rest.
+    pub(crate) fn signal_only(&mut self, thread: usize) {
+        self.arm.signal(thread);
+    }
+
+    /// How many signals a thread has handled.
+    pub(crate) fn handled(&mut self, thread: usize) -> u64 {
+        self.arm.handled(thread)
+    }
+
+    /// A message, if there is one, without waiting until nothing moves.
+    pub(crate) fn read_only(&mut self, uffd: usize) -> Option<String> {
+        let mut events: Vec<Event> = Vec::new();
+        self.arm.with(uffd, &mut |uffd| {
+            let _ = uffd.read_events(&mut events, 1);
+        });
+        events.first().map(|event| event_text(&*self.arm, event))
+    }
+
+    pub(crate) fn set_nonblocking(&mut self, uffd: usize, on: bool) {
+        self.arm.set_nonblocking(uffd, on);
+        self.note(format!("non-blocking {uffd} {on}"));
+    }
+
+    pub(crate) fn descriptor_flags(&mut self, uffd: usize) -> (bool, bool) {
+        self.arm.descriptor_flags(uffd)
+    }
+
+    /// From now on `process` uses the descriptor.
+    pub(crate) fn via(&mut self, uffd: usize, process: usize) {
+        self.arm.via(uffd, process);
+        self.note(format!("{uffd} by process {process}"));
+    }
+
+    pub(crate) fn starve_descriptors(&mut self, on: bool) {
+        self.arm.starve_descriptors(on);
+        self.note(format!("no descriptors: {on}"));
+    }
+
+    pub(crate) fn drop_privileges(&mut self) {
+        self.arm.drop_privileges();
+        self.note("no privileges".to_owned());
+    }
+
     /// `SIGKILL` to a process.
     pub(crate) fn kill(&mut self, process: usize) {
         self.arm.kill(process);
@@ -348,8 +431,8 @@ impl Run {
         for uffd in 0..self.uffds {
             if self.arm.is_open(uffd) {
                 let (pending, total) = self.arm.counts(uffd);
-                let readable = self.arm.readable(uffd);
-                self.log.push(format!("  uffd {uffd} {pending}/{total} readable {readable}"));
+                let poll = self.arm.poll_bits(uffd);
+                self.log.push(format!("  uffd {uffd} {pending}/{total} poll {poll:#x}"));
             }
         }
         for process in 0..self.processes {
@@ -455,9 +538,7 @@ impl<'n> Case<'n> {
                 eprintln!("{name}: not on the simulator: {why}");
                 None
             }
-            None => {
-                Some(run_on(Box::new(SimArm::new(profile.clone(), self.pages, &self.pieces))))
-            }
+            None => Some(run_on(Box::new(SimArm::new(profile.clone(), self.pages, &self.pieces)))),
         };
         if let Some(why) = self.not_on_kernel {
             eprintln!("{name}: not on the running kernel: {why}");

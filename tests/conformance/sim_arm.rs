@@ -169,11 +169,9 @@ impl Arm for SimArm {
         let first = BASE.raw() / PAGE;
         let entry = |page| match table.get(first + page) {
             Pte::None => Entry::default(),
-            Pte::Present { content, bits } => Entry {
-                content: Some(content),
-                wp: bits.contains(PteBits::UFFD_WP),
-                marker: false,
-            },
+            Pte::Present { content, bits } => {
+                Entry { content: Some(content), wp: bits.contains(PteBits::UFFD_WP), marker: false }
+            }
             Pte::Marker(marker) => {
                 Entry { content: None, wp: marker == Marker::WriteProtect, marker: true }
             }
