@@ -3,14 +3,15 @@
 use core::fmt;
 use std::sync::Arc;
 
-use shims::{PageNo, Waiter};
+use shims::{PageNo, Runtime, Waiter};
 
+use super::System;
 use super::desk::Desk;
 use crate::{Counters, Machine, PageState, PageStates, Status};
 
 /// Steers a [`Driver`](super::Driver) from any thread. Clones steer the same driver.
-pub struct Control<W> {
-    pub(super) desk: Arc<Desk>,
+pub struct Control<W, R: Runtime = System> {
+    pub(super) desk: Arc<Desk<R>>,
     waiter: Arc<W>,
 }
 
@@ -35,8 +36,8 @@ pub struct PageReport {
     pub serving: bool,
 }
 
-impl<W: Waiter> Control<W> {
-    pub(super) fn new(desk: Arc<Desk>, waiter: Arc<W>) -> Control<W> {
+impl<W: Waiter, R: Runtime> Control<W, R> {
+    pub(super) fn new(desk: Arc<Desk<R>>, waiter: Arc<W>) -> Control<W, R> {
         Control { desk, waiter }
     }
 
@@ -130,13 +131,13 @@ impl<W: Waiter> Control<W> {
     }
 }
 
-impl<W> Clone for Control<W> {
-    fn clone(&self) -> Control<W> {
+impl<W, R: Runtime> Clone for Control<W, R> {
+    fn clone(&self) -> Control<W, R> {
         Control { desk: Arc::clone(&self.desk), waiter: Arc::clone(&self.waiter) }
     }
 }
 
-impl<W> fmt::Debug for Control<W> {
+impl<W, R: Runtime> fmt::Debug for Control<W, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Control").field(self.desk.lock().machine.status()).finish()
     }

@@ -3,11 +3,11 @@
 
 use shims::{ApiIoctls, Errno, Features};
 
+use super::Kernel;
 use super::call::{MmId, ThreadId};
 use super::ctx::Ctx;
 use super::fd::{Created, Fd, FileKind};
 use super::file_call::{ApiStruct, number};
-use super::{Kernel, NOT_MODELLED};
 use crate::vma::CtxId;
 
 /// Words of the interface.
@@ -137,9 +137,6 @@ impl Kernel {
         }
         if !self.profile.features.contains(features) {
             return Err(Errno::EINVAL);
-        }
-        if features.intersects(NOT_MODELLED) {
-            return Err(Errno::ENOTMODELLED);
         }
         if self.ctx(ctx).started {
             return Err(Errno::EINVAL);

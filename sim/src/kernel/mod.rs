@@ -19,6 +19,7 @@
 //!   an access before the zap.
 //! - Memory never runs out.
 
+mod batch;
 mod call;
 mod ctx;
 mod did;
@@ -27,15 +28,19 @@ mod fault;
 mod fd;
 mod file_call;
 mod fork;
+mod guard;
 mod handshake;
+mod madvise;
 mod move_page;
 mod page_table;
+mod pagemap;
 mod process;
 mod protect;
 mod remap;
 mod remove;
 mod resolve;
 mod run;
+mod scan;
 mod signal;
 mod sim_uffd;
 mod syscalls;
@@ -49,14 +54,18 @@ pub use did::{Did, ProcessDid};
 pub use fd::Fd;
 pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use handshake::flags;
+pub use madvise::Madvise;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
+pub use pagemap::PagemapBits;
 pub use process::{ForkFailure, Privileges, ProcessCall};
+pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use signal::Sig;
 pub use sim_uffd::SimUffd;
 pub use waiting::poll;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
+use batch::Batch;
 use page_table::Vpn;
 use process::Processes;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
@@ -95,6 +104,15 @@ struct Thread {
     inbox: Vec<Event>,
 }
 
+/// What a thread has besides the call it is in.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Aside {
+    /// What its `PAGEMAP_SCAN` has written, until somebody takes it.
+    Scanned(Scanned),
+    /// The call is one of several that a `process_madvise` makes.
+    Batch(Batch),
+}
+
 /// What a sleeping thread waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sleep {
@@ -126,6 +144,8 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    /// What few threads have: kept apart, so that the many stay small.
+    asides: Vec<(ThreadId, Aside)>,
     /// Boxed, and absent where there are none: most worlds need a process and no more.
     processes: Option<Box<Processes>>,
 }
@@ -133,7 +153,14 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel with nothing running.
     pub fn new(profile: Profile) -> Kernel {
-        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new(), processes: None }
+        Kernel {
+            profile,
+            mms: Vec::new(),
+            ctxs: Vec::new(),
+            threads: Vec::new(),
+            asides: Vec::new(),
+            processes: None,
+        }
     }
 
     /// Which kernel this is.
@@ -157,14 +184,13 @@ impl Kernel {
 
     /// `userfaultfd(2)` by a thread of `mm`, and `UFFDIO_API` with `features`.
     ///
-    /// Errors: `EINVAL` for a bit the profile does not have (rule a6), `ENOTMODELLED` for
-    /// one that changes behaviour in a way this version does not simulate.
-    pub fn userfaultfd(&mut self, mm: MmId, features: Features) -> Result<CtxId, Errno> {
+    /// Errors: `EINVAL` for a bit the profile does not have (rule a6).
+    pub fn userfaultfd(&mut self, mm: MmId, mut features: Features) -> Result<CtxId, Errno> {
         if !self.profile.features.contains(features) {
             return Err(Errno::EINVAL);
         }
-        if features.intersects(NOT_MODELLED) {
-            return Err(Errno::ENOTMODELLED);
+        if features.contains(Features::WP_ASYNC) {
+            features |= Features::WP_UNPOPULATED;
         }
         self.ctxs.push(Ctx::new(mm, features));
         Ok(CtxId(u32::try_from(self.ctxs.len() - 1).expect("fewer than 2^32 contexts")))
@@ -223,9 +249,8 @@ impl Kernel {
     ///
     /// If the thread is in a call already: a thread does one thing at a time.
     pub fn begin(&mut self, thread: ThreadId, call: Call) {
-        let run = &mut self.threads[usize::from(thread.0)].run;
-        assert!(matches!(run, Run::Idle), "thread {} is in a call already", thread.0);
-        *run = match call {
+        assert!(self.idle(thread), "thread {} is in a call already", thread.0);
+        let run = match call {
             Call::Load { addr } => {
                 Run::Access { access: Access { addr, store: None }, at: FaultPc::Classify }
             }
@@ -239,7 +264,8 @@ impl Kernel {
             },
             Call::DontNeed { range } => match syscalls::madvise_range(range) {
                 Ok(Some((next, end))) => {
-                    Run::Remove(RemoveCall { next, end, hole: false, at: RemovePc::Part })
+                    let (hole, advice) = (false, Madvise::DontNeed);
+                    Run::Remove(RemoveCall { next, end, hole, advice, at: RemovePc::Part })
                 }
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
@@ -251,8 +277,12 @@ impl Kernel {
                 assert!(max > 0, "a buffer of no messages is EINVAL (rule a10), not a call");
                 Run::Read { ctx, max, taken: 0 }
             }
+            Call::Madvise { range, advice } => advice.begin(range, self.profile.guard.exist),
+            Call::ProcessMadvise { ranges, advice } => self.begin_batch(thread, ranges, advice),
+            Call::PagemapScan(ask) => Kernel::begin_scan(*ask),
             call => Run::Once(Box::new(call)),
         };
+        self.threads[usize::from(thread.0)].run = run;
     }
 
     /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
@@ -279,6 +309,7 @@ impl Kernel {
                 | Call::Mremap(_)
                 | Call::Fork
                 | Call::Process(ProcessCall::Fork { .. })
+                | Call::Madvise { .. }
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
@@ -287,6 +318,10 @@ impl Kernel {
             },
             Run::Unregister { ctx, .. } => self.mms[usize::from(self.ctx(*ctx).mm.0)].readers == 0,
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
+            // They wait for an `UNREGISTER` that holds the lock, and not for one that waits for
+            // them.
+            Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
+            Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
         }
     }
@@ -384,6 +419,16 @@ impl Kernel {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
             }
+            Run::Walk(ref walk) => {
+                let walk = **walk;
+                let (next, did) = self.step_walk(mm, walk);
+                (self.go_on(index, next, |run, walk| *run = Run::Walk(Box::new(walk))), did)
+            }
+            Run::Scan(_) => {
+                let Run::Scan(scan) = core::mem::take(&mut slot.run) else { unreachable!() };
+                let (next, did) = self.step_scan(thread, mm, scan);
+                (self.go_on(index, next, |run, scan| *run = Run::Scan(scan)), did)
+            }
             Run::Once(_) => {
                 let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
                 let (run, did) = match *call {
@@ -404,6 +449,7 @@ impl Kernel {
             }
         };
         if let Some(run) = done {
+            let run = if self.asides.is_empty() { run } else { self.go_on_batch(thread, run) };
             self.threads[index].run = match run {
                 Run::Done(ret) if self.processes.is_some() => self.leave(thread, ret),
                 run => run,
@@ -485,9 +531,6 @@ impl Kernel {
         })
     }
 }
-
-/// Features that change behaviour in ways this version does not simulate.
-const NOT_MODELLED: Features = Features::WP_ASYNC;
 
 fn page_addr(page: Vpn) -> Addr {
     Addr::new(page << 12)

@@ -6,7 +6,9 @@ use shims::{Addr, Event, Request};
 
 use super::Sleep;
 use super::call::{Call, MmId, Payload, Ret, ThreadId};
+use super::madvise::{Madvise, Walk};
 use super::page_table::Vpn;
+use super::scan::ScanRun;
 use super::waiting::{Poll, Read};
 use crate::Content;
 use crate::vma::CtxId;
@@ -35,6 +37,10 @@ pub(crate) enum Run {
     Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
+    /// A `madvise` that announces nothing. Boxed: it is rare.
+    Walk(Box<Walk>),
+    /// `PAGEMAP_SCAN`. Boxed: it is rare.
+    Scan(Box<ScanRun>),
     /// The call is over; the value waits to be fetched.
     Done(Ret),
     /// A call that only processes and descriptors have.
@@ -136,13 +142,15 @@ pub(crate) enum Reason {
     Wp,
 }
 
-/// `madvise(MADV_DONTNEED)` over `[next, end)`.
+/// `madvise(MADV_DONTNEED)`, or another that removes, over `[next, end)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct RemoveCall {
     pub(crate) next: Vpn,
     pub(crate) end: Vpn,
     /// A hole was met: `ENOMEM` at the end, after the rest is done (rule d6).
     pub(crate) hole: bool,
+    /// `DONTNEED`, `DONTNEED_LOCKED` or `FREE`.
+    pub(crate) advice: Madvise,
     pub(crate) at: RemovePc,
 }
 
