@@ -14,12 +14,18 @@ mod formats;
 mod kernel;
 #[path = "suite/kernel_fork.rs"]
 mod kernel_fork;
+#[path = "suite/kernel_minor.rs"]
+mod kernel_minor;
 #[path = "suite/kernel_move.rs"]
 mod kernel_move;
 #[path = "suite/kernel_poison.rs"]
 mod kernel_poison;
+#[path = "suite/kernel_punch.rs"]
+mod kernel_punch;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
+#[path = "suite/kernel_shmem.rs"]
+mod kernel_shmem;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/layering.rs"]

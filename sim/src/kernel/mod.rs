@@ -26,6 +26,7 @@ mod events;
 mod fault;
 mod fork;
 mod move_page;
+mod object;
 mod page_table;
 mod protect;
 mod remap;
@@ -35,16 +36,20 @@ mod run;
 mod sim_uffd;
 mod syscalls;
 
+use std::sync::Arc;
+
 use shims::{Addr, Errno, Event, Features, PageSize};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
+pub use object::Object;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use sim_uffd::SimUffd;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
+use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 
@@ -105,12 +110,14 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    /// The memory files, if any was ever made.
+    objects: Option<Arc<Objects>>,
 }
 
 impl Kernel {
     /// A kernel with nothing running.
     pub fn new(profile: Profile) -> Kernel {
-        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new() }
+        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new(), objects: None }
     }
 
     /// Which kernel this is.
@@ -220,6 +227,11 @@ impl Kernel {
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
+            Call::RemoveFile { range } => match syscalls::madvise_range(range) {
+                Ok(Some((next, end))) => Run::RemoveFile(Box::new(RemoveFile::new(next, end))),
+                Ok(None) => Run::Done(Ret::Ok(0)),
+                Err(errno) => Run::Done(Ret::Err(errno)),
+            },
             Call::Resolve { ctx, request, payload } => {
                 Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
             }
@@ -244,6 +256,11 @@ impl Kernel {
                 RemovePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
+            Run::RemoveFile(remove) => match remove.at {
+                RemoveFilePc::Asleep(..) => false,
+                RemoveFilePc::Part => !self.filling(thread.mm, remove.next),
+                _ => true,
+            },
             Run::Events { at: EventPc::Asleep, .. } => false,
             // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
@@ -259,7 +276,7 @@ impl Kernel {
             },
             Run::Unregister { ctx, .. } => self.mms[usize::from(self.ctx(*ctx).mm.0)].readers == 0,
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
-            Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
+            Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
         }
     }
 
@@ -284,7 +301,7 @@ impl Kernel {
                 };
                 find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
             }
-            Run::Remove(_) | Run::Events { at: EventPc::Asleep, .. } => self
+            Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
                 .flat_map(|ctx| &ctx.events)
@@ -321,6 +338,26 @@ impl Kernel {
             Run::Remove(remove) => {
                 let (next, did) = self.step_remove(thread, mm, remove);
                 (self.go_on(index, next, |run, call| *run = Run::Remove(call)), did)
+            }
+            Run::Cut(ref cut) => {
+                let cut = **cut;
+                let (next, did) = self.step_cut(cut);
+                let put = |run: &mut Run, next| {
+                    if let Run::Cut(cut) = run {
+                        **cut = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
+            }
+            Run::RemoveFile(ref call) => {
+                let call = **call;
+                let (next, did) = self.step_remove_file(thread, mm, call);
+                let put = |run: &mut Run, next| {
+                    if let Run::RemoveFile(call) = run {
+                        **call = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
             }
             Run::Events { ref list, next: place, at, ret } => {
                 let (entry, last) = (list[place], place + 1 == list.len());

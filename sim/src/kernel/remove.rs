@@ -7,10 +7,11 @@ use shims::{Errno, Event, Features, Span};
 
 use super::call::{MmId, Ret, ThreadId};
 use super::did::Did;
+use super::object::keeps_markers;
 use super::page_table::{Pte, Vpn};
 use super::run::{Next, RemoveCall, RemovePc};
-use super::{Kernel, page_addr, page_of};
-use crate::vma::VmaFlags;
+use super::{Kernel, PAGE, page_addr, page_of};
+use crate::vma::{Vma, VmaFlags};
 
 impl Kernel {
     pub(super) fn step_remove(
@@ -58,10 +59,10 @@ impl Kernel {
             call.hole = true;
             call.next = page_of(vma.start());
         }
-        let part_end = page_of(vma.end()).min(call.end);
-        if vma.flags().contains(VmaFlags::LOCKED) {
-            // d10: refused before any event.
-            return fail(Errno::EINVAL);
+        // d10: refused before any event.
+        let Some(part_end) = part_of(vma, &mut call) else { return fail(Errno::EINVAL) };
+        if part_end == call.next {
+            return finish(&call);
         }
         if let Some(ctx) = vma.uffd()
             && self.ctx(ctx).features.contains(Features::EVENT_REMOVE)
@@ -87,10 +88,8 @@ impl Kernel {
         let Some(vma) = space.find(page_addr(call.next)) else {
             return fail(Errno::ENOMEM);
         };
-        if vma.flags().contains(VmaFlags::LOCKED) {
-            return fail(Errno::EINVAL);
-        }
-        let part_end = page_of(vma.end()).min(part_end);
+        let Some(end) = part_of(vma, &mut call) else { return fail(Errno::EINVAL) };
+        let part_end = end.min(part_end);
         self.mm(mm).readers += 1;
         call.at = RemovePc::Zap { part_end };
         self.remove_zap(mm, call, part_end)
@@ -104,13 +103,20 @@ impl Kernel {
         mut call: RemoveCall,
         part_end: Vpn,
     ) -> (Next<RemoveCall>, Did) {
+        let keeps = self.objects.is_some()
+            && self.space(mm).find(page_addr(call.next)).is_some_and(keeps_markers);
         let table = &mut self.mm(mm).table;
-        if let Some((vpn, pte)) = table.first_entry(call.next, part_end) {
-            table.set(vpn, Pte::None);
+        let entry = if keeps {
+            table.entries_in(call.next, part_end).find(|(_, pte)| pte.zapped() != *pte)
+        } else {
+            table.first_entry(call.next, part_end)
+        };
+        if let Some((vpn, pte)) = entry {
+            table.set(vpn, if keeps { pte.zapped() } else { Pte::None });
             call.next = vpn + 1;
             call.at = RemovePc::Zap { part_end };
             let page = page_addr(vpn);
-            // f3, e16: a marker goes like a page.
+            // f3, e16: a marker goes like a page; a file's protection outlives both.
             let did = match pte {
                 Pte::Present { content, .. } => Did::Zap { page, content },
                 Pte::None | Pte::Marker(_) => Did::ZapMarker { page },
@@ -125,6 +131,24 @@ impl Kernel {
         call.at = RemovePc::Part;
         (Next::At(call), Did::NextMapping)
     }
+}
+
+/// Where the part of the call that lies in `vma` ends; `None` if the call is refused there.
+/// Huge pages go whole or not at all: the end is rounded down, and with it the call's, since
+/// nothing comes behind it (rule d6).
+fn part_of(vma: &Vma, call: &mut RemoveCall) -> Option<Vpn> {
+    if vma.page_size() != PAGE {
+        let granule = vma.page_size().bytes() / PAGE.bytes();
+        if !call.next.is_multiple_of(granule) {
+            return None;
+        }
+        if call.end < page_of(vma.end()) {
+            call.end -= call.end % granule;
+        }
+    } else if vma.flags().contains(VmaFlags::LOCKED) {
+        return None;
+    }
+    Some(page_of(vma.end()).min(call.end))
 }
 
 fn finish(call: &RemoveCall) -> (Next<RemoveCall>, Did) {
