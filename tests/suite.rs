@@ -18,6 +18,8 @@ mod kernel_fork;
 mod kernel_minor;
 #[path = "suite/kernel_move.rs"]
 mod kernel_move;
+#[path = "suite/kernel_pagemap.rs"]
+mod kernel_pagemap;
 #[path = "suite/kernel_poison.rs"]
 mod kernel_poison;
 #[path = "suite/kernel_punch.rs"]
@@ -28,6 +30,8 @@ mod kernel_remap;
 mod kernel_shmem;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
+#[path = "suite/kernel_wp_async.rs"]
+mod kernel_wp_async;
 #[path = "suite/layering.rs"]
 mod layering;
 #[path = "suite/orderings.rs"]

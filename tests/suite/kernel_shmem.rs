@@ -489,8 +489,6 @@ fn what_is_not_modelled_is_refused_by_name() {
     assert_eq!(kernel.memory_file(FileKind::Regular, 0), Err(Errno::ENOTMODELLED));
     let huge = FileKind::Hugetlb(shims::PageSize::from_bytes(1 << 30).unwrap());
     assert_eq!(kernel.memory_file(huge, 0), Err(Errno::ENOTMODELLED));
-    let ret = kernel.run(thread, map(FileId(0), FileKind::Regular));
-    assert_eq!(ret, Ret::Err(Errno::ENOTMODELLED));
     assert_eq!(kernel.run(thread, map(FileId(9), SHMEM)), Ret::Err(Errno::EBADF));
     let part = Call::Punch { file: memory.file.id, start: 100, len: 4096 };
     assert_eq!(memory.bed.kernel.run(thread, part), Ret::Err(Errno::ENOTMODELLED));

@@ -5,11 +5,12 @@ use shims::{Addr, Errno, Features, RegisterModes};
 
 use super::call::{MmId, Ret, Signal, ThreadId};
 use super::did::Did;
+use super::object::maps_object;
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Access, FaultPc, Next, Reason};
 use super::{Kernel, page_addr, page_of};
 use crate::Content;
-use crate::vma::{Backing, CtxId, VmaFlags};
+use crate::vma::{CtxId, VmaFlags};
 
 /// What F1 finds.
 pub(super) enum Walk {
@@ -17,6 +18,8 @@ pub(super) enum Walk {
     Hit(Content),
     /// The page is there, and a write gets a copy of it.
     Copy(Content),
+    /// The page is protected, and a write takes that off without asking (rule f5).
+    Unprotect(Content, PteBits),
     /// No page, and nobody asked to be told.
     Fill,
     /// No page of a memory file: see [`Kernel::walk_file`].
@@ -147,6 +150,12 @@ impl Kernel {
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
+                Walk::Unprotect(content, bits) => {
+                    let bits = bits.difference(PteBits::UFFD_WP);
+                    self.mm(mm).table.set(vpn, Pte::Present { content, bits });
+                    self.mm(mm).space.note_anon_fault(page);
+                    Fault::Ready(content)
+                }
                 Walk::Refused(signal) => Fault::Refused(signal),
                 Walk::Fill => {
                     let mm = self.mm(mm);
@@ -257,17 +266,21 @@ impl Kernel {
         match mm.table.get(vpn) {
             Pte::Present { content, bits } if !write || bits.writable() => Walk::Hit(content),
             Pte::Present { content, bits } => match asked(RegisterModes::WP) {
-                Some(ctx) if bits.contains(PteBits::UFFD_WP) => self.ask(ctx, Reason::Wp),
+                Some(ctx) if bits.contains(PteBits::UFFD_WP) => {
+                    if self.ctx(ctx).features.contains(Features::WP_ASYNC) {
+                        return Walk::Unprotect(content, bits);
+                    }
+                    self.ask(ctx, Reason::Wp)
+                }
                 _ => Walk::Copy(content),
             },
-            Pte::None | Pte::Marker(Marker::WriteProtect) if vma.backing() != Backing::Anon => {
-                Walk::File
-            }
+            Pte::None | Pte::Marker(Marker::WriteProtect) if maps_object(vma) => Walk::File,
             Pte::None => match asked(RegisterModes::MISSING) {
                 Some(ctx) => self.ask(ctx, Reason::Missing),
                 None => Walk::Fill,
             },
-            Pte::Marker(Marker::Poison) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Guard | Marker::GuardScanned) => Walk::Refused(Signal::SegvMapErr),
             // c3: what is missing is asked for first, and trapped when it is there.
             Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
                 match asked(RegisterModes::MISSING) {

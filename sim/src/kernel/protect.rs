@@ -5,12 +5,12 @@ use shims::{Errno, Features, Outcome, RegisterModes, Request, Span, WriteProtect
 
 use super::call::MmId;
 use super::did::Did;
-use super::object::is_whole;
+use super::object::{is_whole, maps_object};
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::resolve::answer;
 use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
-use crate::vma::{Backing, CtxId};
+use crate::vma::CtxId;
 
 impl Kernel {
     /// One entry changes in a step: between two of them other threads can look. `next` is
@@ -80,8 +80,8 @@ impl Kernel {
             let start = page_of(vma.start()).max(from).next_multiple_of(granule);
             let stop = page_of(vma.end()).min(end);
             // f1: a memory file's pages always have them.
-            let markers = vma.backing() != Backing::Anon
-                || self.ctx(owner).features.contains(Features::WP_UNPOPULATED);
+            let markers =
+                maps_object(vma) || self.ctx(owner).features.contains(Features::WP_UNPOPULATED);
             let changes = |(vpn, pte)| {
                 let after = if protect { protected(pte, markers) } else { Pte::without_wp(pte) };
                 (after != pte).then_some((vpn, after))

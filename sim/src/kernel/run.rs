@@ -7,6 +7,7 @@ use shims::{Addr, Event, Request};
 use super::call::{Call, Payload, Ret};
 use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
+use super::scan::ScanRun;
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -38,6 +39,8 @@ pub(crate) enum Run {
     Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
+    /// `PAGEMAP_SCAN`. Boxed: it is rare.
+    Scan(Box<ScanRun>),
     /// The call is over; the value waits to be fetched.
     Done(Ret),
 }

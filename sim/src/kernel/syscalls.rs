@@ -68,7 +68,8 @@ impl Kernel {
         check_range(range)?;
         let mm = self.ctx(ctx).mm;
         let huge = self.check_kinds(mm, range, modes)?;
-        self.mm(mm).space.uffd_register(range, ctx, modes, false)?;
+        let wp_async = self.ctx(ctx).features.contains(Features::WP_ASYNC);
+        self.mm(mm).space.uffd_register(range, ctx, modes, wp_async)?;
         // b6: what the range has decides about huge pages only; the rest is what this call
         // asked for.
         let has = |feature| self.profile.features.contains(feature);

@@ -14,7 +14,7 @@ use super::super::page_table::{Marker, Pte, PteBits};
 use super::super::run::{Next, Run};
 use super::super::{PAGE, page_of};
 use super::Index;
-use super::map::keeps_markers;
+use super::map::{keeps_markers, shows};
 use crate::vma::{FileId, Vma};
 
 /// Pages `[next, end)` of a file on their way out.
@@ -105,7 +105,7 @@ impl Kernel {
         let object = self.backer(cut.file);
         let mut first = object.pages.range(cut.next..cut.end).next().map(|(index, _)| *index);
         for mm in &self.mms {
-            for vma in mm.space.iter().filter(|vma| vma.backing().file() == Some(cut.file)) {
+            for vma in mm.space.iter().filter(|vma| shows(vma, cut.file)) {
                 let from = cut.next.max(vma.pgoff());
                 let pages = page_of(vma.end()) - page_of(vma.start());
                 let to = cut.end.min(first.unwrap_or(Index::MAX)).min(vma.pgoff() + pages);

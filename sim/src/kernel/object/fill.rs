@@ -29,7 +29,9 @@ impl Kernel {
         match (vma.backing(), request) {
             // e15: not for anonymous memory; e14: not for huge pages.
             (Backing::Anon, Request::Continue { .. })
-            | (Backing::Hugetlb(..), Request::Zeropage { .. }) => Err(Errno::EINVAL),
+            | (Backing::Hugetlb(..), Request::Zeropage { .. })
+            // e7: a file that only `WP_ASYNC` lets in has no other ioctl.
+            | (Backing::File(_), _) => Err(Errno::EINVAL),
             (Backing::Hugetlb(..), _) if !is_whole(vma, request.range()) => Err(Errno::EINVAL),
             _ => Ok(()),
         }

@@ -15,7 +15,7 @@ impl Kernel {
     /// pages, gets a file of its own.
     ///
     /// Errors beside those of [`AddressSpace::mmap`](crate::vma::AddressSpace::mmap): `EBADF`
-    /// for a file nobody made, `ENOTMODELLED` for a regular one.
+    /// for a memory file that nobody made.
     pub(in crate::kernel) fn mmap(&mut self, mm: MmId, asked: &Mmap) -> Result<Mapped, Errno> {
         let huge = asked.flags.contains(MapFlags::HUGETLB);
         let kind = MapFlags::from_bits_retain(asked.flags.bits() & 0xf);
@@ -25,8 +25,11 @@ impl Kernel {
                 self.map_nameless(mm, asked, huge)
             }
             None => self.mm(mm).space.mmap(asked),
-            Some(MapFile { kind: FileKind::Regular, .. }) => Err(Errno::ENOTMODELLED),
-            Some(file) if self.object(file.id).is_none() => Err(Errno::EBADF),
+            Some(MapFile { kind: FileKind::Shmem | FileKind::Hugetlb(_), id, .. })
+                if self.object(id).is_none() =>
+            {
+                Err(Errno::EBADF)
+            }
             Some(_) => self.mm(mm).space.mmap(asked),
         }
     }
@@ -102,7 +105,7 @@ impl Kernel {
         mut visit: impl FnMut(&Vma, &mut PageTable, Vpn),
     ) {
         for Mm { space, table, .. } in &mut self.mms {
-            for vma in space.iter().filter(|vma| vma.backing().file() == Some(file)) {
+            for vma in space.iter().filter(|vma| shows(vma, file)) {
                 if let Some(vpn) = vpn_of(vma, index) {
                     visit(vma, table, vpn);
                 }
@@ -145,8 +148,23 @@ impl Kernel {
 
 /// Which page of which file `vpn`, which lies in `vma`, shows.
 pub(super) fn place(vma: &Vma, vpn: Vpn) -> Option<(FileId, Index)> {
-    let file = vma.backing().file()?;
-    Some((file, vma.pgoff() + (vpn - page_of(vma.start()))))
+    match vma.backing() {
+        Backing::Shmem(file) | Backing::Hugetlb(file, _) => {
+            Some((file, vma.pgoff() + (vpn - page_of(vma.start()))))
+        }
+        Backing::Anon | Backing::File(_) => None,
+    }
+}
+
+/// Does `vma` map a memory file?
+#[inline]
+pub(in crate::kernel) fn maps_object(vma: &Vma) -> bool {
+    matches!(vma.backing(), Backing::Shmem(_) | Backing::Hugetlb(..))
+}
+
+/// Does `vma` map `file`?
+pub(super) fn shows(vma: &Vma, file: FileId) -> bool {
+    maps_object(vma) && vma.backing().file() == Some(file)
 }
 
 /// Where `vma` shows page `index` of its file.
@@ -157,5 +175,5 @@ pub(super) fn vpn_of(vma: &Vma, index: Index) -> Option<Vpn> {
 
 /// Do entries of `vma` keep their protection when their page goes (rules f1, f3)?
 pub(in crate::kernel) fn keeps_markers(vma: &Vma) -> bool {
-    vma.backing() != Backing::Anon && vma.uffd_modes().contains(RegisterModes::WP)
+    maps_object(vma) && vma.uffd_modes().contains(RegisterModes::WP)
 }

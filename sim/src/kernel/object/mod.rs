@@ -29,7 +29,7 @@ use crate::vma::{FileId, FileKind, MapFile};
 
 pub(crate) use cut::Cut;
 pub(super) use fill::is_whole;
-pub(super) use map::keeps_markers;
+pub(super) use map::{keeps_markers, maps_object};
 pub(crate) use remove::{RemoveFile, RemoveFilePc};
 
 /// The number of a page of a file, in base pages.
