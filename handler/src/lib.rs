@@ -95,7 +95,7 @@ pub use machine::{
     Action, Completion, Counters, DrainEnd, HandlerError, Machine, Payload, ReadPermit, ReqId,
     Status, StopReason,
 };
-pub use policy::{Backoff, OnSourceError, Policy, Presence};
+pub use policy::{Backoff, OnSourceError, Policy, Presence, Writes};
 pub use region::{Piece, Region, RegionError, RegionMap};
 #[cfg(unix)]
 pub use source::{ImageError, ImageFile};

@@ -273,9 +273,12 @@ impl<S: Subject> World<S> {
                 Op::Control(control) => {
                     self.subject.control(*control);
                     match control {
-                        Control::BeginSnapshot => self.truth.begin_snapshot(),
+                        Control::BeginSnapshot | Control::BeginBaseline => {
+                            self.truth.begin_snapshot();
+                        }
                         Control::Snapshot => self.check_snapshot(),
-                        Control::Pause | Control::Resume => {}
+                        Control::Export => self.check_export(),
+                        Control::Pause | Control::Resume | Control::Baseline => {}
                     }
                     self.tasks[i].at += 1;
                     return Move::Control(*control);

@@ -20,6 +20,8 @@ struct PageTruth {
     /// A removal of it was under way at some moment since a snapshot was asked for. What
     /// the snapshot says of it was true at some moment, and may not be any more.
     disturbed: bool,
+    /// It was written since the last baseline saved its bytes, and not removed since.
+    written: bool,
     /// A removal of it failed after it may have been announced: it was removed or not, and
     /// a handler that read the announcement cannot know.
     unsure: bool,
@@ -101,6 +103,15 @@ impl<S: Subject> World<S> {
                     && let Some(truth) = self.truth.pages.get_mut(page as usize)
                 {
                     truth.removed = true;
+                    truth.written = false;
+                }
+                None
+            }
+            Did::Store { page, .. } => {
+                if let Some(page) = page_index(*page)
+                    && let Some(truth) = self.truth.pages.get_mut(page as usize)
+                {
+                    truth.written = true;
                 }
                 None
             }
@@ -125,6 +136,29 @@ impl<S: Subject> World<S> {
                 return;
             }
         }
+    }
+
+    /// The bytes of the pages that the snapshot calls dirty were saved: it must call every
+    /// page so that was written.
+    pub(super) fn check_export(&mut self) {
+        self.check_snapshot();
+        for page in 0..self.setup.pages {
+            let seen = self.subject.snapshot_dirty(page).unwrap_or(false)
+                || self.subject.snapshot(page) == Some(Claim::Maybe);
+            if let Some(failure) = self.unseen(page, seen, true) {
+                self.fail(failure);
+            }
+            if let Some(truth) = self.truth.pages.get_mut(page as usize) {
+                truth.written = false;
+            }
+        }
+    }
+
+    /// A page that was written and not removed must be called so, if writes are tracked.
+    fn unseen(&self, page: u64, seen: bool, snapshot: bool) -> Option<Failure> {
+        let truth = self.truth.of(page);
+        let excused = seen || !truth.written || truth.removing > 0 || truth.unsure;
+        (self.setup.tracks_writes() && !excused).then_some(Failure::Unseen { page, snapshot })
     }
 
     fn agree(&self, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
@@ -180,6 +214,9 @@ impl<S: Subject> World<S> {
                 return Some(failure);
             }
             if let Some(failure) = self.agree(page, self.subject.claim(page), false) {
+                return Some(failure);
+            }
+            if let Some(failure) = self.unseen(page, self.subject.dirty(page), false) {
                 return Some(failure);
             }
         }
