@@ -16,12 +16,16 @@ mod kernel;
 mod kernel_fork;
 #[path = "suite/kernel_move.rs"]
 mod kernel_move;
+#[path = "suite/kernel_pagemap.rs"]
+mod kernel_pagemap;
 #[path = "suite/kernel_poison.rs"]
 mod kernel_poison;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
+#[path = "suite/kernel_wp_async.rs"]
+mod kernel_wp_async;
 #[path = "suite/layering.rs"]
 mod layering;
 #[path = "suite/orderings.rs"]

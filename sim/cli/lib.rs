@@ -12,6 +12,7 @@ pub mod conform;
 pub mod conform_vma;
 pub mod exit;
 pub mod explore;
+pub mod jobs;
 pub mod model;
 pub mod replay;
 pub mod save;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
+use super::scan::PagemapScan;
 use crate::Content;
 use crate::vma::{CtxId, Mmap, Mremap, Prot};
 
@@ -132,6 +133,9 @@ pub enum Call {
         /// How many messages fit; at least one.
         max: usize,
     },
+    /// `PAGEMAP_SCAN` of the caller's own memory. Its value is the number of regions; what it
+    /// has found waits in [`Kernel::take_scan`](super::Kernel::take_scan).
+    PagemapScan(Box<PagemapScan>),
     /// `close(2)` of the last reference to a userfaultfd.
     Close {
         /// Which.

@@ -161,6 +161,13 @@ pub enum Did {
         /// Where it would be.
         page: Addr,
     },
+    /// A scan has looked through a page table.
+    Scan {
+        /// From this page.
+        page: Addr,
+        /// How many pages it has protected.
+        protected: u32,
+    },
     /// A call returned without any other effect worth a name.
     Return(Ret),
     /// `close`: no fault queues any more.
@@ -245,6 +252,7 @@ impl Did {
             Did::Move { from, page, content } => {
                 (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
             }
+            Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),
             Did::MoveHole { from, page } => (tag(31) ^ page.raw(), from.raw()),
         }
     }

@@ -17,6 +17,8 @@ enum Walk {
     Hit(Content),
     /// The page is there, and a write gets a copy of it.
     Copy(Content),
+    /// The page is protected, and a write takes that off without asking (rule f5).
+    Unprotect(Content, PteBits),
     /// No page, and nobody asked to be told.
     Fill,
     /// No page, and the one that comes is write-protected; a write will then trap (rule f2).
@@ -135,6 +137,12 @@ impl Kernel {
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
+                Walk::Unprotect(content, bits) => {
+                    let bits = bits.difference(PteBits::UFFD_WP);
+                    self.mm(mm).table.set(vpn, Pte::Present { content, bits });
+                    self.mm(mm).space.note_anon_fault(page);
+                    Fault::Ready(content)
+                }
                 Walk::Refused(signal) => Fault::Refused(signal),
                 Walk::Fill => {
                     let mm = self.mm(mm);
@@ -230,14 +238,20 @@ impl Kernel {
         match mm.table.get(vpn) {
             Pte::Present { content, bits } if !write || bits.writable() => Walk::Hit(content),
             Pte::Present { content, bits } => match asked(RegisterModes::WP) {
-                Some(ctx) if bits.contains(PteBits::UFFD_WP) => self.ask(ctx, Reason::Wp),
+                Some(ctx) if bits.contains(PteBits::UFFD_WP) => {
+                    if self.ctx(ctx).features.contains(Features::WP_ASYNC) {
+                        return Walk::Unprotect(content, bits);
+                    }
+                    self.ask(ctx, Reason::Wp)
+                }
                 _ => Walk::Copy(content),
             },
             Pte::None => match asked(RegisterModes::MISSING) {
                 Some(ctx) => self.ask(ctx, Reason::Missing),
                 None => Walk::Fill,
             },
-            Pte::Marker(Marker::Poison) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Guard | Marker::GuardScanned) => Walk::Refused(Signal::SegvMapErr),
             // c3: what is missing is asked for first, and trapped when it is there.
             Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
                 match asked(RegisterModes::MISSING) {

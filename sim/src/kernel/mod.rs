@@ -27,11 +27,13 @@ mod fault;
 mod fork;
 mod move_page;
 mod page_table;
+mod pagemap;
 mod protect;
 mod remap;
 mod remove;
 mod resolve;
 mod run;
+mod scan;
 mod sim_uffd;
 mod syscalls;
 
@@ -41,6 +43,8 @@ pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
+pub use pagemap::PagemapBits;
+pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use sim_uffd::SimUffd;
 
 use crate::Profile;
@@ -105,12 +109,20 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    /// What `PAGEMAP_SCAN` has written and nobody has taken yet.
+    scans: Vec<(ThreadId, Scanned)>,
 }
 
 impl Kernel {
     /// A kernel with nothing running.
     pub fn new(profile: Profile) -> Kernel {
-        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new() }
+        Kernel {
+            profile,
+            mms: Vec::new(),
+            ctxs: Vec::new(),
+            threads: Vec::new(),
+            scans: Vec::new(),
+        }
     }
 
     /// Which kernel this is.
@@ -133,14 +145,13 @@ impl Kernel {
 
     /// `userfaultfd(2)` by a thread of `mm`, and `UFFDIO_API` with `features`.
     ///
-    /// Errors: `EINVAL` for a bit the profile does not have (rule a6), `ENOTMODELLED` for
-    /// one that changes behaviour in a way this version does not simulate.
-    pub fn userfaultfd(&mut self, mm: MmId, features: Features) -> Result<CtxId, Errno> {
+    /// Errors: `EINVAL` for a bit the profile does not have (rule a6).
+    pub fn userfaultfd(&mut self, mm: MmId, mut features: Features) -> Result<CtxId, Errno> {
         if !self.profile.features.contains(features) {
             return Err(Errno::EINVAL);
         }
-        if features.intersects(NOT_MODELLED) {
-            return Err(Errno::ENOTMODELLED);
+        if features.contains(Features::WP_ASYNC) {
+            features |= Features::WP_UNPOPULATED;
         }
         self.ctxs.push(Ctx::new(mm, features));
         Ok(CtxId(u32::try_from(self.ctxs.len() - 1).expect("fewer than 2^32 contexts")))
@@ -227,6 +238,7 @@ impl Kernel {
                 assert!(max > 0, "a buffer of no messages is EINVAL (rule a10), not a call");
                 Run::Read { ctx, max, taken: 0 }
             }
+            Call::PagemapScan(ask) => Kernel::begin_scan(*ask),
             call => Run::Once(Box::new(call)),
         };
     }
@@ -259,6 +271,8 @@ impl Kernel {
             },
             Run::Unregister { ctx, .. } => self.mms[usize::from(self.ctx(*ctx).mm.0)].readers == 0,
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
+            // An `UNREGISTER` holds the lock for writing; its scan waits for it.
+            Run::Scan(_) => !self.mms[usize::from(thread.mm.0)].writer,
             Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
         }
     }
@@ -355,6 +369,11 @@ impl Kernel {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
             }
+            Run::Scan(_) => {
+                let Run::Scan(scan) = core::mem::take(&mut slot.run) else { unreachable!() };
+                let (next, did) = self.step_scan(thread, mm, scan);
+                (self.go_on(index, next, |run, scan| *run = Run::Scan(scan)), did)
+            }
             Run::Once(_) => {
                 let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
                 let (run, did) = self.step_once(mm, *call);
@@ -441,9 +460,6 @@ impl Kernel {
         })
     }
 }
-
-/// Features that change behaviour in ways this version does not simulate.
-const NOT_MODELLED: Features = Features::WP_ASYNC;
 
 fn page_addr(page: Vpn) -> Addr {
     Addr::new(page << 12)

@@ -36,6 +36,12 @@ pub enum Marker {
     WriteProtect,
     /// Every access fails (rule c12).
     Poison,
+    /// No access is allowed (`MADV_GUARD_INSTALL`).
+    Guard,
+    /// A poisoned page that `PAGEMAP_SCAN` has protected: only `pagemap` tells the difference.
+    PoisonScanned,
+    /// A guard that `PAGEMAP_SCAN` has protected: likewise.
+    GuardScanned,
 }
 
 bitflags! {

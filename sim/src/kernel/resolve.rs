@@ -14,7 +14,7 @@ use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
 use crate::profile::AgainField;
-use crate::vma::CtxId;
+use crate::vma::{Backing, CtxId};
 
 /// How long an address of the simulated machine can be: 47 bits, less one page.
 pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
@@ -147,6 +147,12 @@ impl Kernel {
             // e7: the one mode that the registration has a say in.
             Request::Copy { mode, .. }
                 if mode.contains(CopyMode::WP) && !vma.uffd_modes().contains(RegisterModes::WP) =>
+            {
+                Err(Outcome::mirrored(Errno::EINVAL))
+            }
+            // e7: a file that only `WP_ASYNC` lets in has no other ioctl.
+            _ if matches!(vma.backing(), Backing::File(_))
+                && !matches!(request, Request::WriteProtect { .. }) =>
             {
                 Err(Outcome::mirrored(Errno::EINVAL))
             }

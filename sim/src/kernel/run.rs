@@ -6,6 +6,7 @@ use shims::{Addr, Event, Request};
 
 use super::call::{Call, Payload, Ret};
 use super::page_table::Vpn;
+use super::scan::ScanRun;
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -33,6 +34,8 @@ pub(crate) enum Run {
     Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
+    /// `PAGEMAP_SCAN`. Boxed: it is rare.
+    Scan(Box<ScanRun>),
     /// The call is over; the value waits to be fetched.
     Done(Ret),
 }

@@ -66,7 +66,8 @@ impl Kernel {
         }
         check_range(range)?;
         let mm = self.ctx(ctx).mm;
-        self.mm(mm).space.uffd_register(range, ctx, modes, false)?;
+        let wp_async = self.ctx(ctx).features.contains(Features::WP_ASYNC);
+        self.mm(mm).space.uffd_register(range, ctx, modes, wp_async)?;
         // b6: no hugetlb VMA here, and MINOR is never granted. Not what the range has but
         // what this call asked for decides.
         let has = |feature| self.profile.features.contains(feature);

@@ -183,6 +183,9 @@ impl fmt::Display for Move {
             Did::MoveHole { from, page: p } => {
                 write!(f, "no page {} to move to page {}", page(*from), page(*p))
             }
+            Did::Scan { page: p, protected } => {
+                write!(f, "scan from page {}, {protected} protected", page(*p))
+            }
             Did::Return(ret) => write!(f, "return {ret}"),
             Did::Release { .. } => write!(f, "release the userfaultfd"),
         }
