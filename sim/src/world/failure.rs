@@ -55,7 +55,8 @@ pub enum Failure {
         /// Was it a snapshot that said so?
         snapshot: bool,
     },
-    /// Write tracking: a page was written and the handler does not say so.
+    /// Write tracking: a page was written and the handler does not say so, or its bytes were
+    /// being saved at that moment.
     Unseen {
         /// Page.
         page: u64,

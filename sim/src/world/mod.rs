@@ -278,7 +278,8 @@ impl<S: Subject> World<S> {
                         }
                         Control::Snapshot => self.check_snapshot(),
                         Control::Export => self.check_export(),
-                        Control::Pause | Control::Resume | Control::Baseline => {}
+                        Control::Baseline => self.truth.saved(),
+                        Control::Pause | Control::Resume => {}
                     }
                     self.tasks[i].at += 1;
                     return Move::Control(*control);

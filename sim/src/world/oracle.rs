@@ -31,11 +31,13 @@ struct PageTruth {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Truth {
     pages: Vec<PageTruth>,
+    /// The bytes of a baseline are being saved.
+    saving: bool,
 }
 
 impl Truth {
     pub(super) fn new(pages: u64) -> Truth {
-        Truth { pages: vec![PageTruth::default(); pages as usize] }
+        Truth { pages: vec![PageTruth::default(); pages as usize], saving: false }
     }
 
     fn span(&mut self, span: Span) -> impl Iterator<Item = &mut PageTruth> {
@@ -67,6 +69,20 @@ impl Truth {
             page.removed |= succeeded;
             page.unsure |= !succeeded;
         }
+    }
+
+    /// A task has written to `page`. While its bytes are being saved that must not happen,
+    /// unless nobody can know whether it is there.
+    fn wrote(&mut self, page: u64) -> Option<Failure> {
+        let truth = self.pages.get_mut(page as usize)?;
+        truth.written = true;
+        let torn = self.saving && !truth.removed && truth.removing == 0 && !truth.unsure;
+        torn.then_some(Failure::Unseen { page, snapshot: true })
+    }
+
+    /// The baseline was taken.
+    pub(super) fn saved(&mut self) {
+        self.saving = false;
     }
 
     fn of(&self, page: u64) -> PageTruth {
@@ -108,12 +124,8 @@ impl<S: Subject> World<S> {
                 None
             }
             Did::Store { page, .. } => {
-                if let Some(page) = page_index(*page)
-                    && let Some(truth) = self.truth.pages.get_mut(page as usize)
-                {
-                    truth.written = true;
-                }
-                None
+                let page = page_index(*page);
+                page.and_then(|page| self.truth.wrote(page))
             }
             _ => None,
         };
@@ -142,6 +154,7 @@ impl<S: Subject> World<S> {
     /// page so that was written.
     pub(super) fn check_export(&mut self) {
         self.check_snapshot();
+        self.truth.saving = true;
         for page in 0..self.setup.pages {
             let seen = self.subject.snapshot_dirty(page).unwrap_or(false)
                 || self.subject.snapshot(page) == Some(Claim::Maybe);
@@ -216,7 +229,10 @@ impl<S: Subject> World<S> {
             if let Some(failure) = self.agree(page, self.subject.claim(page), false) {
                 return Some(failure);
             }
-            if let Some(failure) = self.unseen(page, self.subject.dirty(page), false) {
+            // An install that straddles a removal is in doubt, and a snapshot asks about it.
+            let doubt = self.subject.claim(page) == Claim::Maybe
+                && self.subject.state_name(page) == "removed";
+            if let Some(failure) = self.unseen(page, doubt || self.subject.dirty(page), false) {
                 return Some(failure);
             }
         }
