@@ -3,15 +3,15 @@
 use core::fmt;
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-use shims::{PageNo, Waiter};
+use shims::{PageNo, Runtime, Waiter};
 
+use super::System;
 use super::desk::{Desk, Inner};
 use crate::{Counters, Machine, PageState, PageStates, Status};
 
 /// Steers a [`Driver`](super::Driver) from any thread. Clones steer the same driver.
-pub struct Control<W> {
-    pub(super) desk: Arc<Desk>,
+pub struct Control<W, R: Runtime = System> {
+    pub(super) desk: Arc<Desk<R>>,
     waiter: Arc<W>,
 }
 
@@ -37,9 +37,9 @@ pub struct PageReport {
 }
 
 /// Abandons a baseline when it goes.
-struct Abandon<'a, W: Waiter>(&'a Control<W>);
+struct Abandon<'a, W: Waiter, R: Runtime>(&'a Control<W, R>);
 
-impl<W: Waiter> Drop for Abandon<'_, W> {
+impl<W: Waiter, R: Runtime> Drop for Abandon<'_, W, R> {
     fn drop(&mut self) {
         let mut inner = self.0.desk.lock();
         inner.machine.abandon_snapshot();
@@ -47,8 +47,8 @@ impl<W: Waiter> Drop for Abandon<'_, W> {
     }
 }
 
-impl<W: Waiter> Control<W> {
-    pub(super) fn new(desk: Arc<Desk>, waiter: Arc<W>) -> Control<W> {
+impl<W: Waiter, R: Runtime> Control<W, R> {
+    pub(super) fn new(desk: Arc<Desk<R>>, waiter: Arc<W>) -> Control<W, R> {
         Control { desk, waiter }
     }
 
@@ -107,7 +107,7 @@ impl<W: Waiter> Control<W> {
     fn when_ready(
         &self,
         begin: impl Fn(&mut Machine),
-    ) -> Result<MutexGuard<'_, Inner>, SnapshotError> {
+    ) -> Result<R::Guard<'_, Inner>, SnapshotError> {
         let mut inner = self.desk.lock();
         let mut begun = false;
         loop {
@@ -181,13 +181,13 @@ impl<W: Waiter> Control<W> {
     }
 }
 
-impl<W> Clone for Control<W> {
-    fn clone(&self) -> Control<W> {
+impl<W, R: Runtime> Clone for Control<W, R> {
+    fn clone(&self) -> Control<W, R> {
         Control { desk: Arc::clone(&self.desk), waiter: Arc::clone(&self.waiter) }
     }
 }
 
-impl<W> fmt::Debug for Control<W> {
+impl<W, R: Runtime> fmt::Debug for Control<W, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Control").field(self.desk.lock().machine.status()).finish()
     }
