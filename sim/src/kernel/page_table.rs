@@ -61,6 +61,8 @@ bitflags! {
         /// It is a page of a memory file's cache, which owns the content. With `FORKED` the
         /// mapping is private.
         const CACHED = 1 << 4;
+        /// `MADV_FREE` has given it up, and nobody has written to it since (rule d11).
+        const GIVEN_UP = 1 << 7;
     }
 }
 
@@ -86,7 +88,7 @@ impl PteBits {
         if self.intersects(PteBits::ZERO_PAGE | PteBits::FORKED) {
             return PteBits::empty();
         }
-        self.difference(PteBits::READ_ONLY)
+        self.difference(PteBits::READ_ONLY.union(PteBits::GIVEN_UP))
     }
 }
 

@@ -65,6 +65,9 @@ impl Kernel {
         let object = self.backer(file);
         let (cached, inside) = (object.cached(index), object.reaches(index));
         let there = self.table(mm).get(vpn);
+        if there.is_guard() && self.profile.guard.withstand_copy {
+            return Err(Errno::EEXIST);
+        }
         // The mapping counts as faulted even if the page turns out to be there.
         self.mm(mm).space.note_anon_fault(page);
         let (pte, did) = match *request {
