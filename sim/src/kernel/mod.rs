@@ -32,6 +32,7 @@ mod guard;
 mod handshake;
 mod madvise;
 mod move_page;
+mod object;
 mod page_table;
 mod pagemap;
 mod process;
@@ -46,6 +47,8 @@ mod sim_uffd;
 mod syscalls;
 mod waiting;
 
+use std::sync::Arc;
+
 use shims::{Addr, Errno, Event, Features, PageSize};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
@@ -55,6 +58,7 @@ pub use fd::Fd;
 pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use handshake::flags;
 pub use madvise::Madvise;
+pub use object::Object;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
 pub use process::{ForkFailure, Privileges, ProcessCall};
@@ -66,6 +70,7 @@ pub use waiting::poll;
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
+use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use process::Processes;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
@@ -146,6 +151,8 @@ pub struct Kernel {
     threads: Vec<Thread>,
     /// What few threads have: kept apart, so that the many stay small.
     asides: Vec<(ThreadId, Aside)>,
+    /// The memory files, if any was ever made.
+    objects: Option<Arc<Objects>>,
     /// Boxed, and absent where there are none: most worlds need a process and no more.
     processes: Option<Box<Processes>>,
 }
@@ -159,6 +166,7 @@ impl Kernel {
             ctxs: Vec::new(),
             threads: Vec::new(),
             asides: Vec::new(),
+            objects: None,
             processes: None,
         }
     }
@@ -270,6 +278,11 @@ impl Kernel {
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
+            Call::RemoveFile { range } => match syscalls::madvise_range(range) {
+                Ok(Some((next, end))) => Run::RemoveFile(Box::new(RemoveFile::new(next, end))),
+                Ok(None) => Run::Done(Ret::Ok(0)),
+                Err(errno) => Run::Done(Ret::Err(errno)),
+            },
             Call::Resolve { ctx, request, payload } => {
                 Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
             }
@@ -300,6 +313,11 @@ impl Kernel {
                 RemovePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
+            Run::RemoveFile(remove) => match remove.at {
+                RemoveFilePc::Asleep(..) => self.killed(id),
+                RemoveFilePc::Part => !self.filling(thread.mm, remove.next),
+                _ => true,
+            },
             Run::Events { at: EventPc::Asleep, .. } => self.killed(id),
             Run::Long(long) => self.long_can_step(id, thread.mm, long),
             // These take the mmap lock for writing.
@@ -322,7 +340,7 @@ impl Kernel {
             // them.
             Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
-            Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
+            Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
         }
     }
 
@@ -348,7 +366,7 @@ impl Kernel {
                 };
                 find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
             }
-            Run::Remove(_) | Run::Events { at: EventPc::Asleep, .. } => self
+            Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
                 .flat_map(|ctx| &ctx.events)
@@ -385,6 +403,26 @@ impl Kernel {
             Run::Remove(remove) => {
                 let (next, did) = self.step_remove(thread, mm, remove);
                 (self.go_on(index, next, |run, call| *run = Run::Remove(call)), did)
+            }
+            Run::Cut(ref cut) => {
+                let cut = **cut;
+                let (next, did) = self.step_cut(cut);
+                let put = |run: &mut Run, next| {
+                    if let Run::Cut(cut) = run {
+                        **cut = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
+            }
+            Run::RemoveFile(ref call) => {
+                let call = **call;
+                let (next, did) = self.step_remove_file(thread, mm, call);
+                let put = |run: &mut Run, next| {
+                    if let Run::RemoveFile(call) = run {
+                        **call = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
             }
             Run::Events { ref list, next: place, at, ret } => {
                 let (entry, last) = (list[place], place + 1 == list.len());
