@@ -8,6 +8,8 @@ mod support;
 mod catalogue;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/exhaustive.rs"]
+mod exhaustive;
 #[path = "suite/formats.rs"]
 mod formats;
 #[path = "suite/kernel.rs"]

@@ -24,6 +24,7 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod footprint;
 mod fork;
 mod move_page;
 mod page_table;
@@ -40,6 +41,7 @@ use shims::{Addr, Errno, Event, Features, PageSize};
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
+pub use footprint::Footprint;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use sim_uffd::SimUffd;
 
