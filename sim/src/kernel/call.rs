@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
+use super::madvise::Madvise;
+use super::scan::PagemapScan;
 use crate::Content;
 use crate::vma::{CtxId, Mmap, Mremap, Prot};
 
@@ -81,6 +83,20 @@ pub enum Call {
         /// Page-aligned.
         range: Span,
     },
+    /// `madvise(2)`, any of it.
+    Madvise {
+        /// Page-aligned.
+        range: Span,
+        /// The advice.
+        advice: Madvise,
+    },
+    /// `process_madvise(2)` of the caller's own memory. Its value is the bytes advised on.
+    ProcessMadvise {
+        /// One after another.
+        ranges: Vec<Span>,
+        /// The advice for all of them.
+        advice: Madvise,
+    },
     /// `mmap(2)`.
     Mmap(Mmap),
     /// `munmap(2)`.
@@ -132,6 +148,9 @@ pub enum Call {
         /// How many messages fit; at least one.
         max: usize,
     },
+    /// `PAGEMAP_SCAN` of the caller's own memory. Its value is the number of regions; what it
+    /// has found waits in [`Kernel::take_scan`](super::Kernel::take_scan).
+    PagemapScan(Box<PagemapScan>),
     /// `close(2)` of the last reference to a userfaultfd.
     Close {
         /// Which.

@@ -52,6 +52,11 @@ impl Ctx {
         }
     }
 
+    /// What it was started with, and what that brings along (rule a6).
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
     /// Was it closed?
     pub fn is_closed(&self) -> bool {
         self.released

@@ -17,6 +17,8 @@ enum Walk {
     Hit(Content),
     /// The page is there, and a write gets a copy of it.
     Copy(Content),
+    /// The page is protected, and a write takes that off without asking (rule f5).
+    Unprotect(Content, PteBits),
     /// No page, and nobody asked to be told.
     Fill,
     /// No page, and the one that comes is write-protected; a write will then trap (rule f2).
@@ -98,9 +100,10 @@ impl Kernel {
         match self.step_fault(thread, mm, page, by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
             Fault::Refused(signal) => {
-                // A hole is ENOMEM; a protection that forbids the access is EINVAL. The others
-                // are c6 and c12.
+                // A hole is ENOMEM, a guard EFAULT; a protection that forbids the access is
+                // EINVAL. The others are c6 and c12.
                 let errno = match signal {
+                    Signal::SegvMapErr if self.table(mm).get(next).is_guard() => Errno::EFAULT,
                     Signal::SegvMapErr => Errno::ENOMEM,
                     Signal::SegvAccErr => Errno::EINVAL,
                     Signal::BusAdrErr => Errno::EFAULT,
@@ -132,6 +135,12 @@ impl Kernel {
             FaultPc::Classify => match self.walk(mm, vpn, by) {
                 Walk::Hit(content) => Fault::Ready(content),
                 Walk::Copy(content) => {
+                    self.mm(mm).space.note_anon_fault(page);
+                    Fault::Ready(content)
+                }
+                Walk::Unprotect(content, bits) => {
+                    let bits = bits.difference(PteBits::UFFD_WP);
+                    self.mm(mm).table.set(vpn, Pte::Present { content, bits });
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
@@ -195,7 +204,11 @@ impl Kernel {
                 let waits = match (self.table(mm).get(vpn), reason) {
                     (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
                     (Pte::Present { .. }, Reason::Missing) => false,
-                    (Pte::None | Pte::Marker(_), _) => true,
+                    // h: a later kernel does not sleep on a guard.
+                    (Pte::Marker(marker), _) => {
+                        !(marker.is_guard() && self.profile.guard.withstand_copy)
+                    }
+                    (Pte::None, _) => true,
                 };
                 let queued = self.ctx_mut(ctx).withdraw_unless(thread, waits);
                 if waits && queued {
@@ -230,14 +243,20 @@ impl Kernel {
         match mm.table.get(vpn) {
             Pte::Present { content, bits } if !write || bits.writable() => Walk::Hit(content),
             Pte::Present { content, bits } => match asked(RegisterModes::WP) {
-                Some(ctx) if bits.contains(PteBits::UFFD_WP) => self.ask(ctx, Reason::Wp),
+                Some(ctx) if bits.contains(PteBits::UFFD_WP) => {
+                    if self.ctx(ctx).features.contains(Features::WP_ASYNC) {
+                        return Walk::Unprotect(content, bits);
+                    }
+                    self.ask(ctx, Reason::Wp)
+                }
                 _ => Walk::Copy(content),
             },
             Pte::None => match asked(RegisterModes::MISSING) {
                 Some(ctx) => self.ask(ctx, Reason::Missing),
                 None => Walk::Fill,
             },
-            Pte::Marker(Marker::Poison) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Guard | Marker::GuardScanned) => Walk::Refused(Signal::SegvMapErr),
             // c3: what is missing is asked for first, and trapped when it is there.
             Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
                 match asked(RegisterModes::MISSING) {

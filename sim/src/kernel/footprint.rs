@@ -9,6 +9,7 @@
 use shims::{RegisterModes, Request};
 
 use super::call::{Call, ThreadId};
+use super::madvise::Madvise;
 use super::page_table::{Pte, Vpn};
 use super::run::{Access, EventPc, FaultPc, Reason, RemoveCall, RemovePc, ResolvePc, Run};
 use super::{Kernel, page_of};
@@ -101,7 +102,7 @@ impl Kernel {
             Run::Events { .. } => Footprint::writes(Footprint::CHANGING),
             Run::Resolve { ctx, request, at, .. } => self.resolve_footprint(*ctx, request, at),
             Run::Read { ctx, .. } => self.read_footprint(*ctx),
-            Run::Once(_) | Run::Unregister { .. } | Run::Closing { .. } => Footprint::ALL,
+            _ => Footprint::ALL,
         }
     }
 
@@ -123,9 +124,13 @@ impl Kernel {
             }
             Call::DontNeed { range } => {
                 let end = range.end().map_or(Vpn::MAX, page_of);
-                let call =
-                    RemoveCall { next: page_of(range.start), end, hole: false, at: RemovePc::Part };
-                remove_footprint(&call)
+                remove_footprint(&RemoveCall {
+                    next: page_of(range.start),
+                    end,
+                    advice: Madvise::DontNeed,
+                    hole: false,
+                    at: RemovePc::Part,
+                })
             }
             _ => Footprint::ALL,
         }
@@ -161,7 +166,7 @@ impl Kernel {
             FaultPc::Enqueue(..) => layout.and(Footprint::writes(Footprint::FAULTS)),
             FaultPc::Recheck(_, reason) => {
                 // It leaves the queue if it need not sleep.
-                let stays = reason == Reason::Missing && !pte.is_present();
+                let stays = reason == Reason::Missing && pte.is_none();
                 let queue = if stays {
                     Footprint::reads(Footprint::FAULTS)
                 } else {

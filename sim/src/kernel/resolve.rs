@@ -14,7 +14,7 @@ use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
 use crate::profile::AgainField;
-use crate::vma::CtxId;
+use crate::vma::{Backing, CtxId};
 
 /// How long an address of the simulated machine can be: 47 bits, less one page.
 pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
@@ -150,6 +150,12 @@ impl Kernel {
             {
                 Err(Outcome::mirrored(Errno::EINVAL))
             }
+            // e7: a file that only `WP_ASYNC` lets in has no other ioctl.
+            _ if matches!(vma.backing(), Backing::File(_))
+                && !matches!(request, Request::WriteProtect { .. }) =>
+            {
+                Err(Outcome::mirrored(Errno::EINVAL))
+            }
             // e15: not for anonymous memory.
             Request::Continue { .. } => Err(Outcome::mirrored(Errno::EINVAL)),
             _ => Ok(()),
@@ -211,6 +217,7 @@ impl Kernel {
         request: &Request,
         content: Content,
     ) -> Result<Did, Errno> {
+        let guards_stay = self.profile.guard.withstand_copy;
         let mm = self.mm(mm);
         let page = page_addr(vpn);
         if let Request::Move { dst, src, mode } = *request {
@@ -231,8 +238,11 @@ impl Kernel {
         };
         match mm.table.get(vpn) {
             Pte::None => {}
-            // e10: a copy replaces any marker; e14, e16: nothing else does.
-            Pte::Marker(_) if matches!(request, Request::Copy { .. }) => {}
+            // e10: a copy replaces any marker, on a later kernel any but a guard; e14, e16:
+            // nothing else does.
+            Pte::Marker(marker)
+                if matches!(request, Request::Copy { .. })
+                    && !(guards_stay && marker.is_guard()) => {}
             Pte::Marker(_) | Pte::Present { .. } => return Err(Errno::EEXIST),
         }
         mm.table.set(vpn, pte);

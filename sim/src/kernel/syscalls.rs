@@ -5,6 +5,7 @@ use shims::{Errno, Event, Features, RangeIoctls, RegisterModes, Span};
 
 use super::call::{Call, MmId, Ret};
 use super::did::Did;
+use super::madvise::Madvise;
 use super::page_table::{Pte, Vpn};
 use super::resolve::check_range;
 use super::run::{EventPc, Run};
@@ -34,6 +35,9 @@ impl Kernel {
             },
             Call::Mprotect { range, prot } => done(
                 self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
+            ),
+            Call::Madvise { range, advice: Madvise::Flags(advice) } => done(
+                self.mm(mm).space.madvise(range.start.raw(), range.len.bytes(), advice).map(|()| 0),
             ),
             Call::Register { ctx, .. } | Call::Unregister { ctx, .. } | Call::Close { ctx }
                 if self.ctx(ctx).released =>
@@ -66,7 +70,8 @@ impl Kernel {
         }
         check_range(range)?;
         let mm = self.ctx(ctx).mm;
-        self.mm(mm).space.uffd_register(range, ctx, modes, false)?;
+        let wp_async = self.ctx(ctx).features.contains(Features::WP_ASYNC);
+        self.mm(mm).space.uffd_register(range, ctx, modes, wp_async)?;
         // b6: no hugetlb VMA here, and MINOR is never granted. Not what the range has but
         // what this call asked for decides.
         let has = |feature| self.profile.features.contains(feature);
