@@ -8,6 +8,8 @@ mod support;
 mod catalogue;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/exhaustive.rs"]
+mod exhaustive;
 #[path = "suite/formats.rs"]
 mod formats;
 #[path = "suite/kernel.rs"]
@@ -30,10 +32,10 @@ mod kernel_move;
 mod kernel_pagemap;
 #[path = "suite/kernel_poison.rs"]
 mod kernel_poison;
-#[path = "suite/kernel_punch.rs"]
-mod kernel_punch;
 #[path = "suite/kernel_processes.rs"]
 mod kernel_processes;
+#[path = "suite/kernel_punch.rs"]
+mod kernel_punch;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
 #[path = "suite/kernel_shmem.rs"]

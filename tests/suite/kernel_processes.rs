@@ -7,7 +7,7 @@ use shims::{
 };
 use sim::Content;
 use sim::kernel::{
-    Call, Did, Fd, FileCall, ForkFailure, MmId, Madvise, ProcessCall, ProcessDid, Reading, Ret,
+    Call, Did, Fd, FileCall, ForkFailure, Madvise, MmId, ProcessCall, ProcessDid, Reading, Ret,
     Sleep, ThreadId, flags,
 };
 use sim::vma::{Advice, Mmap, Prot};
