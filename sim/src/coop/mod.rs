@@ -348,6 +348,15 @@ impl Subject for Coop {
     fn snapshot(&self, _: u64) -> Option<Claim> {
         None
     }
+
+    fn snapshot_dirty(&self, _: u64) -> Option<bool> {
+        None
+    }
+
+    /// It keeps no record that a world could ask for, so any page may be.
+    fn dirty(&self, _: u64) -> bool {
+        true
+    }
 }
 
 impl Clone for Coop {
