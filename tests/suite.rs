@@ -10,6 +10,8 @@ mod catalogue;
 mod command_line;
 #[path = "suite/coop.rs"]
 mod coop;
+#[path = "suite/exhaustive.rs"]
+mod exhaustive;
 #[path = "suite/formats.rs"]
 mod formats;
 #[path = "suite/kernel.rs"]

@@ -11,6 +11,7 @@ pub mod conform;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod conform_vma;
 pub mod coop;
+mod exhaustive;
 pub mod exit;
 pub mod explore;
 pub mod jobs;
