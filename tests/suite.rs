@@ -26,6 +26,8 @@ mod kernel_pagemap;
 mod kernel_poison;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
+#[path = "suite/kernel_remote.rs"]
+mod kernel_remote;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]
