@@ -17,7 +17,7 @@ use super::did::Did;
 use super::fault::{By, Fault};
 use super::resolve::TASK_SIZE;
 use super::run::{FaultPc, Next, Run};
-use super::{Kernel, PAGE, page_addr, page_of};
+use super::{Kernel, page_addr, page_of};
 use crate::Content;
 use crate::vma::VmaFlags;
 
@@ -110,10 +110,12 @@ impl Kernel {
                 None => return over(transfer.ret()),
             },
         };
-        let page = page_addr(page_of(transfer.next));
+        let vpn = self.granule(mm, page_of(transfer.next));
+        let page = page_addr(vpn);
+        let after = page_addr(vpn + self.granule_pages(mm, vpn));
         // Only a copy faults at the byte; what pins faults at the page.
         let byte = if matches!(by, By::CopyFrom | By::CopyTo) { transfer.next } else { page };
-        let content = match self.step_fault(thread, mm, byte, by, transfer.at) {
+        let content = match self.step_fault(thread, mm, (byte, vpn), by, transfer.at) {
             Fault::At(at, did) => {
                 transfer.at = at;
                 return (Next::At(transfer), did);
@@ -126,18 +128,18 @@ impl Kernel {
         };
         let did = match (transfer.kind, store) {
             (_, Some(content)) => {
-                self.mm(mm).table.write(page_of(page), content);
+                self.write_page(mm, vpn, content);
                 Did::Store { page, content }
             }
             (Kind::Lock, None) => {
                 if by == By::PopulateWrite {
-                    self.mm(mm).table.write(page_of(page), content);
+                    self.write_page(mm, vpn, content);
                 }
                 Did::Populated { page, content }
             }
             (Kind::Copy(..), None) => Did::Load { page, content },
         };
-        let end = Addr::new(page.raw() + PAGE.bytes()).min(transfer.end);
+        let end = after.min(transfer.end);
         transfer.done += end.raw() - transfer.next.raw();
         transfer.next = end;
         transfer.at = FaultPc::Classify;
