@@ -4,7 +4,7 @@
 use shims::{Errno, Event, Features, Outcome, Request};
 use sim::Content;
 use sim::kernel::{
-    Call, Did, Fd, FileCall, ProcessCall, ProcessDid, Reading, Ret, Sig, Sleep, ThreadId,
+    Call, Did, Fd, FileCall, ProcessCall, ProcessDid, Reading, Ret, Sig, Sleep, ThreadId, Via,
 };
 
 use crate::support::desk::{Desk, NONBLOCK};
@@ -245,4 +245,62 @@ fn a21_a_wake_beats_a_signal() {
     desk.signal(thread, false);
     assert_eq!(desk.on(thread), Some(Ret::Loaded(Content::Zero)));
     assert_eq!(desk.kernel.handlers_run(thread), 1);
+}
+
+#[test]
+fn a26_v53_a_copy_by_a_system_call_spins_until_the_page_comes() {
+    let mut desk = Desk::new();
+    let fd = desk.watched(2, NONBLOCK, Features::empty());
+    let thread = desk.thread();
+    let copy = Call::Transfer { via: Via::Syscall, range: span(0, 1), store: None };
+    assert_eq!(desk.go(thread, copy), None);
+    desk.signal(thread, true);
+    // It never sleeps again, and each turn leaves a message for whoever reads just then.
+    let mut messages = 0;
+    for turn in 0..100 {
+        assert!(desk.kernel.can_step(thread), "turn {turn}");
+        if let Did::QueueFault { .. } = desk.step(thread) {
+            messages += desk.read(fd, 8).1.len();
+        }
+    }
+    assert!((20..=34).contains(&messages), "{messages} copies of one fault");
+    let ctx = desk.ctx(fd);
+    assert!(desk.kernel.ctx(ctx).faults_waiting() <= 1);
+    assert_eq!(desk.kernel.handlers_run(thread), 0, "not in the middle of a system call");
+    assert_eq!(desk.copy(fd, 0, 1), Outcome::done(4096));
+    assert_eq!(desk.on(thread), Some(Ret::Ok(4096)));
+    assert_eq!(desk.kernel.handlers_run(thread), 1);
+}
+
+#[test]
+fn a27_a_pinned_copy_sleeps_through_a_signal_and_not_through_a_kill() {
+    let mut desk = Desk::new();
+    let fd = desk.watched(2, NONBLOCK, Features::empty());
+    let (_, reader) = desk.process();
+    let via = Via::Pinned(desk.mm);
+    assert_eq!(desk.go(reader, Call::Transfer { via, range: span(0, 1), store: None }), None);
+    assert_eq!(desk.read(fd, 8).1.len(), 1);
+    desk.signal(reader, false);
+    assert_eq!(desk.on(reader), None);
+    assert_eq!(desk.read(fd, 8).1.len(), 0, "no second message");
+    desk.kill(reader);
+    desk.settle(&[reader]);
+    assert!(desk.kernel.is_dead(reader));
+    let ctx = desk.ctx(fd);
+    assert_eq!(desk.kernel.ctx(ctx).faults_waiting(), 0);
+}
+
+#[test]
+fn a28_a_kill_ends_the_spinning() {
+    let mut desk = Desk::new();
+    desk.watched(2, NONBLOCK, Features::empty());
+    let thread = desk.thread();
+    let content = Content::Written { task: 1, seq: 1 };
+    let copy = Call::Transfer { via: Via::Syscall, range: span(0, 1), store: Some(content) };
+    assert_eq!(desk.go(thread, copy), None);
+    desk.signal(thread, false);
+    desk.kill(thread);
+    let me = desk.me;
+    desk.settle(&[thread, me]);
+    assert!(desk.kernel.is_dead(thread));
 }

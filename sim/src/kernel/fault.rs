@@ -39,17 +39,29 @@ pub(super) enum Walk {
 }
 
 /// Who asks for a page.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum By {
     Load,
     Store,
+    /// A system call copies from user memory.
+    CopyFrom,
+    /// A system call copies to user memory.
+    CopyTo,
     PopulateRead,
     PopulateWrite,
+    /// Whatever the mapping allows, but at once or not at all.
+    ForceRead,
+    ForceWrite,
 }
 
 impl By {
     pub(super) const fn writes(self) -> bool {
-        matches!(self, By::Store | By::PopulateWrite)
+        matches!(self, By::Store | By::CopyTo | By::PopulateWrite | By::ForceWrite)
+    }
+
+    /// May it wait for a page?
+    const fn waits(self) -> bool {
+        !matches!(self, By::ForceRead | By::ForceWrite)
     }
 
     const fn is_user(self) -> bool {
@@ -58,7 +70,7 @@ impl By {
 }
 
 /// What a fault does next, whatever asked for the page.
-enum Fault {
+pub(super) enum Fault {
     /// It goes on at this place.
     At(FaultPc, Did),
     /// The page is usable now; this is what it held.
@@ -142,7 +154,7 @@ impl Kernel {
         }
     }
 
-    fn step_fault(
+    pub(super) fn step_fault(
         &mut self,
         thread: ThreadId,
         mm: MmId,
@@ -247,7 +259,7 @@ impl Kernel {
                 }
             }
             FaultPc::Asleep(ctx) => {
-                let did = self.fault_interrupted(thread, ctx, addr);
+                let did = self.fault_interrupted(thread, ctx, addr, by.is_user());
                 if self.killed(thread) {
                     Fault::Killed(did)
                 } else {
@@ -273,11 +285,15 @@ impl Kernel {
             return Walk::Refused(Signal::SegvMapErr);
         };
         let wanted = match by {
-            By::Store | By::PopulateWrite => VmaFlags::WRITE,
+            By::Store | By::CopyTo | By::PopulateWrite => VmaFlags::WRITE,
             // x86 has no pages that can be written or executed and not read.
-            By::Load => VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC,
+            By::Load | By::CopyFrom => VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC,
             // The kernel on behalf of a caller goes by the letter.
             By::PopulateRead => VmaFlags::READ,
+            By::ForceRead => VmaFlags::MAYREAD,
+            // A private mapping is written by copying the page, whatever it allows now.
+            By::ForceWrite if vma.is_private() => VmaFlags::MAYWRITE,
+            By::ForceWrite => VmaFlags::WRITE,
         };
         if !vma.flags().intersects(wanted) {
             return Walk::Refused(Signal::SegvAccErr);
@@ -315,7 +331,7 @@ impl Kernel {
     /// The beginning of rule c5.
     pub(super) fn ask(&self, ctx: CtxId, reason: Reason, by: By) -> Walk {
         let asked = self.ctx(ctx);
-        let refuses = asked.user_mode_only && !by.is_user();
+        let refuses = !by.waits() || asked.user_mode_only && !by.is_user();
         if asked.features.contains(Features::SIGBUS) || refuses {
             Walk::Refused(Signal::BusAdrErr)
         } else if asked.released {

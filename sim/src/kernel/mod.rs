@@ -46,6 +46,7 @@ mod scan;
 mod signal;
 mod sim_uffd;
 mod syscalls;
+mod transfer;
 mod waiting;
 
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub use process::{ForkFailure, Privileges, ProcessCall};
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use signal::Sig;
 pub use sim_uffd::SimUffd;
+pub(crate) use sim_uffd::payload_of;
+pub use transfer::Via;
 pub use waiting::poll;
 
 use crate::Profile;
@@ -76,6 +79,7 @@ use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use process::Processes;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
+use transfer::Transfer;
 
 /// Set one field of a call in progress.
 macro_rules! set {
@@ -294,6 +298,7 @@ impl Kernel {
             }
             Call::Madvise { range, advice } => advice.begin(range, self.profile.guard.exist),
             Call::ProcessMadvise { ranges, advice } => self.begin_batch(thread, ranges, advice),
+            Call::Transfer { via, range, store } => Transfer::begin(via, range, store),
             Call::PagemapScan(ask) => Kernel::begin_scan(*ask),
             call => Run::Once(Box::new(call)),
         };
@@ -309,6 +314,11 @@ impl Kernel {
             Run::Access { at: FaultPc::Asleep(_), .. } => self.signalled(id),
             Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
             Run::Access { .. } | Run::Populate { .. } => true,
+            Run::Transfer(transfer) => match transfer.at {
+                FaultPc::Asleep(_) if transfer.copies() => self.signalled(id),
+                FaultPc::Asleep(_) => self.killed(id),
+                _ => true,
+            },
             Run::Remove(remove) => match remove.at {
                 RemovePc::Asleep { .. } => self.killed(id),
                 // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
@@ -330,6 +340,8 @@ impl Kernel {
                 | Call::Fork
                 | Call::Process(ProcessCall::Fork { .. })
                 | Call::Madvise { .. }
+                | Call::Mlock { .. }
+                | Call::Munlock { .. }
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
@@ -355,19 +367,11 @@ impl Kernel {
             Run::Idle | Run::Done(_) | Run::Dead => None,
             Run::Long(long) => Some(long.sleep()),
             Run::Access { at: FaultPc::Asleep(ctx), .. }
-            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => {
-                let ctx = self.ctx(*ctx);
-                let find = |queue: &[ctx::Faulter], taken| {
-                    queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| {
-                        Sleep::Fault {
-                            addr: faulter.fault.addr,
-                            write: faulter.fault.is_write(),
-                            taken,
-                        }
-                    })
-                };
-                find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
-            }
+            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
+            Run::Transfer(transfer) => match transfer.at {
+                FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
+                _ => Some(Sleep::Lock),
+            },
             Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
@@ -376,6 +380,19 @@ impl Kernel {
                 .map_or(Some(Sleep::Lock), |sender| Some(Sleep::Event(sender.event))),
             _ => Some(Sleep::Lock),
         }
+    }
+
+    /// The fault of `thread`, which sleeps in `ctx`.
+    fn faulter(&self, thread: ThreadId, ctx: CtxId) -> Option<Sleep> {
+        let ctx = self.ctx(ctx);
+        let find = |queue: &[ctx::Faulter], taken| {
+            queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| Sleep::Fault {
+                addr: faulter.fault.addr,
+                write: faulter.fault.is_write(),
+                taken,
+            })
+        };
+        find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
     }
 
     /// Move `thread` by one atomic step.
@@ -458,6 +475,12 @@ impl Kernel {
             Run::Closing { ctx } => {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
+            }
+            Run::Transfer(ref transfer) => {
+                let transfer = **transfer;
+                let (next, did) = self.step_transfer(thread, mm, transfer);
+                let put = |run: &mut Run, transfer| *run = Run::Transfer(Box::new(transfer));
+                (self.go_on(index, next, put), did)
             }
             Run::Walk(ref walk) => {
                 let walk = **walk;
@@ -559,14 +582,11 @@ impl Kernel {
     fn wake_range(&mut self, ctx: CtxId, range: shims::Span) -> u32 {
         let threads = &mut self.threads;
         self.ctxs[ctx.0 as usize].unlink(range, |thread| {
-            match &mut threads[usize::from(thread.0)].run {
-                // One that has not come to sleep yet finds out in F3.
-                Run::Access { at, .. } | Run::Populate { at, .. } => {
-                    if let FaultPc::Asleep(_) = at {
-                        *at = FaultPc::Classify;
-                    }
-                }
-                run => unreachable!("thread {} is no faulter but in {run:?}", thread.0),
+            let at = threads[usize::from(thread.0)].run.fault_pc();
+            let at = at.unwrap_or_else(|| unreachable!("thread {} is no faulter", thread.0));
+            // One that has not come to sleep yet finds out in F3.
+            if let FaultPc::Asleep(_) = at {
+                *at = FaultPc::Classify;
             }
         })
     }

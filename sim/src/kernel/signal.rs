@@ -111,13 +111,16 @@ impl Kernel {
         thread: ThreadId,
         ctx: CtxId,
         addr: shims::Addr,
+        user: bool,
     ) -> Did {
         self.ctx_mut(ctx).withdraw_unless(thread, false);
         let page = page_addr(page_of(addr));
-        if !self.killed(thread) {
+        if user && !self.killed(thread) {
             // a25: the handler runs, then the instruction is repeated.
             self.run_handlers(thread);
         }
+        // a26: in the middle of a system call nothing can run. The fault starts over, and the
+        // signal that is still there ends its next sleep, too, until the page comes.
         Did::Process(ProcessDid::Interrupt { page })
     }
 
