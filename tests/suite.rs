@@ -18,6 +18,8 @@ mod kernel;
 mod kernel_fork;
 #[path = "suite/kernel_guard.rs"]
 mod kernel_guard;
+#[path = "suite/kernel_hugetlb.rs"]
+mod kernel_hugetlb;
 #[path = "suite/kernel_madvise.rs"]
 mod kernel_madvise;
 #[path = "suite/kernel_minor.rs"]

@@ -49,7 +49,9 @@ impl Kernel {
                 seen
             }
             Pte::Marker(marker) => {
-                let mut seen = PagemapBits::SWAP;
+                // Measured: markers of huge pages do not look swapped.
+                let huge = self.granule_pages(mm, page_of(addr)) > 1;
+                let mut seen = if huge { PagemapBits::empty() } else { PagemapBits::SWAP };
                 seen.set(PagemapBits::UFFD_WP, marker.is_protected());
                 seen.set(PagemapBits::GUARD, marker.is_guard() && self.profile.guard.in_pagemap);
                 seen
