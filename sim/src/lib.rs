@@ -10,8 +10,8 @@
 //! # What is modelled
 //!
 //! Private anonymous memory in 4 KiB pages: mapping, unmapping, moving, protection, copying
-//! by `fork`; registration for `MISSING` and `WP`; faults by user accesses and by
-//! `MADV_POPULATE_*`; `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY`, `ZEROPAGE`,
+//! by `fork`; registration for `MISSING` and `WP`; faults by user accesses, by
+//! `MADV_POPULATE_*`, `mlock`, `process_vm_*`, `/proc/PID/mem` and calls that copy; `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY`, `ZEROPAGE`,
 //! `WRITEPROTECT` (with `WP_UNPOPULATED` and `WP_ASYNC`, too), `POISON`, `MOVE`, `WAKE`; the
 //! features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; the advices of `madvise`,
 //! guards among them, and `process_madvise` of oneself; `pagemap` and `PAGEMAP_SCAN`; `close`.

@@ -347,6 +347,16 @@ fn beyond_the_end_of_the_file() {
 }
 
 #[test]
+fn c9_mincore_counts_what_is_mapped() {
+    let mut memory = memory(SHARED, Features::empty(), MISSING);
+    memory.put(0, ONE);
+    memory.copy_huge(1, PLAIN);
+    let ends = span(HUGE - 1, HUGE + 1);
+    let seen = memory.bed.kernel.mincore(memory.bed.mm, ends);
+    assert_eq!(seen, Ok(vec![false, true]), "measured");
+}
+
+#[test]
 fn c9_populating_goes_by_whole_pages() {
     let mut memory = memory(SHARED, Features::empty(), NONE);
     let thread = memory.bed.thread();

@@ -198,6 +198,7 @@ impl fmt::Display for Move {
             Did::Scan { page: p, protected } => {
                 write!(f, "scan from page {}, {protected} protected", page(*p))
             }
+            Did::Lock { span } => write!(f, "lock from page {}", page(span.start)),
             Did::Guard { page: p } => write!(f, "guard page {}", page(*p)),
             Did::GiveUp { page: p, content } => {
                 write!(f, "give page {} up ({content})", page(*p))

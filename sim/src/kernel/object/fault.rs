@@ -39,7 +39,7 @@ impl Kernel {
             self.map_around(mm, &vma, vpn);
         }
         match told {
-            Some(ctx) => self.ask(ctx, reason),
+            Some(ctx) => self.ask(ctx, reason, by),
             None if self.lacks_page(&vma, vpn, cached, by) => Walk::Refused(Signal::BusAdrErr),
             None => Walk::FillFile,
         }

@@ -93,6 +93,13 @@ impl Kernel {
         }
     }
 
+    /// Is page `vpn` of `vma` a small page that its file has?
+    pub(in crate::kernel) fn is_cached(&self, vma: &Vma, vpn: Vpn) -> bool {
+        matches!(vma.backing(), Backing::Shmem(_))
+            && place(vma, vpn)
+                .is_some_and(|(file, index)| self.backer(file).cached(index).is_some())
+    }
+
     /// A store through a shared mapping: everybody who maps the page sees it.
     #[cold]
     fn write_cached(&mut self, mm: MmId, vpn: Vpn, content: Content) {
