@@ -24,6 +24,8 @@ mod kernel_fork;
 mod kernel_guard;
 #[path = "suite/kernel_handshake.rs"]
 mod kernel_handshake;
+#[path = "suite/kernel_hugetlb.rs"]
+mod kernel_hugetlb;
 #[path = "suite/kernel_madvise.rs"]
 mod kernel_madvise;
 #[path = "suite/kernel_minor.rs"]

@@ -95,6 +95,8 @@ impl Kernel {
         }
         match run {
             Run::Idle | Run::Done(_) => Footprint::NONE,
+            // A page of a file has no one address, and a read can map more than it names.
+            _ if self.objects.is_some() => Footprint::ALL,
             Run::Access { access, at } => self.fault_footprint(thread, *access, false, *at),
             Run::Populate { next, write, at, .. } => {
                 let store = write.then_some(crate::Content::Zero);
@@ -116,6 +118,7 @@ impl Kernel {
             return Footprint::ALL;
         }
         match *call {
+            _ if self.objects.is_some() => Footprint::ALL,
             Call::Load { addr } => {
                 let access = Access { addr, store: None };
                 self.fault_footprint(thread, access, false, FaultPc::Classify)

@@ -61,7 +61,7 @@ pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use footprint::Footprint;
 pub use handshake::flags;
 pub use madvise::Madvise;
-pub use object::Object;
+pub use object::{HugePages, Object};
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
 pub use process::{ForkFailure, Privileges, ProcessCall};
