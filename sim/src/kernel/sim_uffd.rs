@@ -43,9 +43,13 @@ impl<'k> SimUffd<'k> {
     }
 }
 
-/// The content of each page of a buffer that `UFFDIO_COPY` is given, where the pages of the
-/// destination have `page` bytes.
-fn payload_of(src: &[u8], len: usize, page: usize) -> Payload {
+/// The content of each page of a buffer that `UFFDIO_COPY` is given.
+pub(crate) fn payload_of(src: &[u8], len: usize) -> Payload {
+    payload_in(src, len, PAGE.bytes() as usize)
+}
+
+/// The same where the pages of the destination have `page` bytes.
+fn payload_in(src: &[u8], len: usize, page: usize) -> Payload {
     if len <= page {
         return Payload::One(Content::of_bytes(&src[..len]));
     }
@@ -98,7 +102,7 @@ impl Uffd for SimUffd<'_> {
             let pages = kernel.granule_pages(kernel.ctx(self.ctx).mm, page_of(dst.start));
             (pages * PAGE.bytes()) as usize
         };
-        let payload = if whole { payload_of(src, len, page) } else { Payload::None };
+        let payload = if whole { payload_in(src, len, page) } else { Payload::None };
         self.resolve(Request::Copy { dst, mode }, payload)
     }
 
