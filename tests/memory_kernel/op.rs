@@ -55,16 +55,31 @@ pub(crate) struct Pages {
 pub(crate) enum Op {
     Load(Side, u64),
     Store(Side, u64, u32),
-    Copy { pages: Pages, wp: bool },
+    Copy {
+        pages: Pages,
+        wp: bool,
+    },
     Zero(Pages),
-    Continue { pages: Pages, wp: bool },
+    Continue {
+        pages: Pages,
+        wp: bool,
+    },
     Poison(Pages),
-    Protect { pages: Pages, on: bool },
+    Protect {
+        pages: Pages,
+        on: bool,
+    },
     DontNeed(Side, Pages),
     Remove(Side, Pages),
-    Populate { side: Side, pages: Pages, write: bool },
+    Populate {
+        side: Side,
+        pages: Pages,
+        write: bool,
+    },
     Punch(Pages),
     Truncate(u64),
+    /// In huge pages of a range that is unregistered before: protection left by a registration
+    /// for `WP` sends a write to them round in circles for ever (rule b9).
     Register(RegisterModes),
     Unregister,
 }

@@ -110,10 +110,15 @@ impl Real {
                 let file = self.file.as_ref().expect("files only");
                 word(rustix::fs::ftruncate(file, pages * self.kind.page()).map_err(errno))
             }
-            Op::Register(modes) => match self.uffd.register(self.watched.span(), modes) {
-                Ok(ioctls) => format!("{:#x}", ioctls.bits()),
-                Err(errno) => format!("{errno:?}"),
-            },
+            Op::Register(modes) => {
+                if self.kind.is_huge() {
+                    self.uffd.unregister(self.watched.span()).expect("it can be");
+                }
+                match self.uffd.register(self.watched.span(), modes) {
+                    Ok(ioctls) => format!("{:#x}", ioctls.bits()),
+                    Err(errno) => format!("{errno:?}"),
+                }
+            }
             Op::Unregister => word(self.uffd.unregister(self.watched.span())),
         }
     }

@@ -74,6 +74,10 @@ impl Simulated {
                 Call::Ftruncate { file: file.expect("files only"), size: bytes(pages) }
             }
             Op::Register(modes) => {
+                if self.kind.is_huge() {
+                    let range = self.span(Side::Watched, watched);
+                    self.kernel.run(self.thread, Call::Unregister { ctx, range });
+                }
                 Call::Register { ctx, range: self.span(Side::Watched, watched), modes }
             }
             Op::Unregister => Call::Unregister { ctx, range: self.span(Side::Watched, watched) },

@@ -8,7 +8,7 @@ use super::super::call::{MmId, Signal};
 use super::super::fault::{By, Walk};
 use super::super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::super::run::Reason;
-use super::super::{page_addr, page_of};
+use super::super::{PAGE, page_addr, page_of};
 use super::map::place;
 use super::pool::is_private_huge;
 use crate::Content;
@@ -31,8 +31,9 @@ impl Kernel {
     pub(in crate::kernel) fn walk_file(&mut self, mm: MmId, vpn: Vpn, by: By) -> Walk {
         let vma = *self.space(mm).find(page_addr(vpn)).expect("the walk has found it");
         let (file, index) = place(&vma, vpn).expect("it has a file");
-        if self.table(mm).get(vpn) == MARKER && !vma.uffd_modes().contains(RegisterModes::WP) {
-            // b9: left by another registration; the first access clears it.
+        let watched = vma.uffd_modes().contains(RegisterModes::WP);
+        if self.table(mm).get(vpn) == MARKER && !watched && vma.page_size() == PAGE {
+            // b9: left by another registration; the first access clears it, but not on hugetlb.
             self.mm(mm).table.set(vpn, Pte::None);
         }
         if !by.writes() {
