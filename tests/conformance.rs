@@ -42,5 +42,7 @@ mod puppet_ops;
 mod puppet_uffd;
 #[path = "conformance/run.rs"]
 mod run;
+#[path = "selftests/mod.rs"]
+mod selftests;
 #[path = "conformance/sim_arm.rs"]
 mod sim_arm;

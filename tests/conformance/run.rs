@@ -212,8 +212,20 @@ impl Run {
 
     pub(crate) fn poison(&mut self, start: u64, end: u64) -> Outcome {
         let range = self.span(start, end);
+        self.poison_by(0, range)
+    }
+
+    /// `UFFDIO_POISON` through any userfaultfd.
+    pub(crate) fn poison_by(&mut self, uffd: usize, range: Span) -> Outcome {
         let what = format!("poison {}", self.relative(range));
-        self.ask(0, what, |uffd| uffd.poison(range, PoisonMode::empty()))
+        self.ask(uffd, what, |uffd| uffd.poison(range, PoisonMode::empty()))
+    }
+
+    /// `UFFDIO_WRITEPROTECT` through any userfaultfd.
+    pub(crate) fn protect_by(&mut self, uffd: usize, range: Span, on: bool) -> Outcome {
+        let mode = if on { WriteProtectMode::WP } else { WriteProtectMode::empty() };
+        let what = format!("writeprotect {} {:#x}", self.relative(range), mode.bits());
+        self.ask(uffd, what, |uffd| uffd.write_protect(range, mode))
     }
 
     /// `UFFDIO_CONTINUE`.
@@ -256,6 +268,12 @@ impl Run {
 
     /// One read of up to `max` messages of `uffd`; none if that is `EAGAIN`.
     pub(crate) fn read(&mut self, uffd: usize, max: usize) -> Vec<String> {
+        let events = self.events(uffd, max);
+        events.iter().map(|event| event_text(&*self.arm, event)).collect()
+    }
+
+    /// The same, the messages themselves. A child's userfaultfd is open from now on.
+    pub(crate) fn events(&mut self, uffd: usize, max: usize) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
         let mut answer = Ok(0);
         self.arm.with(uffd, &mut |uffd| answer = uffd.read_events(&mut events, max));
@@ -271,7 +289,17 @@ impl Run {
             }
         }
         self.note(format!("uffd {uffd}: read {max} -> {answer:?} {texts:?}"));
-        texts
+        events
+    }
+
+    /// How many userfaultfds there have been.
+    pub(crate) fn uffds(&self) -> usize {
+        self.uffds
+    }
+
+    /// The page of the arena at `addr`.
+    pub(crate) fn page_at(&self, addr: Addr) -> u64 {
+        (addr.raw() - self.arm.base().raw()) / PAGE
     }
 
     /// What page `n` holds.
@@ -533,7 +561,8 @@ impl<'n> Case<'n> {
             run.log
         };
         let name = self.name;
-        let simulated = match self.not_on_sim {
+        let lacks = self.not_on_sim.or_else(|| SimArm::lacks(&self.pieces));
+        let simulated = match lacks {
             Some(why) => {
                 eprintln!("{name}: not on the simulator: {why}");
                 None

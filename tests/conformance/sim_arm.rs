@@ -27,7 +27,6 @@ impl SimArm {
         let handler = kernel.new_thread(mm);
         for piece in pieces {
             let at = BASE.raw() + piece.at * PAGE;
-            assert_eq!(piece.kind, Kind::Anon, "the simulator has no other memory yet");
             let map = Call::Mmap(Mmap::fixed(at, piece.pages * PAGE, piece.prot));
             assert_eq!(kernel.run(handler, map), Ret::Ok(at));
         }
@@ -38,6 +37,12 @@ impl SimArm {
             ctxs: Vec::new(),
             pages,
         }
+    }
+
+    /// Why a case that starts with `pieces` cannot run here, if it cannot.
+    pub(crate) fn lacks(pieces: &[Piece]) -> Option<&'static str> {
+        let all = pieces.iter().all(|piece| piece.kind == Kind::Anon);
+        (!all).then_some("the simulator has private anonymous memory only, yet")
     }
 
     /// The call that stands for an operation of thread `index`.
