@@ -11,9 +11,15 @@ use faultbed::catalogue;
 use handler::Policy;
 use sim::explore::Strategy;
 
+/// The last scenario of the pinned campaign: what is added behind it leaves the digest alone.
+const LAST: &str = "read_error";
+
 fn campaign(handler: &str, seed: u64, schedules: u64) -> Campaign {
+    let mut entries = catalogue::all();
+    let first = 1 + entries.iter().position(|entry| entry.key == LAST).expect("it is there");
+    entries.truncate(first);
     Campaign {
-        setups: catalogue::all().into_iter().map(|entry| Arc::new(entry.setup)).collect(),
+        setups: entries.into_iter().map(|entry| Arc::new(entry.setup)).collect(),
         handler: handler.to_owned(),
         policy: Policy::by_name(handler).expect("a handler"),
         seed,
@@ -28,7 +34,7 @@ fn run(handler: &str, seed: u64, schedules: u64) -> Report {
     campaign(handler, seed, schedules).run(|_| true)
 }
 
-/// The digest of 3,100 walks of the catalogue from seed 42 with the default handler.
+/// The digest of 3,100 walks of the catalogue, up to `LAST`, from seed 42 with the default handler.
 const PINNED: u64 = 0xae7a_e323_793c_aca5;
 
 #[test]

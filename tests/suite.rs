@@ -14,6 +14,10 @@ mod formats;
 mod kernel;
 #[path = "suite/kernel_fork.rs"]
 mod kernel_fork;
+#[path = "suite/kernel_guard.rs"]
+mod kernel_guard;
+#[path = "suite/kernel_madvise.rs"]
+mod kernel_madvise;
 #[path = "suite/kernel_move.rs"]
 mod kernel_move;
 #[path = "suite/kernel_pagemap.rs"]

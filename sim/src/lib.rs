@@ -13,8 +13,8 @@
 //! by `fork`; registration for `MISSING` and `WP`; faults by user accesses and by
 //! `MADV_POPULATE_*`; `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY`, `ZEROPAGE`,
 //! `WRITEPROTECT` (with `WP_UNPOPULATED` and `WP_ASYNC`, too), `POISON`, `MOVE`, `WAKE`; the
-//! features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; `MADV_DONTNEED`; `pagemap` and
-//! `PAGEMAP_SCAN`; `close`.
+//! features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; the advices of `madvise`,
+//! guards among them, and `process_madvise` of oneself; `pagemap` and `PAGEMAP_SCAN`; `close`.
 //!
 //! # What is rejected
 //!

@@ -60,6 +60,8 @@ pub struct Profile {
     pub remap_len: RemapLen,
     /// See [`GuardRules`].
     pub guard: GuardRules,
+    /// Does `process_madvise` take every advice for the caller's own memory (6.13 and later)?
+    pub madvise_self: bool,
 }
 
 impl Profile {
@@ -76,6 +78,7 @@ impl Profile {
             changing_gate: ChangingGate::Counter,
             remap_len: RemapLen::Moved,
             guard: GuardRules { exist: true, in_pagemap: true, withstand_copy: false },
+            madvise_self: true,
         }
     }
 
@@ -87,6 +90,7 @@ impl Profile {
             again_field: AgainField::Untouched,
             remap_len: RemapLen::Asked,
             guard: GuardRules { exist: false, in_pagemap: false, withstand_copy: false },
+            madvise_self: false,
             ..Profile::linux_6_18()
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
+use super::madvise::Madvise;
 use super::scan::PagemapScan;
 use crate::Content;
 use crate::vma::{CtxId, Mmap, Mremap, Prot};
@@ -81,6 +82,20 @@ pub enum Call {
     DontNeed {
         /// Page-aligned.
         range: Span,
+    },
+    /// `madvise(2)`, any of it.
+    Madvise {
+        /// Page-aligned.
+        range: Span,
+        /// The advice.
+        advice: Madvise,
+    },
+    /// `process_madvise(2)` of the caller's own memory. Its value is the bytes advised on.
+    ProcessMadvise {
+        /// One after another.
+        ranges: Vec<Span>,
+        /// The advice for all of them.
+        advice: Madvise,
     },
     /// `mmap(2)`.
     Mmap(Mmap),

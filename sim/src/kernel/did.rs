@@ -168,6 +168,18 @@ pub enum Did {
         /// How many pages it has protected.
         protected: u32,
     },
+    /// A guard was put on a page that was not there.
+    Guard {
+        /// Page.
+        page: Addr,
+    },
+    /// E5 of `MADV_FREE`: a page may go from now on.
+    GiveUp {
+        /// Page.
+        page: Addr,
+        /// What it holds.
+        content: Content,
+    },
     /// A call returned without any other effect worth a name.
     Return(Ret),
     /// `close`: no fault queues any more.
@@ -252,6 +264,8 @@ impl Did {
             Did::Move { from, page, content } => {
                 (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
             }
+            Did::Guard { page } => (tag(61) ^ page.raw(), 0),
+            Did::GiveUp { page, content } => (tag(62) ^ page.raw(), content.word()),
             Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),
             Did::MoveHole { from, page } => (tag(31) ^ page.raw(), from.raw()),
         }

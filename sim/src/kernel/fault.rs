@@ -100,9 +100,10 @@ impl Kernel {
         match self.step_fault(thread, mm, page, by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
             Fault::Refused(signal) => {
-                // A hole is ENOMEM; a protection that forbids the access is EINVAL. The others
-                // are c6 and c12.
+                // A hole is ENOMEM, a guard EFAULT; a protection that forbids the access is
+                // EINVAL. The others are c6 and c12.
                 let errno = match signal {
+                    Signal::SegvMapErr if self.table(mm).get(next).is_guard() => Errno::EFAULT,
                     Signal::SegvMapErr => Errno::ENOMEM,
                     Signal::SegvAccErr => Errno::EINVAL,
                     Signal::BusAdrErr => Errno::EFAULT,
@@ -203,7 +204,11 @@ impl Kernel {
                 let waits = match (self.table(mm).get(vpn), reason) {
                     (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
                     (Pte::Present { .. }, Reason::Missing) => false,
-                    (Pte::None | Pte::Marker(_), _) => true,
+                    // h: a later kernel does not sleep on a guard.
+                    (Pte::Marker(marker), _) => {
+                        !(marker.is_guard() && self.profile.guard.withstand_copy)
+                    }
+                    (Pte::None, _) => true,
                 };
                 let queued = self.ctx_mut(ctx).withdraw_unless(thread, waits);
                 if waits && queued {

@@ -19,12 +19,15 @@
 //!   an access before the zap.
 //! - Memory never runs out.
 
+mod batch;
 mod call;
 mod ctx;
 mod did;
 mod events;
 mod fault;
 mod fork;
+mod guard;
+mod madvise;
 mod move_page;
 mod page_table;
 mod pagemap;
@@ -42,6 +45,7 @@ use shims::{Addr, Errno, Event, Features, PageSize};
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
+pub use madvise::Madvise;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
@@ -49,6 +53,7 @@ pub use sim_uffd::SimUffd;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
+use batch::Batch;
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 
@@ -84,6 +89,15 @@ struct Thread {
     inbox: Vec<Event>,
 }
 
+/// What a thread has besides the call it is in.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Aside {
+    /// What its `PAGEMAP_SCAN` has written, until somebody takes it.
+    Scanned(Scanned),
+    /// The call is one of several that a `process_madvise` makes.
+    Batch(Batch),
+}
+
 /// What a sleeping thread waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sleep {
@@ -109,8 +123,8 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
-    /// What `PAGEMAP_SCAN` has written and nobody has taken yet.
-    scans: Vec<(ThreadId, Scanned)>,
+    /// What few threads have: kept apart, so that the many stay small.
+    asides: Vec<(ThreadId, Aside)>,
 }
 
 impl Kernel {
@@ -121,7 +135,7 @@ impl Kernel {
             mms: Vec::new(),
             ctxs: Vec::new(),
             threads: Vec::new(),
-            scans: Vec::new(),
+            asides: Vec::new(),
         }
     }
 
@@ -210,9 +224,8 @@ impl Kernel {
     ///
     /// If the thread is in a call already: a thread does one thing at a time.
     pub fn begin(&mut self, thread: ThreadId, call: Call) {
-        let run = &mut self.threads[usize::from(thread.0)].run;
-        assert!(matches!(run, Run::Idle), "thread {} is in a call already", thread.0);
-        *run = match call {
+        assert!(self.idle(thread), "thread {} is in a call already", thread.0);
+        let run = match call {
             Call::Load { addr } => {
                 Run::Access { access: Access { addr, store: None }, at: FaultPc::Classify }
             }
@@ -226,7 +239,8 @@ impl Kernel {
             },
             Call::DontNeed { range } => match syscalls::madvise_range(range) {
                 Ok(Some((next, end))) => {
-                    Run::Remove(RemoveCall { next, end, hole: false, at: RemovePc::Part })
+                    let (hole, advice) = (false, Madvise::DontNeed);
+                    Run::Remove(RemoveCall { next, end, hole, advice, at: RemovePc::Part })
                 }
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
@@ -238,9 +252,12 @@ impl Kernel {
                 assert!(max > 0, "a buffer of no messages is EINVAL (rule a10), not a call");
                 Run::Read { ctx, max, taken: 0 }
             }
+            Call::Madvise { range, advice } => advice.begin(range, self.profile.guard.exist),
+            Call::ProcessMadvise { ranges, advice } => self.begin_batch(thread, ranges, advice),
             Call::PagemapScan(ask) => Kernel::begin_scan(*ask),
             call => Run::Once(Box::new(call)),
         };
+        self.threads[usize::from(thread.0)].run = run;
     }
 
     /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
@@ -263,6 +280,7 @@ impl Kernel {
                 | Call::Munmap { .. }
                 | Call::Mremap(_)
                 | Call::Fork
+                | Call::Madvise { .. }
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
@@ -271,8 +289,10 @@ impl Kernel {
             },
             Run::Unregister { ctx, .. } => self.mms[usize::from(self.ctx(*ctx).mm.0)].readers == 0,
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
-            // An `UNREGISTER` holds the lock for writing; its scan waits for it.
-            Run::Scan(_) => !self.mms[usize::from(thread.mm.0)].writer,
+            // They wait for an `UNREGISTER` that holds the lock, and not for one that waits for
+            // them.
+            Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
+            Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
         }
     }
@@ -369,6 +389,11 @@ impl Kernel {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
             }
+            Run::Walk(ref walk) => {
+                let walk = **walk;
+                let (next, did) = self.step_walk(mm, walk);
+                (self.go_on(index, next, |run, walk| *run = Run::Walk(Box::new(walk))), did)
+            }
             Run::Scan(_) => {
                 let Run::Scan(scan) = core::mem::take(&mut slot.run) else { unreachable!() };
                 let (next, did) = self.step_scan(thread, mm, scan);
@@ -382,6 +407,7 @@ impl Kernel {
             Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),
         };
         if let Some(run) = done {
+            let run = if self.asides.is_empty() { run } else { self.go_on_batch(thread, run) };
             self.threads[index].run = run;
         }
         did

@@ -58,6 +58,8 @@ bitflags! {
         /// It may belong to another process as well, since a fork: a write copies it, and
         /// `MOVE` says `EBUSY` (rule e21).
         const FORKED = 1 << 3;
+        /// `MADV_FREE` has given it up, and nobody has written to it since (rule d11).
+        const GIVEN_UP = 1 << 7;
     }
 }
 
@@ -83,7 +85,7 @@ impl PteBits {
         if self.intersects(PteBits::ZERO_PAGE | PteBits::FORKED) {
             return PteBits::empty();
         }
-        self.difference(PteBits::READ_ONLY)
+        self.difference(PteBits::READ_ONLY.union(PteBits::GIVEN_UP))
     }
 }
 

@@ -217,6 +217,7 @@ impl Kernel {
         request: &Request,
         content: Content,
     ) -> Result<Did, Errno> {
+        let guards_stay = self.profile.guard.withstand_copy;
         let mm = self.mm(mm);
         let page = page_addr(vpn);
         if let Request::Move { dst, src, mode } = *request {
@@ -237,8 +238,11 @@ impl Kernel {
         };
         match mm.table.get(vpn) {
             Pte::None => {}
-            // e10: a copy replaces any marker; e14, e16: nothing else does.
-            Pte::Marker(_) if matches!(request, Request::Copy { .. }) => {}
+            // e10: a copy replaces any marker, on a later kernel any but a guard; e14, e16:
+            // nothing else does.
+            Pte::Marker(marker)
+                if matches!(request, Request::Copy { .. })
+                    && !(guards_stay && marker.is_guard()) => {}
             Pte::Marker(_) | Pte::Present { .. } => return Err(Errno::EEXIST),
         }
         mm.table.set(vpn, pte);

@@ -5,6 +5,7 @@
 use shims::{Addr, Event, Request};
 
 use super::call::{Call, Payload, Ret};
+use super::madvise::{Madvise, Walk};
 use super::page_table::Vpn;
 use super::scan::ScanRun;
 use crate::Content;
@@ -34,6 +35,8 @@ pub(crate) enum Run {
     Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
+    /// A `madvise` that announces nothing. Boxed: it is rare.
+    Walk(Box<Walk>),
     /// `PAGEMAP_SCAN`. Boxed: it is rare.
     Scan(Box<ScanRun>),
     /// The call is over; the value waits to be fetched.
@@ -80,13 +83,15 @@ pub(crate) enum Reason {
     Wp,
 }
 
-/// `madvise(MADV_DONTNEED)` over `[next, end)`.
+/// `madvise(MADV_DONTNEED)`, or another that removes, over `[next, end)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct RemoveCall {
     pub(crate) next: Vpn,
     pub(crate) end: Vpn,
     /// A hole was met: `ENOMEM` at the end, after the rest is done (rule d6).
     pub(crate) hole: bool,
+    /// `DONTNEED`, `DONTNEED_LOCKED` or `FREE`.
+    pub(crate) advice: Madvise,
     pub(crate) at: RemovePc,
 }
 

@@ -20,7 +20,7 @@ use super::did::Did;
 use super::page_table::{Marker, PageTable, Pte, PteBits, Vpn};
 use super::resolve::TASK_SIZE;
 use super::run::{Next, Run};
-use super::{Kernel, PAGE, page_addr, page_of};
+use super::{Aside, Kernel, PAGE, page_addr, page_of};
 use crate::vma::Vma;
 
 bitflags! {
@@ -115,8 +115,13 @@ impl Kernel {
     /// The output of the last scan by `thread`, if it was not taken yet. A scan that a VMA
     /// has refused writes how far it would have gone, and no region.
     pub fn take_scan(&mut self, thread: ThreadId) -> Option<Scanned> {
-        let at = self.scans.iter().position(|(by, _)| *by == thread)?;
-        Some(self.scans.remove(at).1)
+        let is_scan =
+            |(of, aside): &(ThreadId, Aside)| *of == thread && matches!(aside, Aside::Scanned(_));
+        let at = self.asides.iter().position(is_scan)?;
+        match self.asides.remove(at) {
+            (_, Aside::Scanned(scanned)) => Some(scanned),
+            (_, Aside::Batch(_)) => unreachable!("it was a scan"),
+        }
     }
 
     /// The check of the arguments. The lengths of the caller's structs cannot be wrong here.
@@ -235,8 +240,8 @@ impl Kernel {
             self.mm(mm).readers -= 1;
         }
         let output = Scanned { regions: run.regions, walk_end: page_addr(run.next) };
-        self.scans.retain(|(by, _)| *by != thread);
-        self.scans.push((thread, output));
+        self.take_scan(thread);
+        self.asides.push((thread, Aside::Scanned(output)));
         (Next::Done(ret), Did::Return(ret))
     }
 
@@ -244,6 +249,13 @@ impl Kernel {
     pub(super) fn wp_async(&self, vma: &Vma) -> bool {
         vma.uffd_modes().contains(RegisterModes::WP)
             && vma.uffd().is_some_and(|ctx| self.ctx(ctx).features.contains(Features::WP_ASYNC))
+    }
+}
+
+impl ScanRun {
+    /// Does it hold the mmap lock for reading?
+    pub(super) fn holds(&self) -> bool {
+        self.locked
     }
 }
 

@@ -5,6 +5,7 @@ use shims::{Errno, Event, Features, RangeIoctls, RegisterModes, Span};
 
 use super::call::{Call, MmId, Ret};
 use super::did::Did;
+use super::madvise::Madvise;
 use super::page_table::{Pte, Vpn};
 use super::resolve::check_range;
 use super::run::{EventPc, Run};
@@ -34,6 +35,9 @@ impl Kernel {
             },
             Call::Mprotect { range, prot } => done(
                 self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
+            ),
+            Call::Madvise { range, advice: Madvise::Flags(advice) } => done(
+                self.mm(mm).space.madvise(range.start.raw(), range.len.bytes(), advice).map(|()| 0),
             ),
             Call::Register { ctx, .. } | Call::Unregister { ctx, .. } | Call::Close { ctx }
                 if self.ctx(ctx).released =>

@@ -273,8 +273,12 @@ impl<S: Subject> World<S> {
                 Op::Control(control) => {
                     self.subject.control(*control);
                     match control {
-                        Control::BeginSnapshot => self.truth.begin_snapshot(),
+                        Control::BeginSnapshot | Control::BeginBaseline => {
+                            self.truth.begin_snapshot();
+                        }
                         Control::Snapshot => self.check_snapshot(),
+                        Control::Export => self.check_export(),
+                        Control::Baseline => self.truth.saved(),
                         Control::Pause | Control::Resume => {}
                     }
                     self.tasks[i].at += 1;

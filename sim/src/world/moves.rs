@@ -186,6 +186,10 @@ impl fmt::Display for Move {
             Did::Scan { page: p, protected } => {
                 write!(f, "scan from page {}, {protected} protected", page(*p))
             }
+            Did::Guard { page: p } => write!(f, "guard page {}", page(*p)),
+            Did::GiveUp { page: p, content } => {
+                write!(f, "give page {} up ({content})", page(*p))
+            }
             Did::Return(ret) => write!(f, "return {ret}"),
             Did::Release { .. } => write!(f, "release the userfaultfd"),
         }

@@ -167,4 +167,10 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// What its last snapshot says about a page; `None` without a snapshot.
     fn snapshot(&self, page: u64) -> Option<Claim>;
+
+    /// Does its last snapshot say that a page was written? `None` without one.
+    fn snapshot_dirty(&self, page: u64) -> Option<bool>;
+
+    /// Does it say so now?
+    fn dirty(&self, page: u64) -> bool;
 }
