@@ -317,6 +317,24 @@ fn v14_d8_the_window_over_a_page_that_is_missing() {
     );
 }
 
+/// Reading an event does not open the gate: its sender does, when it runs again.
+#[test]
+fn v13_d4_the_gate_stays_shut_until_the_sender_runs() {
+    let program = Program {
+        name: "v13_d4",
+        features: Features::EVENT_REMOVE,
+        present: true,
+        threads: &[Op::DontNeed { at: 0, len: PAGE }],
+        handler: &[Step::Read, Step::Zero],
+        rounds: 1000,
+    };
+    let shut = Answer::Installed(Outcome::mirrored(Errno::EAGAIN));
+    observe(
+        &program,
+        &[&|e| e.answers == [Answer::Remove, shut], &|e| e.answers == [Answer::Remove, INSTALLED]],
+    );
+}
+
 #[test]
 fn v16_d3_two_removers_and_one_read() {
     let program = Program {

@@ -3,12 +3,15 @@
 use core::cell::RefCell;
 
 use shims::{Addr, Errno, Features, Len, RegisterModes, Span, Tid, Uffd};
-use sim::kernel::{Call, Kernel, Marker, MmId, Pte, PteBits, Ret, Signal, SimUffd, ThreadId};
-use sim::vma::{CtxId, Mmap, Mremap, Prot, VmaFlags};
+use sim::kernel::{
+    Call, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, Pte, Region, Ret, ScanFlags,
+    Signal, SimUffd, ThreadId,
+};
+use sim::vma::{Advice, CtxId, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
 use sim::{Content, Profile};
 
-use crate::arm::{Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Settled, bytes};
+use crate::arm::{Advise, Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes};
 
 pub(crate) struct SimArm {
     kernel: RefCell<Kernel>,
@@ -70,6 +73,14 @@ impl SimArm {
                 new: to.map_or(0, |to| BASE.raw() + to),
             }),
             Op::Fork => Call::Fork,
+            Op::Advise { at, len, advice } => {
+                let advice = madvise(advice)
+                    .unwrap_or_else(|| panic!("no {advice:?} yet; say so with `kernel_only`"));
+                Call::Madvise { range: range(at, len), advice }
+            }
+            Op::DontNeedSelf { at, len } => {
+                Call::ProcessMadvise { ranges: vec![range(at, len)], advice: Madvise::DontNeed }
+            }
             op => panic!("the simulator has no call for {op:?}; say so with `kernel_only`"),
         }
     }
@@ -170,18 +181,52 @@ impl Arm for SimArm {
     }
 
     fn entries(&mut self, process: usize) -> Vec<(u64, Entry)> {
-        let table = self.kernel.get_mut().table(self.processes[process].0);
-        let first = BASE.raw() / PAGE;
-        let entry = |page| match table.get(first + page) {
-            Pte::None => Entry::default(),
-            Pte::Present { content, bits } => {
-                Entry { content: Some(content), wp: bits.contains(PteBits::UFFD_WP), marker: false }
-            }
-            Pte::Marker(marker) => {
-                Entry { content: None, wp: marker == Marker::WriteProtect, marker: true }
+        let (mm, kernel) = (self.processes[process].0, self.kernel.get_mut());
+        let entry = |page| {
+            let addr = Addr::new(BASE.raw() + page * PAGE);
+            let seen = kernel.pagemap(mm, addr);
+            let content = match kernel.table(mm).get(addr.raw() / PAGE) {
+                Pte::Present { content, .. } => Some(content),
+                Pte::None | Pte::Marker(_) => None,
+            };
+            assert_eq!(content.is_some(), seen.contains(PagemapBits::PRESENT));
+            Entry {
+                content,
+                wp: seen.contains(PagemapBits::UFFD_WP),
+                marker: seen.contains(PagemapBits::SWAP),
             }
         };
         (0..self.pages).map(|page| (page, entry(page))).collect()
+    }
+
+    fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
+        let is = PageIs::from_bits_retain(scan.mask);
+        let ask = PagemapScan {
+            flags: ScanFlags::from_bits_retain(scan.flags),
+            range: bytes(BASE, scan.start * PAGE, (scan.end - scan.start) * PAGE),
+            room: 64,
+            max_pages: 0,
+            inverted: PageIs::empty(),
+            all: is,
+            any: PageIs::empty(),
+            tell: is,
+        };
+        let (kernel, main) = (self.kernel.get_mut(), self.processes[0].1);
+        let answer = kernel.run(main, Call::PagemapScan(Box::new(ask)));
+        let found = kernel.take_scan(main).map_or(Vec::new(), |scanned| scanned.regions);
+        let page = |addr: Addr| (addr.raw() - BASE.raw()) / PAGE;
+        let region = |region: &Region| {
+            let (start, end) = (region.span.start, region.span.end().expect("fits"));
+            (page(start), page(end), region.is.bits())
+        };
+        match answer {
+            Ret::Ok(count) => {
+                assert_eq!(count, found.len() as u64);
+                Ok(found.iter().map(region).collect())
+            }
+            Ret::Err(errno) => Err(errno),
+            ret => unreachable!("a scan answered {ret:?}"),
+        }
     }
 
     fn areas(&mut self) -> Vec<Area> {
@@ -213,4 +258,23 @@ fn prot(flags: VmaFlags) -> Prot {
         }
     }
     Prot::from_bits(bits).expect("three bits")
+}
+
+/// The advice in the simulator's words.
+fn madvise(advice: Advise) -> Option<Madvise> {
+    Some(match advice {
+        Advise::WillNeed => Madvise::WillNeed,
+        Advise::DontNeed => Madvise::DontNeed,
+        Advise::Free => Madvise::Free,
+        Advise::DontFork => Madvise::Flags(Advice::DontFork),
+        Advise::HugePage => Madvise::Flags(Advice::HugePage),
+        Advise::NoHugePage => Madvise::Flags(Advice::NoHugePage),
+        Advise::WipeOnFork => Madvise::Flags(Advice::WipeOnFork),
+        Advise::Cold => Madvise::Cold,
+        Advise::PageOut => Madvise::PageOut,
+        Advise::DontNeedLocked => Madvise::DontNeedLocked,
+        Advise::GuardInstall => Madvise::GuardInstall,
+        Advise::GuardRemove => Madvise::GuardRemove,
+        Advise::Remove | Advise::Collapse => return None,
+    })
 }

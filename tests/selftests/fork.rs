@@ -58,8 +58,7 @@ kinds!(wp_fork_with_event: all);
 /// The original's `MADV_PAGEOUT`, which on a machine without swap leaves the page.
 #[test]
 fn wp_fork_anon_paged_out() {
-    let case = Case::new("wp_fork, paged out", 2).modes(WP);
-    case.kernel_only("no MADV_PAGEOUT yet").run(|run| {
+    Case::new("wp_fork, paged out", 2).modes(WP).run(|run| {
         let (thread, _) = run.spawn(Op::Store(0, 1));
         run.protect(0, 1, true);
         run.get(thread, Op::advise(0, 1, Advise::PageOut));

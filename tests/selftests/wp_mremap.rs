@@ -10,7 +10,10 @@ use crate::run::Case;
 fn moved(name: &str, kind: Kind, pages: u64, advice: Option<Advise>) {
     let piece = Piece::new(0, pages, kind);
     let case = Case::new(name, 2 * pages).pieces(&[piece]).modes(RegisterModes::WP);
-    let case = if advice.is_some() { case.kernel_only("no such advice yet") } else { case };
+    let case = match advice {
+        Some(Advise::HugePage) => case.kernel_only("no huge pages of anonymous memory yet"),
+        _ => case,
+    };
     case.run(|run| {
         let thread = run.thread();
         if let Some(advice) = advice.filter(|advice| *advice == Advise::HugePage) {
