@@ -305,7 +305,7 @@ fn resolve_source(run: &mut Run, other: usize) {
 }
 
 #[test]
-fn v66_d34_a_source_that_waits_and_what_is_found_afterwards() {
+fn v66_v77_d34_a_source_that_waits_and_what_is_found_afterwards() {
     watched_source("v66_done").run(|run| {
         let other = split(run);
         let sleeper = run.sleeper(Op::Load(0));

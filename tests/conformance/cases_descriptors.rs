@@ -130,7 +130,7 @@ fn v76_a19_a_duplicate_and_a_poller_keep_the_context() {
 }
 
 #[test]
-fn v10_a23_what_a_dead_process_leaves() {
+fn v10_v48_a23_d17_what_a_dead_process_leaves() {
     case("v10_a23", 2, Features::EVENT_REMOVE).run(|run| {
         run.sleeper(Op::Load(0));
         let (_, settled) = run.spawn(Op::ForkWithFiles);

@@ -191,6 +191,17 @@ fn v56_c11_an_exact_address_of_a_huge_page() {
 }
 
 #[test]
+fn v58_e12_a_copy_without_a_huge_page_to_spare() {
+    for kind in [Kind::Huge, Kind::HugePrivate] {
+        let case = Case::new("v58_e12", 512).kind(kind).empty_pool();
+        case.kernel_only("the simulated pool is never empty here").run(|run| {
+            assert_eq!(run.copy(0, 512), Outcome::mirrored(Errno::EEXIST));
+            assert_eq!(run.content(0), None);
+        });
+    }
+}
+
+#[test]
 fn v59_f1_f3_shared_memory_always_takes_markers_and_keeps_them() {
     aliased("v59_shmem", Kind::Shmem).run(|run| {
         watch(run, BOTH);

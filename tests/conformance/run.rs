@@ -1,6 +1,8 @@
 //! A case under way on one kernel, and the same case on both. Owns the transcript: after
 //! everything a case does, all that a program can see is written down.
 
+use std::sync::RwLock;
+
 use shims::linux::{Capability, OpenFlags};
 use shims::{
     Addr, ContinueMode, CopyMode, Errno, Event, Features, Len, MoveMode, Outcome, PoisonMode,
@@ -443,12 +445,18 @@ impl Run {
 
     /// Wait until nothing moves, then write down `what` and all that can be seen.
     fn note(&mut self, what: String) {
-        for thread in 0..self.threads.len() {
-            if self.threads[thread] == Some(Settled::Asleep) {
+        // What one of them does last may wake another that was looked at before.
+        let mut changed = true;
+        while core::mem::take(&mut changed) {
+            for thread in 0..self.threads.len() {
+                if self.threads[thread] != Some(Settled::Asleep) {
+                    continue;
+                }
                 let settled = self.arm.settle(thread);
                 if let Settled::Returned(Back::Forked(process)) = settled {
                     self.processes = self.processes.max(process + 1);
                 }
+                changed |= settled != Settled::Asleep;
                 self.threads[thread] = Some(settled);
             }
         }
@@ -505,7 +513,12 @@ pub(crate) struct Case<'n> {
     /// Why it runs on the simulated kernel alone, or on the running one alone.
     not_on_kernel: Option<&'n str>,
     not_on_sim: Option<&'n str>,
+    /// There are no huge pages but those that a mapping has reserved, and none does.
+    empty_pool: bool,
 }
+
+/// Held by each case while it needs huge pages, and alone by one that needs none to be left.
+static POOL: RwLock<()> = RwLock::new(());
 
 impl<'n> Case<'n> {
     /// `pages` pages of anonymous memory, watched for `MISSING` without any feature.
@@ -518,7 +531,13 @@ impl<'n> Case<'n> {
             modes: RegisterModes::MISSING,
             not_on_kernel: None,
             not_on_sim: None,
+            empty_pool: false,
         }
+    }
+
+    /// Without any huge page: mappings of them reserve none.
+    pub(crate) fn empty_pool(self) -> Case<'n> {
+        Case { empty_pool: true, ..self }
     }
 
     pub(crate) fn features(self, features: Features) -> Case<'n> {
@@ -578,20 +597,33 @@ impl<'n> Case<'n> {
         }
         let huge: u64 =
             self.pieces.iter().filter(|p| p.kind.is_huge()).map(|p| p.pages / 512).sum();
+        let _alone = self.empty_pool.then(|| POOL.write().unwrap_or_else(|e| e.into_inner()));
+        let _others = (!self.empty_pool).then(|| POOL.read().unwrap_or_else(|e| e.into_inner()));
+        if self.empty_pool && free_huge_pages() != 0 {
+            eprintln!("SKIPPED {name}: this machine has huge pages to spare");
+            return;
+        }
         let pool = match huge {
             0 => None,
+            _ if self.empty_pool => None,
             // Private copies and forks take pages of their own.
             huge => match Reservation::gate(name, 3 * huge) {
                 Some(pool) => Some(pool),
                 None => return,
             },
         };
-        let arm = PuppetArm::new(self.pages, &self.pieces, pool).expect("a process");
+        let arm = PuppetArm::new(self.pages, &self.pieces, pool, !self.empty_pool);
+        let arm = arm.expect("a process");
         let real = run_on(Box::new(arm));
         if let Some(simulated) = simulated {
             compare(name, &simulated, &real);
         }
     }
+}
+
+fn free_huge_pages() -> u64 {
+    let text = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Run `body` on both kernels and compare everything.

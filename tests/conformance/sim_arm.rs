@@ -1,17 +1,20 @@
 //! The simulated kernel as an [`Arm`]: threads move one after another until none can.
 
 use core::cell::RefCell;
+use std::collections::BTreeMap;
 
-use shims::{Addr, Errno, Features, Len, RegisterModes, Span, Tid, Uffd};
+use shims::{Addr, Errno, Features, Len, PageSize, RegisterModes, Span, Tid, Uffd};
 use sim::kernel::{
     Call, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, Pte, Region, Ret, ScanFlags,
     Signal, SimUffd, ThreadId,
 };
-use sim::vma::{Advice, CtxId, Mmap, Mremap, Prot, VmaFlags};
+use sim::vma::{Advice, CtxId, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
 use sim::{Content, Profile};
 
-use crate::arm::{Advise, Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes};
+use crate::arm::{
+    Advise, Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes, granule,
+};
 
 pub(crate) struct SimArm {
     kernel: RefCell<Kernel>,
@@ -20,6 +23,8 @@ pub(crate) struct SimArm {
     threads: Vec<ThreadId>,
     /// Each with whether it is open.
     ctxs: Vec<(CtxId, bool)>,
+    files: BTreeMap<u8, MapFile>,
+    pieces: Vec<Piece>,
     pages: u64,
 }
 
@@ -28,24 +33,36 @@ impl SimArm {
         let mut kernel = Kernel::new(profile);
         let mm = kernel.new_mm();
         let handler = kernel.new_thread(mm);
+        let mut files: BTreeMap<u8, MapFile> = BTreeMap::new();
         for piece in pieces {
-            let at = BASE.raw() + piece.at * PAGE;
-            let map = Call::Mmap(Mmap::fixed(at, piece.pages * PAGE, piece.prot));
-            assert_eq!(kernel.run(handler, map), Ret::Ok(at));
+            if piece.kind != Kind::Anon && !files.contains_key(&piece.file) {
+                let kind = if piece.kind.is_huge() {
+                    FileKind::Hugetlb(PageSize::MIB2)
+                } else {
+                    FileKind::Shmem
+                };
+                let size = (piece.offset + piece.pages) * PAGE;
+                files.insert(piece.file, kernel.memory_file(kind, size).expect("a file"));
+            }
+            let request = mmap(piece, &files);
+            let at = request.addr;
+            assert_eq!(kernel.run(handler, Call::Mmap(request)), Ret::Ok(at));
         }
         SimArm {
             kernel: RefCell::new(kernel),
             processes: vec![(mm, handler)],
             threads: Vec::new(),
             ctxs: Vec::new(),
+            files,
+            pieces: pieces.to_vec(),
             pages,
         }
     }
 
     /// Why a case that starts with `pieces` cannot run here, if it cannot.
     pub(crate) fn lacks(pieces: &[Piece]) -> Option<&'static str> {
-        let all = pieces.iter().all(|piece| piece.kind == Kind::Anon);
-        (!all).then_some("the simulator has private anonymous memory only, yet")
+        let huge = pieces.iter().any(|piece| piece.kind.is_huge());
+        huge.then_some("the simulator has no hugetlb yet")
     }
 
     /// The call that stands for an operation of thread `index`.
@@ -73,6 +90,9 @@ impl SimArm {
                 new: to.map_or(0, |to| BASE.raw() + to),
             }),
             Op::Fork => Call::Fork,
+            Op::Advise { at, len, advice: Advise::Remove } => {
+                Call::RemoveFile { range: range(at, len) }
+            }
             Op::Advise { at, len, advice } => {
                 let advice = madvise(advice)
                     .unwrap_or_else(|| panic!("no {advice:?} yet; say so with `kernel_only`"));
@@ -82,6 +102,18 @@ impl SimArm {
                 Call::ProcessMadvise { ranges: vec![range(at, len)], advice: Madvise::DontNeed }
             }
             op => panic!("the simulator has no call for {op:?}; say so with `kernel_only`"),
+        }
+    }
+
+    /// The same for an operation that takes a file.
+    fn file_call(&self, index: usize, op: Op) -> Call {
+        match op {
+            Op::MapFile { piece } => Call::Mmap(mmap(&piece, &self.files)),
+            Op::Truncate { file, len } => Call::Ftruncate { file: self.files[&file].id, size: len },
+            Op::Punch { file, at, len } => {
+                Call::Punch { file: self.files[&file].id, start: at, len }
+            }
+            op => SimArm::call(index, op),
         }
     }
 
@@ -153,7 +185,8 @@ impl Arm for SimArm {
     }
 
     fn start(&mut self, thread: usize, op: Op) {
-        self.kernel.get_mut().begin(self.threads[thread], SimArm::call(thread, op));
+        let call = self.file_call(thread, op);
+        self.kernel.get_mut().begin(self.threads[thread], call);
     }
 
     fn settle(&mut self, thread: usize) -> Settled {
@@ -177,7 +210,11 @@ impl Arm for SimArm {
     }
 
     fn contents(&mut self) -> Vec<Option<Content>> {
-        self.entries(0).into_iter().map(|(_, entry)| entry.content).collect()
+        let mut all = vec![None; self.pages as usize];
+        for (page, entry) in self.entries(0) {
+            all[page as usize] = entry.content;
+        }
+        all
     }
 
     fn entries(&mut self, process: usize) -> Vec<(u64, Entry)> {
@@ -196,7 +233,8 @@ impl Arm for SimArm {
                 marker: seen.contains(PagemapBits::SWAP),
             }
         };
-        (0..self.pages).map(|page| (page, entry(page))).collect()
+        let pages = (0..self.pages).filter(|page| page % granule(&self.pieces, *page) == 0);
+        pages.map(|page| (page, entry(page))).collect()
     }
 
     fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
@@ -248,6 +286,15 @@ impl Arm for SimArm {
             })
             .collect()
     }
+}
+
+fn mmap(piece: &Piece, files: &BTreeMap<u8, MapFile>) -> Mmap {
+    let (at, len) = (BASE.raw() + piece.at * PAGE, piece.pages * PAGE);
+    if piece.kind == Kind::Anon {
+        return Mmap::fixed(at, len, piece.prot);
+    }
+    let flags = if piece.kind.is_private() { MapFlags::PRIVATE } else { MapFlags::SHARED };
+    Mmap::file(files[&piece.file], piece.offset * PAGE, len, piece.prot, flags).at(at)
 }
 
 fn prot(flags: VmaFlags) -> Prot {
