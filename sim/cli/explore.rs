@@ -10,13 +10,14 @@ use std::time::Duration;
 use clap::Args;
 use handler::Policy;
 use indicatif::{ProgressBar, ProgressStyle};
-use sim::explore::Strategy;
+use sim::explore::{Exhaust, Strategy};
 use sim::scenario;
 use sim::world::Setup;
 
 use crate::campaign::{Campaign, Found, Report, show};
 use crate::catalogue;
 use crate::clock::Stopwatch;
+use crate::exhaustive;
 use crate::exit::{FOUND, Failed, OK};
 use crate::jobs;
 use crate::save;
@@ -30,6 +31,7 @@ Examples:
   faultbed explore stale_source --schedules 1000000
   faultbed explore my.fbs --seed 7 --json
   faultbed explore --strategy pct:3 --jobs 1
+  faultbed explore lost_install --exhaustive      every state, and what the runs come to
   faultbed explore --list                         the built-in scenarios
 
 Exit code: 0 nothing found, 1 a failure was found, 2 bad usage or a malformed file.")]
@@ -46,6 +48,19 @@ pub struct Explore {
     /// is all of them in turn.
     #[arg(long, value_name = "NAME", default_value = "portfolio")]
     strategy: Strategy,
+    /// Visit every state instead, as far as --states allows, and claim what was found.
+    #[arg(long, conflicts_with_all = ["strategy", "seed", "schedules"])]
+    exhaustive: bool,
+    /// With --exhaustive: how often in a run a timer may expire while something else could
+    /// happen.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "exhaustive")]
+    hurries: u32,
+    /// With --exhaustive: how many states of a scenario to visit before giving up.
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, requires = "exhaustive")]
+    states: usize,
+    /// With --exhaustive: visit orders that make no difference, too. For checking the reduction.
+    #[arg(long, requires = "exhaustive")]
+    unreduced: bool,
     /// How many processors search. The result is the same for any number.
     #[arg(long, value_name = "N", default_value_t = jobs::processors(), value_parser = at_least_one)]
     jobs: usize,
@@ -77,6 +92,9 @@ impl Explore {
         }
         let policy = policy(&self.handler)?;
         let setups = self.setups()?;
+        if self.exhaustive {
+            return self.run_exhaustive(&setups, policy);
+        }
         let names: Vec<String> = setups.iter().map(|setup| setup.name.clone()).collect();
         let campaign = Campaign {
             setups: setups.into_iter().map(Arc::new).collect(),
@@ -101,6 +119,17 @@ impl Explore {
             self.print(&names, &report, &kept, elapsed, campaign.policy);
         }
         Ok(if report.found.is_empty() { OK } else { FOUND })
+    }
+
+    fn run_exhaustive(&self, setups: &[Setup], policy: Policy) -> Result<ExitCode, Failed> {
+        let search = Exhaust {
+            reduce: !self.unreduced,
+            hurries: self.hurries,
+            states: self.states,
+            keep_going: self.keep_going,
+        };
+        let all = exhaustive::All { search, handler: &self.handler, policy, jobs: self.jobs };
+        all.run(setups, &self.out, self.json)
     }
 
     fn setups(&self) -> Result<Vec<Setup>, Failed> {

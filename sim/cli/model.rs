@@ -11,7 +11,7 @@ use handler::{
 use shims::{Event, Len, Outcome, PageNo, PageRange, Time};
 use sim::kernel::{Call, Payload, Ret};
 use sim::world::{
-    BASE, Claim, Control, Env, Injection, Move, Note, Setup, Standing, Subject, View,
+    BASE, Claim, Control, Env, Injection, Move, Note, Scope, Setup, Standing, Subject, View,
 };
 use sim::{Content, kernel};
 
@@ -176,7 +176,9 @@ impl Model {
             },
             Worker::Fetch { req, page } => {
                 let content = env.fetch(page.index());
-                self.bytes.push((req, content));
+                // Ascending, whoever was first: it makes no difference to anybody.
+                let at = self.bytes.partition_point(|(of, _)| *of < req);
+                self.bytes.insert(at, (req, content));
                 self.workers[i] = Worker::Fetched { req, page };
                 Move::Handler(Note::new("fetch").page(page.index()))
             }
@@ -255,6 +257,25 @@ impl Subject for Model {
             0 => self.step_reader(env),
             n => self.step_worker(n - 1, env),
         }
+    }
+
+    fn scope(&self, actor: usize) -> Scope {
+        if actor == 0 {
+            return match self.reader {
+                Reader::Poll => Scope::Poll,
+                Reader::Reading => Scope::Private,
+                Reader::AwaitPermit | Reader::Apply { .. } | Reader::Ended => Scope::Handler,
+            };
+        }
+        match self.workers[actor - 1] {
+            Worker::Idle | Worker::Fetched { .. } | Worker::Answered { .. } => Scope::Handler,
+            Worker::Fetch { .. } | Worker::Ioctl { .. } => Scope::Private,
+        }
+    }
+
+    fn are_twins(&self, one: usize, other: usize) -> bool {
+        let idle = |actor: usize| actor > 0 && self.workers[actor - 1] == Worker::Idle;
+        idle(one) && idle(other)
     }
 
     fn deadline(&self, now: Time) -> Option<Time> {

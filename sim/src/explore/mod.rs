@@ -2,6 +2,8 @@
 //! the loop; each way of choosing is a file of its own.
 
 mod dice;
+mod exhaust;
+mod fingerprint;
 mod gauge;
 mod pct;
 mod random;
@@ -12,6 +14,8 @@ mod swarm;
 mod toy;
 mod uniform;
 
+pub use exhaust::{Census, End, Exhaust, Exhaustible};
+pub use fingerprint::Fingerprint;
 pub use gauge::Gauge;
 pub use pct::Pct;
 pub use random::RandomWalk;
@@ -79,6 +83,22 @@ pub fn run<S: Subject>(world: &mut World<S>, chooser: &mut impl Chooser) -> Outc
         world.apply(chooser.choose(enabled));
     }
     end(world)
+}
+
+/// Takes the actors of a path, one after another, and then whoever is first.
+#[derive(Clone, Debug)]
+pub struct Path<'p>(pub &'p [usize]);
+
+impl Chooser for Path<'_> {
+    fn choose(&mut self, enabled: u64) -> usize {
+        match self.0 {
+            [actor, rest @ ..] if enabled >> actor & 1 == 1 => {
+                self.0 = rest;
+                *actor
+            }
+            _ => enabled.trailing_zeros() as usize,
+        }
+    }
 }
 
 /// Run `world` to its end and keep what was done.

@@ -25,10 +25,12 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod footprint;
 mod fork;
 mod guard;
 mod madvise;
 mod move_page;
+mod object;
 mod page_table;
 mod pagemap;
 mod protect;
@@ -40,12 +42,16 @@ mod scan;
 mod sim_uffd;
 mod syscalls;
 
+use std::sync::Arc;
+
 use shims::{Addr, Errno, Event, Features, PageSize};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
+pub use footprint::Footprint;
 pub use madvise::Madvise;
+pub use object::Object;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
@@ -54,6 +60,7 @@ pub use sim_uffd::SimUffd;
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
+use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 
@@ -125,6 +132,8 @@ pub struct Kernel {
     threads: Vec<Thread>,
     /// What few threads have: kept apart, so that the many stay small.
     asides: Vec<(ThreadId, Aside)>,
+    /// The memory files, if any was ever made.
+    objects: Option<Arc<Objects>>,
 }
 
 impl Kernel {
@@ -136,6 +145,7 @@ impl Kernel {
             ctxs: Vec::new(),
             threads: Vec::new(),
             asides: Vec::new(),
+            objects: None,
         }
     }
 
@@ -245,6 +255,11 @@ impl Kernel {
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
+            Call::RemoveFile { range } => match syscalls::madvise_range(range) {
+                Ok(Some((next, end))) => Run::RemoveFile(Box::new(RemoveFile::new(next, end))),
+                Ok(None) => Run::Done(Ret::Ok(0)),
+                Err(errno) => Run::Done(Ret::Err(errno)),
+            },
             Call::Resolve { ctx, request, payload } => {
                 Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
             }
@@ -273,6 +288,11 @@ impl Kernel {
                 RemovePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
+            Run::RemoveFile(remove) => match remove.at {
+                RemoveFilePc::Asleep(..) => false,
+                RemoveFilePc::Part => !self.filling(thread.mm, remove.next),
+                _ => true,
+            },
             Run::Events { at: EventPc::Asleep, .. } => false,
             // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
@@ -293,7 +313,7 @@ impl Kernel {
             // them.
             Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
-            Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
+            Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
         }
     }
 
@@ -318,7 +338,7 @@ impl Kernel {
                 };
                 find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
             }
-            Run::Remove(_) | Run::Events { at: EventPc::Asleep, .. } => self
+            Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
                 .flat_map(|ctx| &ctx.events)
@@ -355,6 +375,26 @@ impl Kernel {
             Run::Remove(remove) => {
                 let (next, did) = self.step_remove(thread, mm, remove);
                 (self.go_on(index, next, |run, call| *run = Run::Remove(call)), did)
+            }
+            Run::Cut(ref cut) => {
+                let cut = **cut;
+                let (next, did) = self.step_cut(cut);
+                let put = |run: &mut Run, next| {
+                    if let Run::Cut(cut) = run {
+                        **cut = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
+            }
+            Run::RemoveFile(ref call) => {
+                let call = **call;
+                let (next, did) = self.step_remove_file(thread, mm, call);
+                let put = |run: &mut Run, next| {
+                    if let Run::RemoveFile(call) = run {
+                        **call = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
             }
             Run::Events { ref list, next: place, at, ret } => {
                 let (entry, last) = (list[place], place + 1 == list.len());

@@ -5,7 +5,8 @@
 //! # Divergence from Linux
 //!
 //! No page frame numbers. Bit 56, a page mapped once only, is clear for any page that a fork
-//! has shared until it is written; Linux sets it again when the other process lets go.
+//! has shared until it is written; Linux sets it again when the other process lets go. It is
+//! clear for any page of a file.
 
 use bitflags::bitflags;
 use shims::Addr;
@@ -36,13 +37,15 @@ bitflags! {
 impl Kernel {
     /// What `pagemap` says of the page that holds `addr`.
     pub fn pagemap(&self, mm: MmId, addr: Addr) -> PagemapBits {
-        match self.table(mm).get(page_of(addr)) {
+        match self.table(mm).get(self.granule(mm, page_of(addr))) {
             Pte::None => PagemapBits::empty(),
             Pte::Present { bits, .. } => {
-                let own = !bits.intersects(PteBits::ZERO_PAGE | PteBits::FORKED);
+                let others = PteBits::ZERO_PAGE | PteBits::FORKED | PteBits::CACHED;
+                let own = !bits.intersects(others);
                 let mut seen = PagemapBits::PRESENT;
                 seen.set(PagemapBits::UFFD_WP, bits.contains(PteBits::UFFD_WP));
                 seen.set(PagemapBits::EXCLUSIVE, own);
+                seen.set(PagemapBits::FILE, bits.contains(PteBits::CACHED));
                 seen
             }
             Pte::Marker(marker) => {

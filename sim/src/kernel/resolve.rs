@@ -3,7 +3,7 @@
 //! way through its range, in `protect.rs`; what `MOVE` does to a page is in `move_page.rs`.
 
 use shims::{
-    CopyMode, Errno, Features, MoveMode, Outcome, PoisonMode, RegisterModes, Request, Span,
+    ContinueMode, CopyMode, Errno, Features, MoveMode, Outcome, PoisonMode, Request, Span,
     WriteProtectMode, ZeropageMode,
 };
 
@@ -14,7 +14,7 @@ use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
 use crate::profile::AgainField;
-use crate::vma::{Backing, CtxId};
+use crate::vma::CtxId;
 
 /// How long an address of the simulated machine can be: 47 bits, less one page.
 pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
@@ -143,23 +143,7 @@ impl Kernel {
             return Err(Outcome::mirrored(Errno::ENOENT));
         };
         self.gate(ctx, request)?;
-        match request {
-            // e7: the one mode that the registration has a say in.
-            Request::Copy { mode, .. }
-                if mode.contains(CopyMode::WP) && !vma.uffd_modes().contains(RegisterModes::WP) =>
-            {
-                Err(Outcome::mirrored(Errno::EINVAL))
-            }
-            // e7: a file that only `WP_ASYNC` lets in has no other ioctl.
-            _ if matches!(vma.backing(), Backing::File(_))
-                && !matches!(request, Request::WriteProtect { .. }) =>
-            {
-                Err(Outcome::mirrored(Errno::EINVAL))
-            }
-            // e15: not for anonymous memory.
-            Request::Continue { .. } => Err(Outcome::mirrored(Errno::EINVAL)),
-            _ => Ok(()),
-        }
+        self.check_kind(vma, request).map_err(Outcome::mirrored)
     }
 
     /// Do page number `done` of the range, then go on with the next or with the wake. The
@@ -174,8 +158,9 @@ impl Kernel {
     ) -> (Next<ResolvePc>, Did) {
         let mm = self.ctx(ctx).mm;
         let range = request.range();
-        let pages = range.len.whole_pages(PAGE);
-        let vpn = page_of(range.start) + done;
+        let granule = self.granule_pages(mm, page_of(range.start));
+        let pages = range.len.whole_pages(PAGE) / granule;
+        let vpn = page_of(range.start) + done * granule;
         let did = match self.one_page(mm, vpn, request, content) {
             Ok(did) => did,
             Err(errno) => {
@@ -184,13 +169,14 @@ impl Kernel {
                     return answer(0, Outcome::mirrored(errno));
                 }
                 // Only the pages done are woken (e5).
-                let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
+                let at =
+                    ResolvePc::Wake { bytes: done * granule * PAGE.bytes(), stopped: Some(errno) };
                 return (Next::At(at), Did::Return(Ret::Err(errno)));
             }
         };
         let at = if done + 1 == pages {
             self.hold(ctx, mm, done > 0, false);
-            ResolvePc::Wake { bytes: pages * PAGE.bytes(), stopped: None }
+            ResolvePc::Wake { bytes: range.len.bytes(), stopped: None }
         } else {
             self.hold(ctx, mm, done > 0, true);
             ResolvePc::Page(done + 1)
@@ -217,6 +203,11 @@ impl Kernel {
         request: &Request,
         content: Content,
     ) -> Result<Did, Errno> {
+        if self.objects.is_some()
+            && let Some(done) = self.fill_one(mm, vpn, request, content)
+        {
+            return done;
+        }
         let guards_stay = self.profile.guard.withstand_copy;
         let mm = self.mm(mm);
         let page = page_addr(vpn);
@@ -264,6 +255,7 @@ fn dont_wake(request: &Request) -> bool {
     match *request {
         Request::Copy { mode, .. } => mode.contains(CopyMode::DONTWAKE),
         Request::Zeropage { mode, .. } => mode.contains(ZeropageMode::DONTWAKE),
+        Request::Continue { mode, .. } => mode.contains(ContinueMode::DONTWAKE),
         Request::Poison { mode, .. } => mode.contains(PoisonMode::DONTWAKE),
         Request::Move { mode, .. } => mode.contains(MoveMode::DONTWAKE),
         _ => false,

@@ -6,6 +6,7 @@ use shims::{Addr, Event, Request};
 
 use super::call::{Call, Payload, Ret};
 use super::madvise::{Madvise, Walk};
+use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
 use super::scan::ScanRun;
 use crate::Content;
@@ -27,6 +28,10 @@ pub(crate) enum Run {
     Remove(RemoveCall),
     /// A call that is done but for the events it sends, and its value.
     Events { list: Vec<(CtxId, Event)>, next: usize, at: EventPc, ret: Ret },
+    /// Pages leave a memory file. Boxed: this is rare.
+    Cut(Box<Cut>),
+    /// `MADV_REMOVE`.
+    RemoveFile(Box<RemoveFile>),
     /// A resolving ioctl.
     Resolve { ctx: CtxId, request: Request, payload: Payload, at: ResolvePc },
     /// `read` of a userfaultfd: messages taken so far.
@@ -81,6 +86,8 @@ pub(crate) enum Reason {
     Missing,
     /// A write to a protected page.
     Wp,
+    /// The page is in the file's cache and not mapped here.
+    Minor,
 }
 
 /// `madvise(MADV_DONTNEED)`, or another that removes, over `[next, end)`.

@@ -302,6 +302,7 @@ fn categories(pte: Pte, exists: bool, guards: bool) -> PageIs {
         Pte::Present { bits, .. } => {
             let mut is = PageIs::PRESENT;
             is.set(PageIs::WRITTEN, !bits.contains(PteBits::UFFD_WP));
+            is.set(PageIs::FILE, bits.contains(PteBits::CACHED));
             is.set(PageIs::PFNZERO, bits.contains(PteBits::ZERO_PAGE));
             is
         }

@@ -6,6 +6,7 @@
 //! point every actor has at most one possible step, so a choice is an actor.
 
 mod failure;
+mod footprint;
 mod moves;
 mod oracle;
 mod program;
@@ -18,7 +19,7 @@ use shims::{Addr, Time};
 pub use failure::{Failure, Stuck};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
-pub use subject::{Claim, Env, Standing, Subject, View};
+pub use subject::{Claim, Env, Scope, Standing, Subject, View};
 
 use crate::Digest;
 use crate::kernel::{Call, Kernel, MmId, PAGE, Ret, ThreadId};
