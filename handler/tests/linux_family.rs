@@ -2,6 +2,10 @@
 //! `mremap` and `fork` on the running kernel. Each test that finds no userfaultfd reports
 //! itself as skipped; with `FAULTBED_REQUIRE_KERNEL=1` it fails instead.
 #![cfg(all(target_os = "linux", target_arch = "x86_64", feature = "linux"))]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a family runs beside the test, and a dead process is noticed after a while"
+)]
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
