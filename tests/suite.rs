@@ -8,16 +8,24 @@ mod support;
 mod catalogue;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/coop.rs"]
+mod coop;
 #[path = "suite/exhaustive.rs"]
 mod exhaustive;
 #[path = "suite/formats.rs"]
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_descriptors.rs"]
+mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
 mod kernel_fork;
 #[path = "suite/kernel_guard.rs"]
 mod kernel_guard;
+#[path = "suite/kernel_handshake.rs"]
+mod kernel_handshake;
+#[path = "suite/kernel_hugetlb.rs"]
+mod kernel_hugetlb;
 #[path = "suite/kernel_madvise.rs"]
 mod kernel_madvise;
 #[path = "suite/kernel_minor.rs"]
@@ -28,12 +36,18 @@ mod kernel_move;
 mod kernel_pagemap;
 #[path = "suite/kernel_poison.rs"]
 mod kernel_poison;
+#[path = "suite/kernel_processes.rs"]
+mod kernel_processes;
 #[path = "suite/kernel_punch.rs"]
 mod kernel_punch;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
+#[path = "suite/kernel_remote.rs"]
+mod kernel_remote;
 #[path = "suite/kernel_shmem.rs"]
 mod kernel_shmem;
+#[path = "suite/kernel_signals.rs"]
+mod kernel_signals;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]

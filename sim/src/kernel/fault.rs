@@ -39,28 +39,46 @@ pub(super) enum Walk {
 }
 
 /// Who asks for a page.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum By {
     Load,
     Store,
+    /// A system call copies from user memory.
+    CopyFrom,
+    /// A system call copies to user memory.
+    CopyTo,
     PopulateRead,
     PopulateWrite,
+    /// Whatever the mapping allows, but at once or not at all.
+    ForceRead,
+    ForceWrite,
 }
 
 impl By {
     pub(super) const fn writes(self) -> bool {
-        matches!(self, By::Store | By::PopulateWrite)
+        matches!(self, By::Store | By::CopyTo | By::PopulateWrite | By::ForceWrite)
+    }
+
+    /// May it wait for a page?
+    const fn waits(self) -> bool {
+        !matches!(self, By::ForceRead | By::ForceWrite)
+    }
+
+    const fn is_user(self) -> bool {
+        matches!(self, By::Load | By::Store)
     }
 }
 
 /// What a fault does next, whatever asked for the page.
-enum Fault {
+pub(super) enum Fault {
     /// It goes on at this place.
     At(FaultPc, Did),
     /// The page is usable now; this is what it held.
     Ready(Content),
     /// It is not to be had.
     Refused(Signal),
+    /// The thread was killed while it waited.
+    Killed(Did),
 }
 
 impl Kernel {
@@ -78,6 +96,7 @@ impl Kernel {
         match self.step_fault(thread, mm, (access.addr, vpn), by, at) {
             Fault::At(at, did) => (Next::At(at), did),
             Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
+            Fault::Killed(did) => (Next::Done(Ret::Err(Errno::EINTR)), did),
             // The processor repeats the access right behind the walk that found the page.
             Fault::Ready(content) => match access.store {
                 None => (Next::Done(Ret::Loaded(content)), Did::Load { page, content }),
@@ -105,6 +124,7 @@ impl Kernel {
         let by = if write { By::PopulateWrite } else { By::PopulateRead };
         match self.step_fault(thread, mm, (page, vpn), by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
+            Fault::Killed(did) => (Next::Done(Ret::Err(Errno::EINTR)), did),
             Fault::Refused(signal) => {
                 // A hole is ENOMEM, a guard EFAULT; a protection that forbids the access is
                 // EINVAL. The others are c6 and c12.
@@ -134,7 +154,7 @@ impl Kernel {
         }
     }
 
-    fn step_fault(
+    pub(super) fn step_fault(
         &mut self,
         thread: ThreadId,
         mm: MmId,
@@ -147,6 +167,7 @@ impl Kernel {
         match at {
             FaultPc::Classify => match self.walk_any(mm, vpn, by) {
                 Walk::Hit(content) => Fault::Ready(content),
+                Walk::Copy(_) if !self.may_copy(mm, vpn) => Fault::Refused(Signal::BusAdrErr),
                 Walk::Copy(content) => {
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
@@ -238,7 +259,14 @@ impl Kernel {
                     Fault::At(FaultPc::Classify, Did::SkipSleep { page })
                 }
             }
-            FaultPc::Asleep(_) => unreachable!("a sleeping thread does not step"),
+            FaultPc::Asleep(ctx) => {
+                let did = self.fault_interrupted(thread, ctx, addr, by.is_user());
+                if self.killed(thread) {
+                    Fault::Killed(did)
+                } else {
+                    Fault::At(FaultPc::Classify, did)
+                }
+            }
         }
     }
 
@@ -258,11 +286,15 @@ impl Kernel {
             return Walk::Refused(Signal::SegvMapErr);
         };
         let wanted = match by {
-            By::Store | By::PopulateWrite => VmaFlags::WRITE,
+            By::Store | By::CopyTo | By::PopulateWrite => VmaFlags::WRITE,
             // x86 has no pages that can be written or executed and not read.
-            By::Load => VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC,
+            By::Load | By::CopyFrom => VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC,
             // The kernel on behalf of a caller goes by the letter.
             By::PopulateRead => VmaFlags::READ,
+            By::ForceRead => VmaFlags::MAYREAD,
+            // A private mapping is written by copying the page, whatever it allows now.
+            By::ForceWrite if vma.is_private() => VmaFlags::MAYWRITE,
+            By::ForceWrite => VmaFlags::WRITE,
         };
         if !vma.flags().intersects(wanted) {
             return Walk::Refused(Signal::SegvAccErr);
@@ -275,13 +307,13 @@ impl Kernel {
                     if self.ctx(ctx).features.contains(Features::WP_ASYNC) {
                         return Walk::Unprotect(content, bits);
                     }
-                    self.ask(ctx, Reason::Wp)
+                    self.ask(ctx, Reason::Wp, by)
                 }
                 _ => Walk::Copy(content),
             },
             Pte::None | Pte::Marker(Marker::WriteProtect) if maps_object(vma) => Walk::File,
             Pte::None => match asked(RegisterModes::MISSING) {
-                Some(ctx) => self.ask(ctx, Reason::Missing),
+                Some(ctx) => self.ask(ctx, Reason::Missing, by),
                 None => Walk::Fill,
             },
             Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
@@ -289,7 +321,7 @@ impl Kernel {
             // c3: what is missing is asked for first, and trapped when it is there.
             Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
                 match asked(RegisterModes::MISSING) {
-                    Some(ctx) => self.ask(ctx, Reason::Missing),
+                    Some(ctx) => self.ask(ctx, Reason::Missing, by),
                     None => Walk::FillProtected,
                 }
             }
@@ -298,9 +330,10 @@ impl Kernel {
     }
 
     /// The beginning of rule c5.
-    pub(super) fn ask(&self, ctx: CtxId, reason: Reason) -> Walk {
+    pub(super) fn ask(&self, ctx: CtxId, reason: Reason, by: By) -> Walk {
         let asked = self.ctx(ctx);
-        if asked.features.contains(Features::SIGBUS) {
+        let refuses = !by.waits() || asked.user_mode_only && !by.is_user();
+        if asked.features.contains(Features::SIGBUS) || refuses {
             Walk::Refused(Signal::BusAdrErr)
         } else if asked.released {
             Walk::Released

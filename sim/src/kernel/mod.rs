@@ -25,22 +25,29 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod fd;
+mod file_call;
 mod footprint;
 mod fork;
 mod guard;
+mod handshake;
 mod madvise;
 mod move_page;
 mod object;
 mod page_table;
 mod pagemap;
+mod process;
 mod protect;
 mod remap;
 mod remove;
 mod resolve;
 mod run;
 mod scan;
+mod signal;
 mod sim_uffd;
 mod syscalls;
+mod transfer;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -48,21 +55,31 @@ use shims::{Addr, Errno, Event, Features, PageSize};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
-pub use did::Did;
+pub use did::{Did, ProcessDid};
+pub use fd::Fd;
+pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use footprint::Footprint;
+pub use handshake::flags;
 pub use madvise::Madvise;
-pub use object::Object;
+pub use object::{HugePages, Object};
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
+pub use process::{ForkFailure, Privileges, ProcessCall};
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
+pub use signal::Sig;
 pub use sim_uffd::SimUffd;
+pub(crate) use sim_uffd::payload_of;
+pub use transfer::Via;
+pub use waiting::poll;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
+use process::Processes;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
+use transfer::Transfer;
 
 /// Set one field of a call in progress.
 macro_rules! set {
@@ -86,6 +103,8 @@ pub struct Mm {
     pub(crate) readers: u32,
     /// An `UNREGISTER` holds the mmap lock for writing across its steps.
     pub(crate) writer: bool,
+    /// Nobody lives in it any more (rule a23).
+    pub(crate) dead: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -121,6 +140,12 @@ pub enum Sleep {
     Event(Event),
     /// A lock that another thread holds, and will give back by itself.
     Lock,
+    /// A message, in `read`.
+    Reader(CtxId),
+    /// A message, in `poll`.
+    Poller(CtxId),
+    /// The child of a `vfork`, or the other threads of a process, to come to their end.
+    Threads,
 }
 
 /// A whole simulated kernel. Cloning forks the world.
@@ -134,6 +159,8 @@ pub struct Kernel {
     asides: Vec<(ThreadId, Aside)>,
     /// The memory files, if any was ever made.
     objects: Option<Arc<Objects>>,
+    /// Boxed, and absent where there are none: most worlds need a process and no more.
+    processes: Option<Box<Processes>>,
 }
 
 impl Kernel {
@@ -146,6 +173,7 @@ impl Kernel {
             threads: Vec::new(),
             asides: Vec::new(),
             objects: None,
+            processes: None,
         }
     }
 
@@ -157,7 +185,8 @@ impl Kernel {
     /// A new, empty address space.
     pub fn new_mm(&mut self) -> MmId {
         let space = AddressSpace::new(self.profile.vma.clone());
-        self.mms.push(Mm { space, table: PageTable::default(), readers: 0, writer: false });
+        let table = PageTable::default();
+        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
         MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
     }
 
@@ -269,6 +298,7 @@ impl Kernel {
             }
             Call::Madvise { range, advice } => advice.begin(range, self.profile.guard.exist),
             Call::ProcessMadvise { ranges, advice } => self.begin_batch(thread, ranges, advice),
+            Call::Transfer { via, range, store } => Transfer::begin(via, range, store),
             Call::PagemapScan(ask) => Kernel::begin_scan(*ask),
             call => Run::Once(Box::new(call)),
         };
@@ -277,30 +307,41 @@ impl Kernel {
 
     /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
     #[inline]
-    pub fn can_step(&self, thread: ThreadId) -> bool {
-        let thread = &self.threads[usize::from(thread.0)];
+    pub fn can_step(&self, id: ThreadId) -> bool {
+        let thread = &self.threads[usize::from(id.0)];
         match &thread.run {
-            Run::Idle | Run::Done(_) => false,
-            Run::Access { at, .. } | Run::Populate { at, .. } => !matches!(at, FaultPc::Asleep(_)),
+            Run::Idle | Run::Done(_) | Run::Dead => false,
+            Run::Access { at: FaultPc::Asleep(_), .. } => self.signalled(id),
+            Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
+            Run::Access { .. } | Run::Populate { .. } => true,
+            Run::Transfer(transfer) => match transfer.at {
+                FaultPc::Asleep(_) if transfer.copies() => self.signalled(id),
+                FaultPc::Asleep(_) => self.killed(id),
+                _ => true,
+            },
             Run::Remove(remove) => match remove.at {
-                RemovePc::Asleep { .. } => false,
+                RemovePc::Asleep { .. } => self.killed(id),
                 // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
                 RemovePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
             Run::RemoveFile(remove) => match remove.at {
-                RemoveFilePc::Asleep(..) => false,
+                RemoveFilePc::Asleep(..) => self.killed(id),
                 RemoveFilePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
-            Run::Events { at: EventPc::Asleep, .. } => false,
+            Run::Events { at: EventPc::Asleep, .. } => self.killed(id),
+            Run::Long(long) => self.long_can_step(id, thread.mm, long),
             // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
                 Call::Mmap(_)
                 | Call::Munmap { .. }
                 | Call::Mremap(_)
                 | Call::Fork
+                | Call::Process(ProcessCall::Fork { .. })
                 | Call::Madvise { .. }
+                | Call::Mlock { .. }
+                | Call::Munlock { .. }
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
@@ -323,21 +364,14 @@ impl Kernel {
             return None;
         }
         match &self.threads[usize::from(thread.0)].run {
-            Run::Idle | Run::Done(_) => None,
+            Run::Idle | Run::Done(_) | Run::Dead => None,
+            Run::Long(long) => Some(long.sleep()),
             Run::Access { at: FaultPc::Asleep(ctx), .. }
-            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => {
-                let ctx = self.ctx(*ctx);
-                let find = |queue: &[ctx::Faulter], taken| {
-                    queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| {
-                        Sleep::Fault {
-                            addr: faulter.fault.addr,
-                            write: faulter.fault.is_write(),
-                            taken,
-                        }
-                    })
-                };
-                find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
-            }
+            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
+            Run::Transfer(transfer) => match transfer.at {
+                FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
+                _ => Some(Sleep::Lock),
+            },
             Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
@@ -346,6 +380,19 @@ impl Kernel {
                 .map_or(Some(Sleep::Lock), |sender| Some(Sleep::Event(sender.event))),
             _ => Some(Sleep::Lock),
         }
+    }
+
+    /// The fault of `thread`, which sleeps in `ctx`.
+    fn faulter(&self, thread: ThreadId, ctx: CtxId) -> Option<Sleep> {
+        let ctx = self.ctx(ctx);
+        let find = |queue: &[ctx::Faulter], taken| {
+            queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| Sleep::Fault {
+                addr: faulter.fault.addr,
+                write: faulter.fault.is_write(),
+                taken,
+            })
+        };
+        find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
     }
 
     /// Move `thread` by one atomic step.
@@ -429,6 +476,12 @@ impl Kernel {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
             }
+            Run::Transfer(ref transfer) => {
+                let transfer = **transfer;
+                let (next, did) = self.step_transfer(thread, mm, transfer);
+                let put = |run: &mut Run, transfer| *run = Run::Transfer(Box::new(transfer));
+                (self.go_on(index, next, put), did)
+            }
             Run::Walk(ref walk) => {
                 let walk = **walk;
                 let (next, did) = self.step_walk(mm, walk);
@@ -441,14 +494,29 @@ impl Kernel {
             }
             Run::Once(_) => {
                 let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
-                let (run, did) = self.step_once(mm, *call);
+                let (run, did) = match *call {
+                    Call::File(call) => self.step_file_call(thread, mm, call),
+                    Call::Process(call) => self.step_process_call(thread, mm, call),
+                    Call::Fork if self.processes.is_some() => self.fork_process(thread, mm, false),
+                    call => self.step_once(mm, call),
+                };
                 (Some(run), did)
             }
-            Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),
+            Run::Long(_) => {
+                let Run::Long(long) = core::mem::take(&mut slot.run) else { unreachable!() };
+                let (run, did) = self.step_long(thread, mm, *long);
+                (Some(run), did)
+            }
+            Run::Idle | Run::Done(_) | Run::Dead => {
+                unreachable!("thread {} has nothing to do", thread.0)
+            }
         };
         if let Some(run) = done {
             let run = if self.asides.is_empty() { run } else { self.go_on_batch(thread, run) };
-            self.threads[index].run = run;
+            self.threads[index].run = match run {
+                Run::Done(ret) if self.processes.is_some() => self.leave(thread, ret),
+                run => run,
+            };
         }
         did
     }
@@ -514,14 +582,11 @@ impl Kernel {
     fn wake_range(&mut self, ctx: CtxId, range: shims::Span) -> u32 {
         let threads = &mut self.threads;
         self.ctxs[ctx.0 as usize].unlink(range, |thread| {
-            match &mut threads[usize::from(thread.0)].run {
-                // One that has not come to sleep yet finds out in F3.
-                Run::Access { at, .. } | Run::Populate { at, .. } => {
-                    if let FaultPc::Asleep(_) = at {
-                        *at = FaultPc::Classify;
-                    }
-                }
-                run => unreachable!("thread {} is no faulter but in {run:?}", thread.0),
+            let at = threads[usize::from(thread.0)].run.fault_pc();
+            let at = at.unwrap_or_else(|| unreachable!("thread {} is no faulter", thread.0));
+            // One that has not come to sleep yet finds out in F3.
+            if let FaultPc::Asleep(_) = at {
+                *at = FaultPc::Classify;
             }
         })
     }

@@ -1,6 +1,5 @@
-//! `/proc/PID/pagemap`: what a program can learn of a page without touching it. Owns the
-//! translation of an entry into the bits of that file; changes nothing and never faults
-//! (rule c9).
+//! `/proc/PID/pagemap` and `mincore`: what a program can learn of a page without touching it.
+//! Owns the translation of an entry; changes nothing and never faults (rule c9).
 //!
 //! # Divergence from Linux
 //!
@@ -9,11 +8,12 @@
 //! clear for any page of a file.
 
 use bitflags::bitflags;
-use shims::Addr;
+use shims::{Addr, Errno, Span};
 
 use super::call::MmId;
 use super::page_table::{Marker, Pte, PteBits};
-use super::{Kernel, page_of};
+use super::resolve::TASK_SIZE;
+use super::{Kernel, PAGE, page_addr, page_of};
 
 bitflags! {
     /// An entry of `pagemap`, in the positions Linux uses.
@@ -49,12 +49,32 @@ impl Kernel {
                 seen
             }
             Pte::Marker(marker) => {
-                let mut seen = PagemapBits::SWAP;
+                // Measured: markers of huge pages do not look swapped.
+                let huge = self.granule_pages(mm, page_of(addr)) > 1;
+                let mut seen = if huge { PagemapBits::empty() } else { PagemapBits::SWAP };
                 seen.set(PagemapBits::UFFD_WP, marker.is_protected());
                 seen.set(PagemapBits::GUARD, marker.is_guard() && self.profile.guard.in_pagemap);
                 seen
             }
         }
+    }
+
+    /// `mincore`: which pages of `range` are in memory. Nothing is faulted in (rule c9). A page
+    /// of tmpfs counts if the file has it; of hugetlb, if it is mapped here.
+    ///
+    /// Errors: `EINVAL` for a start that is not aligned, `ENOMEM` for a hole.
+    pub fn mincore(&self, mm: MmId, range: Span) -> Result<Vec<bool>, Errno> {
+        if !range.start.is_aligned(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        let end = range.end().filter(|end| end.raw() <= TASK_SIZE).ok_or(Errno::ENOMEM)?;
+        let pages = page_of(range.start)..end.raw().div_ceil(PAGE.bytes());
+        let resident = |vpn| {
+            let vma = self.space(mm).find(page_addr(vpn)).ok_or(Errno::ENOMEM)?;
+            let mapped = self.table(mm).get(self.granule(mm, vpn)).is_present();
+            Ok(mapped || self.is_cached(vma, vpn))
+        };
+        pages.map(resident).collect()
     }
 }
 
