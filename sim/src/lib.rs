@@ -5,7 +5,7 @@
 //! - [`vma`]: the mappings of an address space.
 //! - [`profile`]: kernel versions as data.
 //! - [`world`]: tasks, a handler under test, oracles; [`scenario`]: worlds as text.
-//! - [`explore`]: running worlds; [`schedule`] and [`timeline`]: what a run leaves behind.
+//! - [`explore`]: running worlds; [`shrink`]: from a failing run to a small one; [`schedule`] and [`timeline`]: what a run leaves behind.
 //!
 //! # What is modelled
 //!
@@ -40,6 +40,7 @@ pub mod kernel;
 pub mod profile;
 pub mod scenario;
 pub mod schedule;
+pub mod shrink;
 pub mod timeline;
 pub mod vma;
 pub mod world;
