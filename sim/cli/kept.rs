@@ -37,7 +37,7 @@ impl Kept {
             .as_ref()
             .map_or_else(|| "not shrunk".to_owned(), |shrunk| shrink::words(schedule, shrunk));
         let schedule = shrunk.as_ref().map_or(schedule, |shrunk| &shrunk.schedule).clone();
-        let path = save::schedule(out, &schedule)?;
+        let path = save::failure(out, &schedule, policy)?;
         Ok(Kept { path, schedule, shrunk, words })
     }
 

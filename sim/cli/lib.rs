@@ -10,6 +10,7 @@ mod clock;
 pub mod conform;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod conform_vma;
+pub mod coop;
 mod exhaustive;
 pub mod exit;
 pub mod explore;
@@ -17,6 +18,7 @@ pub mod jobs;
 mod kept;
 pub mod model;
 pub mod replay;
+pub mod report;
 pub mod save;
 #[cfg(target_os = "linux")]
 pub mod serve;

@@ -55,7 +55,7 @@ impl Shrink {
                 schedule.fails.as_deref().unwrap_or("it says that it ends well")
             )));
         };
-        let path = save::schedule(&self.out, &shrunk.schedule)?;
+        let path = save::failure(&self.out, &shrunk.schedule, &policy)?;
         let (before, after) = (size(&schedule), size(&shrunk.schedule));
         if self.json {
             let json = serde_json::json!({

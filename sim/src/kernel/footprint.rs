@@ -13,7 +13,7 @@ use super::madvise::Madvise;
 use super::page_table::{Pte, Vpn};
 use super::run::{Access, EventPc, FaultPc, Reason, RemoveCall, RemovePc, ResolvePc, Run};
 use super::{Kernel, page_of};
-use crate::vma::CtxId;
+use crate::vma::{Backing, CtxId};
 
 /// What a step looks at and what it changes, a bit for each thing a world has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +91,7 @@ impl Kernel {
         let run = &self.threads[usize::from(thread.0)].run;
         match run {
             Run::Idle | Run::Done(_) => Footprint::NONE,
+            _ if !self.is_anonymous(thread) => Footprint::ALL,
             Run::Access { access, at } => self.fault_footprint(thread, *access, false, *at),
             Run::Populate { next, write, at, .. } => {
                 let store = write.then_some(crate::Content::Zero);
@@ -109,6 +110,7 @@ impl Kernel {
     /// What the first step of `call` by `thread`, which is idle, will touch.
     pub fn footprint_of(&self, thread: ThreadId, call: &Call) -> Footprint {
         match *call {
+            _ if !self.is_anonymous(thread) => Footprint::ALL,
             Call::Load { addr } => {
                 let access = Access { addr, store: None };
                 self.fault_footprint(thread, access, false, FaultPc::Classify)
@@ -134,6 +136,13 @@ impl Kernel {
             }
             _ => Footprint::ALL,
         }
+    }
+
+    /// Is all of the memory of `thread` anonymous? The pages of files are seen through other
+    /// mappings as well, which nobody has told apart here.
+    fn is_anonymous(&self, thread: ThreadId) -> bool {
+        let mm = &self.mms[usize::from(self.threads[usize::from(thread.0)].mm.0)];
+        mm.space.iter().all(|vma| vma.backing() == Backing::Anon)
     }
 
     fn fault_footprint(
