@@ -13,7 +13,7 @@ use super::madvise::Madvise;
 use super::page_table::{Pte, Vpn};
 use super::run::{Access, EventPc, FaultPc, Reason, RemoveCall, RemovePc, ResolvePc, Run};
 use super::{Kernel, page_of};
-use crate::vma::{Backing, CtxId};
+use crate::vma::CtxId;
 
 /// What a step looks at and what it changes, a bit for each thing a world has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -89,9 +89,14 @@ impl Kernel {
     /// What the next step of `thread` touches; nothing if it is in no call.
     pub fn footprint(&self, thread: ThreadId) -> Footprint {
         let run = &self.threads[usize::from(thread.0)].run;
+        if self.processes.is_some() {
+            // Any step may be its thread's last, and close files.
+            return Footprint::ALL;
+        }
         match run {
             Run::Idle | Run::Done(_) => Footprint::NONE,
-            _ if !self.is_anonymous(thread) => Footprint::ALL,
+            // A page of a file has no one address, and a read can map more than it names.
+            _ if self.objects.is_some() => Footprint::ALL,
             Run::Access { access, at } => self.fault_footprint(thread, *access, false, *at),
             Run::Populate { next, write, at, .. } => {
                 let store = write.then_some(crate::Content::Zero);
@@ -109,8 +114,11 @@ impl Kernel {
 
     /// What the first step of `call` by `thread`, which is idle, will touch.
     pub fn footprint_of(&self, thread: ThreadId, call: &Call) -> Footprint {
+        if self.processes.is_some() {
+            return Footprint::ALL;
+        }
         match *call {
-            _ if !self.is_anonymous(thread) => Footprint::ALL,
+            _ if self.objects.is_some() => Footprint::ALL,
             Call::Load { addr } => {
                 let access = Access { addr, store: None };
                 self.fault_footprint(thread, access, false, FaultPc::Classify)
@@ -136,13 +144,6 @@ impl Kernel {
             }
             _ => Footprint::ALL,
         }
-    }
-
-    /// Is all of the memory of `thread` anonymous? The pages of files are seen through other
-    /// mappings as well, which nobody has told apart here.
-    fn is_anonymous(&self, thread: ThreadId) -> bool {
-        let mm = &self.mms[usize::from(self.threads[usize::from(thread.0)].mm.0)];
-        mm.space.iter().all(|vma| vma.backing() == Backing::Anon)
     }
 
     fn fault_footprint(
