@@ -166,15 +166,18 @@ impl AddressSpace {
             && near.start() >= vma.end
         {
             fits?;
+            let prev = near.prev().filter(|prev| prev.end == vma.start);
             let next = near.get().filter(|_| near.start() == vma.end);
-            let merge = merge::new_range(&self.rules, near.prev(), vma, next, false);
+            let merge = match (prev, next) {
+                (None, None) => None,
+                _ => merge::new_range(&self.rules, prev, vma, next, false),
+            };
             let done = match &merge {
-                None => near.replace(false, 0, &[*vma]),
-                Some(merge) => {
-                    // A new range never makes two VMAs of its neighbours.
-                    let back = merge.first.start < vma.start;
-                    near.replace(back, merge.remove, &[merge.first])
-                }
+                None => near.insert(vma),
+                // A new range never makes two VMAs of its neighbours.
+                Some(merge) if merge.remove == 2 => near.join(&merge.first),
+                Some(merge) if merge.first.start == vma.start => near.grow_down(&merge.first),
+                Some(merge) => near.grow_prev(&merge.first),
             };
             match done {
                 true => self.count_pages(vma),

@@ -3,6 +3,7 @@
 
 use shims::{Addr, Len, RegisterModes, Span};
 
+use super::area::PAGE_SHIFT;
 use super::{Backing, CtxId, Vma};
 
 /// A piece of a VMA that an operation removed, or whose registration it cleared.
@@ -24,13 +25,19 @@ pub struct Part {
 
 impl Part {
     pub(super) fn of(vma: &Vma) -> Part {
+        Part::between(vma, vma.start, vma.end)
+    }
+
+    /// The part `[start, end)` of it.
+    #[inline]
+    pub(super) fn between(vma: &Vma, start: u64, end: u64) -> Part {
         Part {
-            start: vma.start(),
-            end: vma.end(),
+            start: Addr::new(start),
+            end: Addr::new(end),
             ctx: vma.ctx,
             modes: vma.uffd_modes(),
             backing: vma.backing,
-            pgoff: vma.pgoff,
+            pgoff: vma.pgoff + ((start - vma.start) >> PAGE_SHIFT),
         }
     }
 

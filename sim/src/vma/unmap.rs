@@ -3,8 +3,9 @@
 
 use shims::Errno;
 
+use super::area::PAGE_SHIFT;
 use super::space::{is_aligned, is_data, page_align};
-use super::{AddressSpace, CtxId, Part, Removed, Vma, VmaFlags};
+use super::{AddressSpace, CtxId, Part, Removed, VmaFlags};
 
 impl AddressSpace {
     /// `munmap`. Splits made before an error stay; otherwise all or nothing.
@@ -41,25 +42,28 @@ impl AddressSpace {
 
     /// Unmap `[start, end)`, aligned and not empty.
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
-        let full = self.map_count() >= self.limits.max_map_count;
         if let Some(near) = self.tree.near(start)
             && near.next_start() >= end
         {
             let Some(vma) = near.get().filter(|vma| vma.start < end) else {
                 return Ok(Removed::default());
             };
-            let vma = *vma;
-            if let Some(rest) = remains(&vma, start, end, full) {
-                let done = match &rest {
-                    (None, None) => near.replace(false, 1, &[]),
-                    (Some(one), None) | (None, Some(one)) => near.replace(false, 1, &[*one]),
-                    (Some(lower), Some(upper)) => near.replace(false, 1, &[*lower, *upper]),
+            let (from, to) = (start.max(vma.start), end.min(vma.end));
+            let gone = Part::between(vma, from, to);
+            let (flags, pages) = (vma.flags, (to - from) >> PAGE_SHIFT);
+            let (lower, upper) = (vma.start < start, end < vma.end);
+            // What may be refused is for the general case to judge.
+            let plain = !flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB);
+            let done = plain
+                && match (lower, upper) {
+                    (true, false) => near.trim_end(start),
+                    (false, false) => near.remove(),
+                    (false, true) => near.trim_start(end),
+                    (true, true) => near.room_for_one(self.limits.max_map_count) && near.punch(start, end),
                 };
-                if done {
-                    let gone = vma.part(start.max(vma.start), end.min(vma.end));
-                    self.uncount_pages(&gone);
-                    return Ok(Removed::one(Part::of(&gone)));
-                }
+            if done {
+                self.uncount(flags, pages);
+                return Ok(Removed::one(gone));
             }
         }
         self.cut_out(start, end)?;
@@ -118,14 +122,4 @@ impl AddressSpace {
         }
         removed
     }
-}
-
-/// What remains of the one VMA in a range; `None` if cutting it would fail, or might.
-#[inline]
-fn remains(vma: &Vma, start: u64, end: u64, full: bool) -> Option<(Option<Vma>, Option<Vma>)> {
-    let lower = (vma.start < start).then(|| vma.part(vma.start, start));
-    let upper = (end < vma.end).then(|| vma.part(end, vma.end));
-    let barred = vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB);
-    let inside = lower.is_some() && upper.is_some();
-    if barred || (inside && full) { None } else { Some((lower, upper)) }
 }

@@ -14,7 +14,8 @@ mod node;
 mod tests;
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+
+use triomphe::Arc;
 
 use self::node::{Inner, Leaf, Node, Summary};
 use super::Vma;
@@ -22,14 +23,8 @@ use super::Vma;
 /// Sorted, disjoint VMAs. Cloning shares them until one side changes.
 #[derive(Clone, Default)]
 pub(super) struct Tree {
-    root: Option<Root>,
+    root: Option<Node>,
     len: usize,
-}
-
-#[derive(Clone)]
-struct Root {
-    node: Node,
-    summary: Summary,
 }
 
 impl Tree {
@@ -53,19 +48,14 @@ impl Tree {
                 })
                 .collect();
         }
-        let root = level.pop().map(|(summary, node)| Root { node, summary });
+        let root = level.pop().map(|(_, node)| node);
         Tree { root, len }
     }
 
     /// Do the summaries tell the truth, and is every leaf at the same depth?
     pub(super) fn is_sound(&self) -> bool {
         let Some(root) = &self.root else { return self.len == 0 };
-        root.node.check().is_some_and(|(seen, _, len)| {
-            seen.start == root.summary.start
-                && seen.end == root.summary.end
-                && seen.gap <= root.summary.gap
-                && len == self.len
-        })
+        root.check().is_some_and(|(_, _, len)| len == self.len)
     }
 
     /// How many VMAs.
@@ -75,7 +65,7 @@ impl Tree {
 
     /// The leaf in which `addr` belongs.
     fn leaf(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &self.root.as_ref()?.node;
+        let mut node = self.root.as_ref()?;
         loop {
             match node {
                 Node::Leaf(leaf) => return Some(leaf),
@@ -86,7 +76,7 @@ impl Tree {
 
     /// The leaf after the one in which `addr` belongs.
     fn leaf_after(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &self.root.as_ref()?.node;
+        let mut node = self.root.as_ref()?;
         let mut right = None;
         while let Node::Inner(inner) = node {
             let i = inner.child_of(addr);
@@ -102,7 +92,7 @@ impl Tree {
 
     /// The leaf before the one in which `addr` belongs.
     fn leaf_before(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &self.root.as_ref()?.node;
+        let mut node = self.root.as_ref()?;
         let mut left = None;
         while let Node::Inner(inner) = node {
             let i = inner.child_of(addr);
@@ -234,7 +224,7 @@ impl<'a> Iterator for Iter<'a> {
 impl PartialEq for Tree {
     fn eq(&self, other: &Tree) -> bool {
         let same = match (&self.root, &other.root) {
-            (Some(a), Some(b)) => a.node.is_same(&b.node),
+            (Some(a), Some(b)) => a.is_same(b),
             (None, None) => true,
             _ => false,
         };

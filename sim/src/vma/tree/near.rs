@@ -1,40 +1,42 @@
 //! Editing where one has just looked: one descent instead of two. Owns the conditions under
 //! which a leaf may change by itself; everything else is [`Tree::splice`]'s.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use super::super::Vma;
 use super::Tree;
 use super::edit::NARROW;
-use super::node::{LEAF, Leaf, Node, Summary};
+use super::node::{LEAF, Leaf, Node};
 
 /// A place in a leaf that holds both neighbours of the place, too.
+///
+/// An edit that answers false has changed nothing: it takes more than this leaf, or a parent
+/// would have to know of it.
 pub(in super::super) struct Near<'a> {
     leaf: &'a mut Leaf,
-    /// What the parent knows of the leaf; it cannot be told otherwise from here.
-    known: Summary,
-    /// The summary of the whole tree, if the leaf is all of it.
-    root: Option<&'a mut Summary>,
     len: &'a mut usize,
     index: usize,
+    /// No gap of the leaf may become larger than this. A leaf that is the whole tree has
+    /// nobody above it who counts on anything.
+    bound: u64,
+    /// Fewer VMAs than this must not be left.
+    narrow: usize,
 }
 
 impl Tree {
     /// The place of [`Tree::seek`], to be edited; `None` if a neighbour is in another leaf.
     #[inline]
     pub(in super::super) fn near(&mut self, addr: u64) -> Option<Near<'_>> {
-        let root = self.root.as_mut()?;
-        let (mut known, mut node) = (root.summary, &mut root.node);
-        let mut alone = true;
+        let (mut bound, mut narrow) = (u64::MAX, 1);
+        let mut node = self.root.as_mut()?;
         let leaf = loop {
             match node {
                 Node::Leaf(leaf) => break Arc::make_mut(leaf),
                 Node::Inner(inner) => {
                     let inner = Arc::make_mut(inner);
                     let i = inner.child_of(addr);
-                    known = inner.entry(i);
+                    (bound, narrow) = (inner.gaps[i], NARROW);
                     node = &mut inner.children[i];
-                    alone = false;
                 }
             }
         };
@@ -43,11 +45,10 @@ impl Tree {
             Some(last) if leaf.vmas[last].end > addr => last,
             _ => above,
         };
-        if !alone && (index == 0 || index + 2 >= leaf.vmas.len()) {
+        if narrow == NARROW && (index == 0 || index + 2 >= leaf.vmas.len()) {
             return None;
         }
-        let root = if alone { Some(&mut root.summary) } else { None };
-        Some(Near { leaf, known, root, len: &mut self.len, index })
+        Some(Near { leaf, len: &mut self.len, index, bound, narrow })
     }
 }
 
@@ -73,44 +74,112 @@ impl Near<'_> {
     /// The one below it.
     #[inline]
     pub(in super::super) fn prev(&self) -> Option<&Vma> {
-        self.leaf.vmas.get(self.index.checked_sub(1)?)
+        self.leaf.vmas.get(self.index.wrapping_sub(1))
     }
 
-    /// Replace `remove` VMAs, from the one here or with `back` from the one below, with
-    /// `insert`. False, and nothing has changed, if that takes more than this leaf.
+    /// Does the tree hold fewer than `max` VMAs?
     #[inline]
-    pub(in super::super) fn replace(self, back: bool, remove: usize, insert: &[Vma]) -> bool {
-        let Near { leaf, known, root, len, index } = self;
-        let at = index - usize::from(back);
-        let old = leaf.vmas.len();
-        let new = old - remove + insert.len();
-        if new > LEAF || new == 0 {
-            return false;
+    pub(in super::super) fn room_for_one(&self, max: usize) -> bool {
+        *self.len < max
+    }
+
+    #[inline]
+    fn prev_end(&self) -> u64 {
+        // Without one below there is no gap, however far up the place is.
+        self.prev().map_or(u64::MAX, |prev| prev.end)
+    }
+
+    /// May the gap `[from, to)` appear?
+    #[inline]
+    fn allows(&self, from: u64, to: u64) -> bool {
+        to.saturating_sub(from) <= self.bound
+    }
+
+    /// Put `vma` here, below the VMA that is here now.
+    #[inline]
+    pub(in super::super) fn insert(self, vma: &Vma) -> bool {
+        let fits = self.leaf.vmas.len() < LEAF;
+        if fits {
+            self.leaf.insert(self.index, vma);
+            *self.len += 1;
         }
-        match root {
-            Some(root) => {
-                leaf.splice(at, remove, insert);
-                let changed = leaf.gap(at.saturating_sub(1), (at + insert.len() + 1).min(new));
-                *root = leaf.with_gap(known.gap.max(changed));
-            }
-            None => {
-                // Both ends of the leaf are other VMAs, so only the gap can matter above.
-                if at == 0 || at + remove >= old || new < NARROW {
-                    return false;
-                }
-                let mut floor = leaf.vmas[at - 1].end;
-                let mut gap = 0;
-                for vma in insert.iter().chain(&leaf.vmas[at + remove..=at + remove]) {
-                    gap = gap.max(vma.start - floor);
-                    floor = vma.end;
-                }
-                if gap > known.gap {
-                    return false;
-                }
-                leaf.splice(at, remove, insert);
-            }
-        }
-        *len = *len - remove + insert.len();
+        fits
+    }
+
+    /// The VMA here becomes `vma`, which ends where it did and starts lower, but above the
+    /// one below.
+    #[inline]
+    pub(in super::super) fn grow_down(self, vma: &Vma) -> bool {
+        self.leaf.vmas[self.index] = *vma;
+        self.leaf.starts[self.index] = vma.start;
         true
+    }
+
+    /// The VMA below becomes `vma`, which starts where it did and ends higher, but below the
+    /// one here.
+    #[inline]
+    pub(in super::super) fn grow_prev(self, vma: &Vma) -> bool {
+        self.leaf.vmas[self.index - 1] = *vma;
+        true
+    }
+
+    /// The VMA below becomes `vma`, which takes in the one here.
+    #[inline]
+    pub(in super::super) fn join(self, vma: &Vma) -> bool {
+        let fits = self.leaf.vmas.len() > self.narrow;
+        if fits {
+            self.leaf.remove(self.index);
+            self.leaf.vmas[self.index - 1] = *vma;
+            *self.len -= 1;
+        }
+        fits
+    }
+
+    /// The VMA here goes.
+    #[inline]
+    pub(in super::super) fn remove(self) -> bool {
+        let fits = self.leaf.vmas.len() > self.narrow
+            && self.allows(self.prev_end(), self.next_start());
+        if fits {
+            self.leaf.remove(self.index);
+            *self.len -= 1;
+        }
+        fits
+    }
+
+    /// The VMA here ends at `end`, inside it.
+    #[inline]
+    pub(in super::super) fn trim_end(self, end: u64) -> bool {
+        let fits = self.allows(end, self.next_start());
+        if fits {
+            self.leaf.vmas[self.index].end = end;
+        }
+        fits
+    }
+
+    /// The VMA here starts at `start`, inside it.
+    #[inline]
+    pub(in super::super) fn trim_start(self, start: u64) -> bool {
+        let fits = self.allows(self.prev_end(), start);
+        if fits {
+            let vma = &mut self.leaf.vmas[self.index];
+            *vma = vma.part(start, vma.end);
+            self.leaf.starts[self.index] = start;
+        }
+        fits
+    }
+
+    /// `[start, end)`, inside the VMA here, goes out of it.
+    #[inline]
+    pub(in super::super) fn punch(self, start: u64, end: u64) -> bool {
+        let fits = self.leaf.vmas.len() < LEAF && self.allows(start, end);
+        if fits {
+            let vma = &mut self.leaf.vmas[self.index];
+            let upper = vma.part(end, vma.end);
+            vma.end = start;
+            self.leaf.insert(self.index + 1, &upper);
+            *self.len += 1;
+        }
+        fits
     }
 }

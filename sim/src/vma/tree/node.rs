@@ -1,6 +1,6 @@
 //! The nodes of the tree: contiguous chunks. Owns what one node can tell and do alone.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use super::super::Vma;
 
@@ -86,6 +86,14 @@ impl Node {
         match self {
             Node::Leaf(leaf) => leaf.vmas.len(),
             Node::Inner(inner) => inner.children.len(),
+        }
+    }
+
+    /// Where its first VMA starts and its last one ends.
+    pub(super) fn ends(&self) -> (u64, u64) {
+        match self {
+            Node::Leaf(leaf) => (leaf.starts[0], leaf.vmas[leaf.vmas.len() - 1].end),
+            Node::Inner(inner) => (inner.starts[0], inner.ends[inner.children.len() - 1]),
         }
     }
 
@@ -190,6 +198,24 @@ impl Leaf {
             self.vmas[at + i] = *vma;
             self.starts[at + i] = vma.start;
         }
+    }
+
+    /// Put `vma` at index `at`; there is room.
+    #[inline]
+    pub(super) fn insert(&mut self, at: usize, vma: &Vma) {
+        let old = self.vmas.len();
+        self.starts.copy_within(at..old, at + 1);
+        self.starts[at] = vma.start;
+        self.vmas.insert(at, *vma);
+    }
+
+    /// Take out the VMA at index `at`.
+    #[inline]
+    pub(super) fn remove(&mut self, at: usize) {
+        let old = self.vmas.len();
+        self.starts.copy_within(at + 1..old, at);
+        self.starts[old - 1] = PAD;
+        self.vmas.remove(at);
     }
 
     /// The largest gap between neighbours among the VMAs `from..to`.
