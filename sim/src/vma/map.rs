@@ -18,15 +18,23 @@ impl AddressSpace {
     /// Errors: `EINVAL`, `ENOMEM`, `EOVERFLOW`, `EEXIST`, `EACCES`, `EPERM`, `EAGAIN`, in
     /// the order of rule v2.7.
     pub fn mmap(&mut self, request: &Mmap) -> Result<Mapped, Errno> {
+        if self.map_simply(request) {
+            return Ok(Mapped { addr: Addr::new(request.addr), removed: Removed::default() });
+        }
+        self.map_any(request)
+    }
+
+    fn map_any(&mut self, request: &Mmap) -> Result<Mapped, Errno> {
         if request.len == 0 {
             return Err(Errno::EINVAL);
         }
         let fixed = request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
-        let page = huge_page(request).unwrap_or(PageSize::KIB4);
-        let len = page_align(request.len)
-            .and_then(|len| Addr::new(len).align_up(page))
-            .ok_or(Errno::ENOMEM)?
-            .raw();
+        let huge = huge_page(request);
+        let page = huge.unwrap_or(PageSize::KIB4);
+        let mut len = page_align(request.len).ok_or(Errno::ENOMEM)?;
+        if huge.is_some() {
+            len = Addr::new(len).align_up(page).ok_or(Errno::ENOMEM)?.raw();
+        }
         if !is_aligned(request.offset) {
             return Err(Errno::EINVAL);
         }
@@ -61,13 +69,18 @@ impl AddressSpace {
         };
         self.judge(request, &mut vma)?;
         let removed = self.map_region(&vma)?;
-        if vma.flags.contains(VmaFlags::LOCKED) && vma.flags.intersects(UNLOCKABLE) {
-            self.strip_locks(start);
-        }
         if vma.flags.contains(VmaFlags::LOCKED) || request.flags.contains(MapFlags::POPULATE) {
-            self.populate(start, end);
+            self.lock_and_fault_in(&vma);
         }
         Ok(Mapped { addr: Addr::new(start), removed })
+    }
+
+    #[cold]
+    fn lock_and_fault_in(&mut self, vma: &Vma) {
+        if vma.flags.contains(VmaFlags::LOCKED) && vma.flags.intersects(UNLOCKABLE) {
+            self.strip_locks(vma.start);
+        }
+        self.populate(vma.start, vma.end);
     }
 
     /// Flags and backing of the new mapping, and what is wrong with the request.
@@ -161,35 +174,11 @@ impl AddressSpace {
 
     /// The region step: limits against what will be left, the overlay, the merge.
     fn map_region(&mut self, vma: &Vma) -> Result<Removed, Errno> {
-        let fits = self.check_limits(vma, 0);
-        if let Some(near) = self.tree.near(vma.start)
-            && near.start() >= vma.end
-        {
-            fits?;
-            let prev = near.prev().filter(|prev| prev.end == vma.start);
-            let next = near.get().filter(|_| near.start() == vma.end);
-            let merge = match (prev, next) {
-                (None, None) => None,
-                _ => merge::new_range(&self.rules, prev, vma, next, false),
-            };
-            let done = match &merge {
-                None => near.insert(vma),
-                // A new range never makes two VMAs of its neighbours.
-                Some(merge) if merge.remove == 2 => near.join(&merge.first),
-                Some(merge) if merge.first.start == vma.start => near.grow_down(&merge.first),
-                Some(merge) => near.grow_prev(&merge.first),
-            };
-            match done {
-                true => self.count_pages(vma),
-                false => self.place_new(vma, merge),
-            }
-            return Ok(Removed::default());
-        }
         let cursor = self.tree.seek(vma.start);
         let next = cursor.get();
         if next.is_none_or(|next| next.start >= vma.end) {
-            fits?;
-            let merge = merge::new_range(&self.rules, cursor.prev(), vma, next, false);
+            self.check_limits(vma, 0)?;
+            let merge = merge::new_range(&self.rules, cursor.prev(), vma, next);
             self.place_new(vma, merge);
             return Ok(Removed::default());
         }
@@ -204,7 +193,7 @@ impl AddressSpace {
     /// Put a range that is free into the tree, joined with its neighbours where possible.
     pub(super) fn insert_new(&mut self, vma: &Vma) {
         let cursor = self.tree.seek(vma.start);
-        let merge = merge::new_range(&self.rules, cursor.prev(), vma, cursor.get(), false);
+        let merge = merge::new_range(&self.rules, cursor.prev(), vma, cursor.get());
         self.place_new(vma, merge);
     }
 

@@ -83,55 +83,106 @@ fn joins_right(rules: &Rules, range: &Vma, next: Option<&Vma>) -> bool {
     })
 }
 
-/// `survivor` stretched over `[start, end)`. Its page offset moves with its start; an
+/// `survivor` is stretched over `[start, end)`. Its page offset moves with its start; an
 /// unfaulted survivor takes over `anon`; the sticky flags of all it swallows stay.
 #[inline]
-fn grown(survivor: &Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) -> Vma {
-    let pgoff = if start <= survivor.start {
-        survivor.pgoff - ((survivor.start - start) >> PAGE_SHIFT)
+fn stretch(survivor: &mut Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) {
+    if start <= survivor.start {
+        survivor.pgoff -= (survivor.start - start) >> PAGE_SHIFT;
     } else {
-        survivor.pgoff + ((start - survivor.start) >> PAGE_SHIFT)
-    };
-    Vma {
-        start,
-        end,
-        pgoff,
-        flags: survivor.flags | sticky,
-        anon: survivor.anon.or(anon),
-        ..*survivor
+        survivor.pgoff += (start - survivor.start) >> PAGE_SHIFT;
+    }
+    survivor.start = start;
+    survivor.end = end;
+    survivor.flags |= sticky;
+    survivor.anon = survivor.anon.or(anon);
+}
+
+#[inline]
+fn grown(survivor: &Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) -> Vma {
+    let mut one = *survivor;
+    stretch(&mut one, start, end, anon, sticky);
+    one
+}
+
+/// Which neighbours a range that no VMA covers yet becomes one VMA with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Joins {
+    /// None.
+    Nobody,
+    /// The one below grows.
+    Prev,
+    /// The one above grows.
+    Next,
+    /// The one below grows and swallows the one above.
+    Both,
+}
+
+/// Decide for a range that no VMA covers yet: a new mapping, the growth of an old one, or
+/// the copy of a moved one (v2.4, cases 1 to 3).
+#[inline(always)]
+pub(super) fn joins(rules: &Rules, prev: Option<&Vma>, range: &Vma, next: Option<&Vma>) -> Joins {
+    if range.flags.intersects(VmaFlags::SPECIAL) {
+        return Joins::Nobody;
+    }
+    let left = joins_left(rules, prev, range);
+    match (prev.filter(|_| left), next.filter(|next| joins_right(rules, range, Some(next)))) {
+        (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
+            Joins::Both
+        }
+        (Some(_), _) => Joins::Prev,
+        (None, Some(_)) => Joins::Next,
+        (None, None) => Joins::Nobody,
     }
 }
 
-/// A range that no VMA covers yet: a new mapping, the growth of an old one, or the copy of
-/// a moved one (v2.4, cases 1 to 3). `left_only` is `brk`'s: it never looks at `next`.
+/// `prev` takes in `range`, right above it.
+#[inline]
+pub(super) fn grow_up(rules: &Rules, prev: &mut Vma, range: &Vma) {
+    stretch(prev, prev.start, range.end, range.anon, range.flags & sticky(rules));
+}
+
+/// `next` takes in `range`, right below it.
+#[inline]
+pub(super) fn grow_down(rules: &Rules, next: &mut Vma, range: &Vma) {
+    stretch(next, range.start, next.end, range.anon, range.flags & sticky(rules));
+}
+
+/// `prev` takes in `range` and `next`, right above it.
+#[inline]
+pub(super) fn bridge(rules: &Rules, prev: &mut Vma, range: &Vma, next: &Vma) {
+    let kept = (range.flags | next.flags) & sticky(rules);
+    stretch(prev, prev.start, next.end, next.anon.or(range.anon), kept);
+}
+
+/// The merge that [`joins`] decides, as a value. A caller that does not want its range to
+/// join a neighbour leaves that one out.
 pub(super) fn new_range(
     rules: &Rules,
     prev: Option<&Vma>,
     range: &Vma,
     next: Option<&Vma>,
-    left_only: bool,
 ) -> Option<Merge> {
-    if range.flags.intersects(VmaFlags::SPECIAL) {
-        return None;
-    }
-    let left = joins_left(rules, prev, range);
-    let right = !left_only && joins_right(rules, range, next);
-    let kept = range.flags & sticky(rules);
-    match (prev.filter(|_| left), next.filter(|_| right)) {
-        (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
-            let kept = kept | (next.flags & sticky(rules));
-            let one = grown(prev, prev.start, next.end, next.anon.or(range.anon), kept);
-            Some(Merge { at: prev.start, remove: 2, first: one, second: None, end: one.end })
+    let merge = |at: u64, remove, one: Vma| {
+        Some(Merge { at, remove, first: one, second: None, end: one.end })
+    };
+    match (joins(rules, prev, range, next), prev, next) {
+        (Joins::Both, Some(prev), Some(next)) => {
+            let mut one = *prev;
+            bridge(rules, &mut one, range, next);
+            merge(prev.start, 2, one)
         }
-        (Some(prev), _) => {
-            let one = grown(prev, prev.start, range.end, range.anon, kept);
-            Some(Merge { at: prev.start, remove: 1, first: one, second: None, end: one.end })
+        (Joins::Prev, Some(prev), _) => {
+            let mut one = *prev;
+            grow_up(rules, &mut one, range);
+            merge(prev.start, 1, one)
         }
-        (None, Some(next)) => {
-            let one = grown(next, range.start, next.end, range.anon, kept);
-            Some(Merge { at: next.start, remove: 1, first: one, second: None, end: one.end })
+        (Joins::Next, _, Some(next)) => {
+            let mut one = *next;
+            grow_down(rules, &mut one, range);
+            merge(next.start, 1, one)
         }
-        (None, None) => None,
+        _ => None,
     }
 }
 

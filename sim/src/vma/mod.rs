@@ -26,6 +26,7 @@ mod removed;
 mod request;
 mod rules;
 mod seal;
+mod simple;
 mod space;
 mod stack;
 #[cfg(test)]

@@ -59,7 +59,9 @@ impl AddressSpace {
                     (true, false) => near.trim_end(start),
                     (false, false) => near.remove(),
                     (false, true) => near.trim_start(end),
-                    (true, true) => near.room_for_one(self.limits.max_map_count) && near.punch(start, end),
+                    (true, true) => {
+                        near.room_for_one(self.limits.max_map_count) && near.punch(start, end)
+                    }
                 };
             if done {
                 self.uncount(flags, pages);

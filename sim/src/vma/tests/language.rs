@@ -143,8 +143,8 @@ fn perform(space: &mut AddressSpace, step: &str) -> Result<u64, Errno> {
             let vma = parse_vma(words[1], BASE >> 12).expect("a VMA");
             let cursor = space.tree.seek(vma.start);
             let left_only = words.contains(&"left-only");
-            let next = cursor.get();
-            let decided = merge::new_range(&space.rules, cursor.prev(), &vma, next, left_only);
+            let next = cursor.get().filter(|_| !left_only);
+            let decided = merge::new_range(&space.rules, cursor.prev(), &vma, next);
             space.place_new(&vma, decided);
             Ok(0)
         }

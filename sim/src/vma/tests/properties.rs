@@ -157,7 +157,7 @@ proptest! {
             let vma = cursor.get().unwrap();
             let prev = cursor.prev().filter(|_| vma.start == addr(at));
             let next = cursor.nth(1).filter(|_| vma.end == addr(at + len));
-            prop_assert_eq!(merge::new_range(&space.rules, prev, vma, next, false), None);
+            prop_assert_eq!(merge::new_range(&space.rules, prev, vma, next), None);
         }
     }
 

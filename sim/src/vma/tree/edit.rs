@@ -4,8 +4,8 @@
 use triomphe::Arc;
 
 use super::super::Vma;
-use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary};
 use super::Tree;
+use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary};
 
 /// Nodes narrower than this look for a neighbour to join.
 pub(super) const NARROW: usize = LEAF / 4;

@@ -25,7 +25,7 @@ pub(in super::super) struct Near<'a> {
 
 impl Tree {
     /// The place of [`Tree::seek`], to be edited; `None` if a neighbour is in another leaf.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn near(&mut self, addr: u64) -> Option<Near<'_>> {
         let (mut bound, mut narrow) = (u64::MAX, 1);
         let mut node = self.root.as_mut()?;
@@ -106,30 +106,30 @@ impl Near<'_> {
         fits
     }
 
-    /// The VMA here becomes `vma`, which ends where it did and starts lower, but above the
-    /// one below.
+    /// The VMA here starts lower, where the one below ends at the lowest.
     #[inline]
-    pub(in super::super) fn grow_down(self, vma: &Vma) -> bool {
-        self.leaf.vmas[self.index] = *vma;
+    pub(in super::super) fn grow_down(self, change: impl FnOnce(&mut Vma)) -> bool {
+        let vma = &mut self.leaf.vmas[self.index];
+        change(vma);
         self.leaf.starts[self.index] = vma.start;
         true
     }
 
-    /// The VMA below becomes `vma`, which starts where it did and ends higher, but below the
-    /// one here.
+    /// The VMA below ends higher, where the one here starts at the highest.
     #[inline]
-    pub(in super::super) fn grow_prev(self, vma: &Vma) -> bool {
-        self.leaf.vmas[self.index - 1] = *vma;
+    pub(in super::super) fn grow_prev(self, change: impl FnOnce(&mut Vma)) -> bool {
+        change(&mut self.leaf.vmas[self.index - 1]);
         true
     }
 
-    /// The VMA below becomes `vma`, which takes in the one here.
+    /// The VMA below takes in the one here.
     #[inline]
-    pub(in super::super) fn join(self, vma: &Vma) -> bool {
+    pub(in super::super) fn join(self, change: impl FnOnce(&mut Vma, &Vma)) -> bool {
         let fits = self.leaf.vmas.len() > self.narrow;
         if fits {
+            let next = self.leaf.vmas[self.index];
+            change(&mut self.leaf.vmas[self.index - 1], &next);
             self.leaf.remove(self.index);
-            self.leaf.vmas[self.index - 1] = *vma;
             *self.len -= 1;
         }
         fits
@@ -138,8 +138,8 @@ impl Near<'_> {
     /// The VMA here goes.
     #[inline]
     pub(in super::super) fn remove(self) -> bool {
-        let fits = self.leaf.vmas.len() > self.narrow
-            && self.allows(self.prev_end(), self.next_start());
+        let fits =
+            self.leaf.vmas.len() > self.narrow && self.allows(self.prev_end(), self.next_start());
         if fits {
             self.leaf.remove(self.index);
             *self.len -= 1;

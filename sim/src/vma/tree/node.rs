@@ -150,6 +150,8 @@ impl Node {
 }
 
 impl Clone for Leaf {
+    #[cold]
+    #[inline(never)]
     fn clone(&self) -> Leaf {
         // A leaf is copied to be changed, and a change adds two VMAs at most.
         let mut vmas = Vec::with_capacity(self.vmas.len() + 2);
