@@ -24,6 +24,7 @@ impl AddressSpace {
         self.map_any(request)
     }
 
+    #[inline(never)]
     fn map_any(&mut self, request: &Mmap) -> Result<Mapped, Errno> {
         if request.len == 0 {
             return Err(Errno::EINVAL);

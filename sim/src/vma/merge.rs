@@ -17,7 +17,7 @@ pub(super) struct Merge {
 }
 
 /// Flags that two VMAs may differ in and still merge; the result has them if one had.
-#[inline]
+#[inline(always)]
 fn sticky(rules: &Rules) -> VmaFlags {
     if rules.sticky_guard {
         VmaFlags::SOFTDIRTY | VmaFlags::MAYBE_GUARD
@@ -27,7 +27,7 @@ fn sticky(rules: &Rules) -> VmaFlags {
 }
 
 /// Conditions 1 to 5: everything but place and anon_vma.
-#[inline]
+#[inline(always)]
 fn same_attributes(rules: &Rules, a: &Vma, b: &Vma) -> bool {
     a.policy == b.policy
         && (a.flags ^ b.flags).difference(sticky(rules)).is_empty()
@@ -37,14 +37,14 @@ fn same_attributes(rules: &Rules, a: &Vma, b: &Vma) -> bool {
 }
 
 /// Conditions 7 and 8: `lower` ends where `upper` starts, in memory and in the file.
-#[inline]
+#[inline(always)]
 fn linear(lower: &Vma, upper: &Vma) -> bool {
     lower.end == upper.start && lower.pgoff + lower.pages() == upper.pgoff
 }
 
 /// The table of v2.3: may a range whose anon_vma is `source` join a neighbour that has
 /// `target`?
-#[inline]
+#[inline(always)]
 fn anon_compatible(rules: &Rules, target: Option<Anon>, source: Option<Anon>) -> bool {
     match (target, source) {
         (None, None) => true,
@@ -64,28 +64,34 @@ fn neighbours_compatible(prev: Option<Anon>, next: Option<Anon>) -> bool {
 }
 
 /// May `range` join `prev`, which ends where it starts?
-#[inline]
+#[inline(always)]
 fn joins_left(rules: &Rules, prev: Option<&Vma>, range: &Vma) -> bool {
-    prev.is_some_and(|prev| {
-        linear(prev, range)
-            && same_attributes(rules, prev, range)
-            && anon_compatible(rules, prev.anon, range.anon)
-    })
+    match prev {
+        Some(prev) => {
+            linear(prev, range)
+                && same_attributes(rules, prev, range)
+                && anon_compatible(rules, prev.anon, range.anon)
+        }
+        None => false,
+    }
 }
 
 /// May `range` join `next`, which starts where it ends?
-#[inline]
+#[inline(always)]
 fn joins_right(rules: &Rules, range: &Vma, next: Option<&Vma>) -> bool {
-    next.is_some_and(|next| {
-        linear(range, next)
-            && same_attributes(rules, next, range)
-            && anon_compatible(rules, next.anon, range.anon)
-    })
+    match next {
+        Some(next) => {
+            linear(range, next)
+                && same_attributes(rules, next, range)
+                && anon_compatible(rules, next.anon, range.anon)
+        }
+        None => false,
+    }
 }
 
 /// `survivor` is stretched over `[start, end)`. Its page offset moves with its start; an
 /// unfaulted survivor takes over `anon`; the sticky flags of all it swallows stay.
-#[inline]
+#[inline(always)]
 fn stretch(survivor: &mut Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) {
     if start <= survivor.start {
         survivor.pgoff -= (survivor.start - start) >> PAGE_SHIFT;
@@ -126,30 +132,38 @@ pub(super) fn joins(rules: &Rules, prev: Option<&Vma>, range: &Vma, next: Option
         return Joins::Nobody;
     }
     let left = joins_left(rules, prev, range);
-    match (prev.filter(|_| left), next.filter(|next| joins_right(rules, range, Some(next)))) {
-        (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
-            Joins::Both
-        }
-        (Some(_), _) => Joins::Prev,
-        (None, Some(_)) => Joins::Next,
-        (None, None) => Joins::Nobody,
+    let right = joins_right(rules, range, next);
+    match (left, right) {
+        (true, true) if bridgeable(prev, next) => Joins::Both,
+        (true, _) => Joins::Prev,
+        (false, true) => Joins::Next,
+        (false, false) => Joins::Nobody,
+    }
+}
+
+/// May the two become one if what is between them joins both?
+#[inline(always)]
+fn bridgeable(prev: Option<&Vma>, next: Option<&Vma>) -> bool {
+    match (prev, next) {
+        (Some(prev), Some(next)) => !next.close && neighbours_compatible(prev.anon, next.anon),
+        _ => false,
     }
 }
 
 /// `prev` takes in `range`, right above it.
-#[inline]
+#[inline(always)]
 pub(super) fn grow_up(rules: &Rules, prev: &mut Vma, range: &Vma) {
     stretch(prev, prev.start, range.end, range.anon, range.flags & sticky(rules));
 }
 
 /// `next` takes in `range`, right below it.
-#[inline]
+#[inline(always)]
 pub(super) fn grow_down(rules: &Rules, next: &mut Vma, range: &Vma) {
     stretch(next, range.start, next.end, range.anon, range.flags & sticky(rules));
 }
 
 /// `prev` takes in `range` and `next`, right above it.
-#[inline]
+#[inline(always)]
 pub(super) fn bridge(rules: &Rules, prev: &mut Vma, range: &Vma, next: &Vma) {
     let kept = (range.flags | next.flags) & sticky(rules);
     stretch(prev, prev.start, next.end, next.anon.or(range.anon), kept);

@@ -9,7 +9,7 @@ use super::{AddressSpace, Limits, MapFlags, Mmap, Vma, VmaFlags};
 impl AddressSpace {
     /// Map what was asked if it is simple and nothing speaks against it, in one descent.
     /// False, and nothing has changed, otherwise.
-    #[inline]
+    #[inline(always)]
     pub(super) fn map_simply(&mut self, request: &Mmap) -> bool {
         const SIMPLE: MapFlags =
             MapFlags::PRIVATE.union(MapFlags::ANONYMOUS).union(MapFlags::FIXED);

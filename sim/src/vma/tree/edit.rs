@@ -5,7 +5,7 @@ use triomphe::Arc;
 
 use super::super::Vma;
 use super::Tree;
-use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary};
+use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary, own};
 
 /// Nodes narrower than this look for a neighbour to join.
 pub(super) const NARROW: usize = LEAF / 4;
@@ -129,7 +129,7 @@ fn edit_alone(leaf: &mut Arc<Leaf>, what: &Splice<'_>) -> bool {
     if new == 0 || new > LEAF {
         return false;
     }
-    let leaf = Arc::make_mut(leaf);
+    let leaf = own(leaf);
     let at = leaf.index_of(what.at);
     leaf.splice(at, what.remove, what.insert);
     true
@@ -140,7 +140,7 @@ fn edit_alone(leaf: &mut Arc<Leaf>, what: &Splice<'_>) -> bool {
 fn edit_in_place(node: &mut Node, known: &mut Summary, what: &Splice<'_>) -> InPlace {
     match node {
         Node::Leaf(leaf) => {
-            let leaf = Arc::make_mut(leaf);
+            let leaf = own(leaf);
             let at = leaf.index_of(what.at);
             let (old, remove, insert) = (leaf.vmas.len(), what.remove, what.insert.len());
             let new = (old + insert).wrapping_sub(remove);
@@ -152,7 +152,7 @@ fn edit_in_place(node: &mut Node, known: &mut Summary, what: &Splice<'_>) -> InP
             update(known, leaf.with_gap(known.gap.max(changed)))
         }
         Node::Inner(inner) => {
-            let inner = Arc::make_mut(inner);
+            let inner = own(inner);
             let i = inner.child_of(what.at);
             let mut entry = inner.entry(i);
             match edit_in_place(&mut inner.children[i], &mut entry, what) {
@@ -177,8 +177,8 @@ fn update(known: &mut Summary, now: Summary) -> InPlace {
 /// Perform `what` below `node`, whose gaps are at most `bound`.
 fn edit(node: &mut Node, bound: u64, what: &Splice<'_>) -> Edited {
     match node {
-        Node::Leaf(leaf) => edit_leaf(Arc::make_mut(leaf), bound, what),
-        Node::Inner(inner) => edit_inner(Arc::make_mut(inner), bound, what),
+        Node::Leaf(leaf) => edit_leaf(own(leaf), bound, what),
+        Node::Inner(inner) => edit_inner(own(inner), bound, what),
     }
 }
 

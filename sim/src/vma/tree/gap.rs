@@ -1,9 +1,7 @@
 //! Searching gaps. Owns the two directions and the repair of bounds that have become loose.
 
-use triomphe::Arc;
-
 use super::Tree;
-use super::node::Node;
+use super::node::{Node, own};
 
 /// What is looked for: `len` free bytes inside `[low, high)`.
 #[derive(Clone, Copy)]
@@ -119,7 +117,7 @@ fn lowest(node: &Node, want: Want) -> Option<u64> {
 fn tighten(node: &mut Node, want: Want) -> u64 {
     let inner = match node {
         Node::Leaf(leaf) => return leaf.gap(0, leaf.vmas.len()),
-        Node::Inner(inner) => Arc::make_mut(inner),
+        Node::Inner(inner) => own(inner),
     };
     for i in (0..inner.children.len()).rev() {
         if want.may_be_in(inner.starts[i], inner.ends[i], inner.gaps[i]) {

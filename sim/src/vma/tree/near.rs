@@ -1,12 +1,10 @@
 //! Editing where one has just looked: one descent instead of two. Owns the conditions under
 //! which a leaf may change by itself; everything else is [`Tree::splice`]'s.
 
-use triomphe::Arc;
-
 use super::super::Vma;
 use super::Tree;
 use super::edit::NARROW;
-use super::node::{LEAF, Leaf, Node};
+use super::node::{LEAF, Leaf, Node, own};
 
 /// A place in a leaf that holds both neighbours of the place, too.
 ///
@@ -31,9 +29,9 @@ impl Tree {
         let mut node = self.root.as_mut()?;
         let leaf = loop {
             match node {
-                Node::Leaf(leaf) => break Arc::make_mut(leaf),
+                Node::Leaf(leaf) => break own(leaf),
                 Node::Inner(inner) => {
-                    let inner = Arc::make_mut(inner);
+                    let inner = own(inner);
                     let i = inner.child_of(addr);
                     (bound, narrow) = (inner.gaps[i], NARROW);
                     node = &mut inner.children[i];
@@ -54,49 +52,49 @@ impl Tree {
 
 impl Near<'_> {
     /// The first VMA that ends above the address.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn get(&self) -> Option<&Vma> {
         self.leaf.vmas.get(self.index)
     }
 
     /// Where it starts; above every address if there is none. Does not touch the VMA.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn start(&self) -> u64 {
         self.leaf.starts.get(self.index).copied().unwrap_or(u64::MAX)
     }
 
     /// Where the one after it starts; above every address if there is none.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn next_start(&self) -> u64 {
         self.leaf.starts.get(self.index + 1).copied().unwrap_or(u64::MAX)
     }
 
     /// The one below it.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn prev(&self) -> Option<&Vma> {
         self.leaf.vmas.get(self.index.wrapping_sub(1))
     }
 
     /// Does the tree hold fewer than `max` VMAs?
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn room_for_one(&self, max: usize) -> bool {
         *self.len < max
     }
 
-    #[inline]
+    #[inline(always)]
     fn prev_end(&self) -> u64 {
         // Without one below there is no gap, however far up the place is.
         self.prev().map_or(u64::MAX, |prev| prev.end)
     }
 
     /// May the gap `[from, to)` appear?
-    #[inline]
+    #[inline(always)]
     fn allows(&self, from: u64, to: u64) -> bool {
         to.saturating_sub(from) <= self.bound
     }
 
     /// Put `vma` here, below the VMA that is here now.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn insert(self, vma: &Vma) -> bool {
         let fits = self.leaf.vmas.len() < LEAF;
         if fits {
@@ -107,7 +105,7 @@ impl Near<'_> {
     }
 
     /// The VMA here starts lower, where the one below ends at the lowest.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn grow_down(self, change: impl FnOnce(&mut Vma)) -> bool {
         let vma = &mut self.leaf.vmas[self.index];
         change(vma);
@@ -116,14 +114,14 @@ impl Near<'_> {
     }
 
     /// The VMA below ends higher, where the one here starts at the highest.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn grow_prev(self, change: impl FnOnce(&mut Vma)) -> bool {
         change(&mut self.leaf.vmas[self.index - 1]);
         true
     }
 
     /// The VMA below takes in the one here.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn join(self, change: impl FnOnce(&mut Vma, &Vma)) -> bool {
         let fits = self.leaf.vmas.len() > self.narrow;
         if fits {
@@ -136,7 +134,7 @@ impl Near<'_> {
     }
 
     /// The VMA here goes.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn remove(self) -> bool {
         let fits =
             self.leaf.vmas.len() > self.narrow && self.allows(self.prev_end(), self.next_start());
@@ -148,7 +146,7 @@ impl Near<'_> {
     }
 
     /// The VMA here ends at `end`, inside it.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn trim_end(self, end: u64) -> bool {
         let fits = self.allows(end, self.next_start());
         if fits {
@@ -158,7 +156,7 @@ impl Near<'_> {
     }
 
     /// The VMA here starts at `start`, inside it.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn trim_start(self, start: u64) -> bool {
         let fits = self.allows(self.prev_end(), start);
         if fits {
@@ -170,7 +168,7 @@ impl Near<'_> {
     }
 
     /// `[start, end)`, inside the VMA here, goes out of it.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn punch(self, start: u64, end: u64) -> bool {
         let fits = self.leaf.vmas.len() < LEAF && self.allows(start, end);
         if fits {

@@ -52,16 +52,33 @@ const PAD: u64 = u64::MAX >> 1;
 /// Two rounds of comparisons that do not wait for each other: a binary search would wait
 /// for memory at each of its five steps. A comparison is the sign of a difference, which
 /// the compiler does not turn into something slower.
-#[inline]
+#[inline(always)]
 fn rank(starts: &[u64; LEAF], addr: u64) -> usize {
     const BLOCK: usize = 4;
     let above = addr.min(PAD - 1) + 1;
     let below = |start: u64| (start.wrapping_sub(above) >> 63) as usize;
-    let full: usize = starts.chunks_exact(BLOCK).map(|block| below(block[BLOCK - 1])).sum();
-    match starts.chunks_exact(BLOCK).nth(full) {
+    let mut full = 0;
+    for block in 0..LEAF / BLOCK {
+        full += below(starts[block * BLOCK + BLOCK - 1]);
+    }
+    match starts.get(full * BLOCK..full * BLOCK + BLOCK) {
         Some(b) => full * BLOCK + below(b[0]) + below(b[1]) + below(b[2]),
         None => LEAF,
     }
+}
+
+/// The node itself, copied first if somebody shares it.
+#[inline(always)]
+pub(super) fn own<T: Clone>(node: &mut Arc<T>) -> &mut T {
+    #[cold]
+    #[inline(never)]
+    fn copy<T: Clone>(node: &mut Arc<T>) {
+        *node = Arc::new(T::clone(node));
+    }
+    if !Arc::is_unique(node) {
+        copy(node);
+    }
+    Arc::get_mut(node).expect("nobody shares it")
 }
 
 impl Node {
@@ -134,12 +151,12 @@ impl Node {
     pub(super) fn append(&mut self, right: &Node) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                let left = Arc::make_mut(left);
+                let left = own(left);
                 let at = left.vmas.len();
                 left.splice(at, 0, &right.vmas);
             }
             (Node::Inner(left), Node::Inner(right)) => {
-                let left = Arc::make_mut(left);
+                let left = own(left);
                 for (i, child) in right.children.iter().enumerate() {
                     left.insert(left.children.len(), right.entry(i), child.clone());
                 }
@@ -150,8 +167,6 @@ impl Node {
 }
 
 impl Clone for Leaf {
-    #[cold]
-    #[inline(never)]
     fn clone(&self) -> Leaf {
         // A leaf is copied to be changed, and a change adds two VMAs at most.
         let mut vmas = Vec::with_capacity(self.vmas.len() + 2);
