@@ -38,7 +38,11 @@ impl AddressSpace {
         {
             return false;
         }
-        let Some(near) = self.tree.near(start).filter(|near| near.start() >= end) else {
+        let Some(near) = self
+            .tree
+            .near(start)
+            .filter(|near| near.sees_prev() && near.sees(0) && near.start() >= end)
+        else {
             return false;
         };
         let rules = &self.rules;

@@ -43,30 +43,52 @@ impl AddressSpace {
     /// Unmap `[start, end)`, aligned and not empty.
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
         if let Some(near) = self.tree.near(start)
-            && near.next_start() >= end
+            && near.sees(0)
+            && let Some(vma) = near.get()
+            // Another VMA in the range is for the general case, as is what may be refused.
+            && (vma.end >= end || (near.sees(1) && near.next_start() >= end))
+            && !vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB)
         {
-            let Some(vma) = near.get().filter(|vma| vma.start < end) else {
+            if vma.start >= end {
                 return Ok(Removed::default());
-            };
+            }
             let (from, to) = (start.max(vma.start), end.min(vma.end));
             let gone = Part::between(vma, from, to);
-            let (flags, pages) = (vma.flags, (to - from) >> PAGE_SHIFT);
-            let (lower, upper) = (vma.start < start, end < vma.end);
-            // What may be refused is for the general case to judge.
-            let plain = !flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB);
-            let done = plain
-                && match (lower, upper) {
-                    (true, false) => near.trim_end(start),
-                    (false, false) => near.remove(),
-                    (false, true) => near.trim_start(end),
-                    (true, true) => {
-                        near.room_for_one(self.limits.max_map_count) && near.punch(start, end)
-                    }
-                };
+            let flags = vma.flags;
+            let done = match (vma.start < start, end < vma.end) {
+                (true, false) => near.trim_end(start),
+                (false, false) => near.remove(),
+                (false, true) => near.trim_start(end),
+                (true, true) => near.punch(start, end, self.limits.max_map_count),
+            };
             if done {
-                self.uncount(flags, pages);
+                self.uncount(flags, (to - from) >> PAGE_SHIFT);
                 return Ok(Removed::one(gone));
             }
+        }
+        self.unmap_any(start, end)
+    }
+
+    #[inline(never)]
+    fn unmap_any(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
+        let cursor = self.tree.seek(start);
+        let Some(&vma) = cursor.get().filter(|vma| vma.start < end) else {
+            return Ok(Removed::default());
+        };
+        let (lower, upper) = (vma.start < start, end < vma.end);
+        let alone = vma.end >= end || cursor.nth(1).is_none_or(|next| next.start >= end);
+        let may_fail =
+            vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB) || (lower && upper);
+        if alone && !may_fail {
+            // Cutting first and removing then would edit the tree twice.
+            let gone = vma.part(start.max(vma.start), end.min(vma.end));
+            match (lower, upper) {
+                (true, _) => self.tree.splice(vma.start, 1, &[vma.part(vma.start, start)]),
+                (false, true) => self.tree.splice(vma.start, 1, &[vma.part(end, vma.end)]),
+                (false, false) => self.tree.splice(vma.start, 1, &[]),
+            }
+            self.uncount_pages(&gone);
+            return Ok(Removed::one(Part::of(&gone)));
         }
         self.cut_out(start, end)?;
         Ok(self.drop_range(start, end))

@@ -6,10 +6,10 @@ use super::Tree;
 use super::edit::NARROW;
 use super::node::{LEAF, Leaf, Node, own};
 
-/// A place in a leaf that holds both neighbours of the place, too.
+/// A place in a leaf.
 ///
 /// An edit that answers false has changed nothing: it takes more than this leaf, or a parent
-/// would have to know of it.
+/// would have to know of it, because an end of the leaf moves or a gap becomes too large.
 pub(in super::super) struct Near<'a> {
     leaf: &'a mut Leaf,
     len: &'a mut usize,
@@ -17,12 +17,12 @@ pub(in super::super) struct Near<'a> {
     /// No gap of the leaf may become larger than this. A leaf that is the whole tree has
     /// nobody above it who counts on anything.
     bound: u64,
-    /// Fewer VMAs than this must not be left.
+    /// Fewer VMAs than this must not be left: 1 in a leaf that is the whole tree.
     narrow: usize,
 }
 
 impl Tree {
-    /// The place of [`Tree::seek`], to be edited; `None` if a neighbour is in another leaf.
+    /// The place of [`Tree::seek`], to be edited.
     #[inline(always)]
     pub(in super::super) fn near(&mut self, addr: u64) -> Option<Near<'_>> {
         let (mut bound, mut narrow) = (u64::MAX, 1);
@@ -43,9 +43,6 @@ impl Tree {
             Some(last) if leaf.vmas[last].end > addr => last,
             _ => above,
         };
-        if narrow == NARROW && (index == 0 || index + 2 >= leaf.vmas.len()) {
-            return None;
-        }
         Some(Near { leaf, len: &mut self.len, index, bound, narrow })
     }
 }
@@ -55,6 +52,18 @@ impl Near<'_> {
     #[inline(always)]
     pub(in super::super) fn get(&self) -> Option<&Vma> {
         self.leaf.vmas.get(self.index)
+    }
+
+    /// Is the VMA below the place in this leaf, or known not to be?
+    #[inline(always)]
+    pub(in super::super) fn sees_prev(&self) -> bool {
+        self.index > 0 || self.narrow == 1
+    }
+
+    /// Is the VMA `n` above the place in this leaf, or known not to be?
+    #[inline(always)]
+    pub(in super::super) fn sees(&self, n: usize) -> bool {
+        self.index + n < self.leaf.vmas.len() || self.narrow == 1
     }
 
     /// Where it starts; above every address if there is none. Does not touch the VMA.
@@ -73,12 +82,6 @@ impl Near<'_> {
     #[inline(always)]
     pub(in super::super) fn prev(&self) -> Option<&Vma> {
         self.leaf.vmas.get(self.index.wrapping_sub(1))
-    }
-
-    /// Does the tree hold fewer than `max` VMAs?
-    #[inline(always)]
-    pub(in super::super) fn room_for_one(&self, max: usize) -> bool {
-        *self.len < max
     }
 
     #[inline(always)]
@@ -136,8 +139,10 @@ impl Near<'_> {
     /// The VMA here goes.
     #[inline(always)]
     pub(in super::super) fn remove(self) -> bool {
-        let fits =
-            self.leaf.vmas.len() > self.narrow && self.allows(self.prev_end(), self.next_start());
+        let fits = self.sees_prev()
+            && self.sees(1)
+            && self.leaf.vmas.len() > self.narrow
+            && self.allows(self.prev_end(), self.next_start());
         if fits {
             self.leaf.remove(self.index);
             *self.len -= 1;
@@ -148,7 +153,7 @@ impl Near<'_> {
     /// The VMA here ends at `end`, inside it.
     #[inline(always)]
     pub(in super::super) fn trim_end(self, end: u64) -> bool {
-        let fits = self.allows(end, self.next_start());
+        let fits = self.sees(1) && self.allows(end, self.next_start());
         if fits {
             self.leaf.vmas[self.index].end = end;
         }
@@ -158,7 +163,7 @@ impl Near<'_> {
     /// The VMA here starts at `start`, inside it.
     #[inline(always)]
     pub(in super::super) fn trim_start(self, start: u64) -> bool {
-        let fits = self.allows(self.prev_end(), start);
+        let fits = self.sees_prev() && self.allows(self.prev_end(), start);
         if fits {
             let vma = &mut self.leaf.vmas[self.index];
             *vma = vma.part(start, vma.end);
@@ -167,10 +172,10 @@ impl Near<'_> {
         fits
     }
 
-    /// `[start, end)`, inside the VMA here, goes out of it.
+    /// `[start, end)`, inside the VMA here, goes out of it. False if `max` VMAs exist, too.
     #[inline(always)]
-    pub(in super::super) fn punch(self, start: u64, end: u64) -> bool {
-        let fits = self.leaf.vmas.len() < LEAF && self.allows(start, end);
+    pub(in super::super) fn punch(self, start: u64, end: u64, max: usize) -> bool {
+        let fits = self.leaf.vmas.len() < LEAF && *self.len < max && self.allows(start, end);
         if fits {
             let vma = &mut self.leaf.vmas[self.index];
             let upper = vma.part(end, vma.end);

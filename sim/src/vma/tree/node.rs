@@ -7,7 +7,7 @@ use super::super::Vma;
 /// The most VMAs in a leaf.
 pub(super) const LEAF: usize = 32;
 /// The most children of an inner node.
-pub(super) const INNER: usize = LEAF;
+pub(super) const INNER: usize = 64;
 
 /// What a parent knows of a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,17 +53,17 @@ const PAD: u64 = u64::MAX >> 1;
 /// for memory at each of its five steps. A comparison is the sign of a difference, which
 /// the compiler does not turn into something slower.
 #[inline(always)]
-fn rank(starts: &[u64; LEAF], addr: u64) -> usize {
+fn rank<const N: usize>(starts: &[u64; N], addr: u64) -> usize {
     const BLOCK: usize = 4;
     let above = addr.min(PAD - 1) + 1;
     let below = |start: u64| (start.wrapping_sub(above) >> 63) as usize;
     let mut full = 0;
-    for block in 0..LEAF / BLOCK {
+    for block in 0..N / BLOCK {
         full += below(starts[block * BLOCK + BLOCK - 1]);
     }
     match starts.get(full * BLOCK..full * BLOCK + BLOCK) {
         Some(b) => full * BLOCK + below(b[0]) + below(b[1]) + below(b[2]),
-        None => LEAF,
+        None => N,
     }
 }
 
