@@ -8,16 +8,38 @@
 
 #[path = "conformance/arm.rs"]
 mod arm;
+#[path = "conformance/cases_access.rs"]
+mod cases_access;
+#[path = "conformance/cases_descriptors.rs"]
+mod cases_descriptors;
 #[path = "conformance/cases_events.rs"]
 mod cases_events;
 #[path = "conformance/cases_faults.rs"]
 mod cases_faults;
+#[path = "conformance/cases_fork.rs"]
+mod cases_fork;
+#[path = "conformance/cases_move.rs"]
+mod cases_move;
+#[path = "conformance/cases_poison.rs"]
+mod cases_poison;
+#[path = "conformance/cases_remap.rs"]
+mod cases_remap;
 #[path = "conformance/cases_resolve.rs"]
 mod cases_resolve;
+#[path = "conformance/cases_shared.rs"]
+mod cases_shared;
+#[path = "conformance/cases_wp.rs"]
+mod cases_wp;
 #[path = "conformance/linux_arm.rs"]
 mod linux_arm;
 #[path = "conformance/litmus.rs"]
 mod litmus;
+#[path = "conformance/puppet_arm.rs"]
+mod puppet_arm;
+#[path = "conformance/puppet_ops.rs"]
+mod puppet_ops;
+#[path = "conformance/puppet_uffd.rs"]
+mod puppet_uffd;
 #[path = "conformance/run.rs"]
 mod run;
 #[path = "conformance/sim_arm.rs"]

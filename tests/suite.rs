@@ -8,20 +8,36 @@ mod support;
 mod catalogue;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/exhaustive.rs"]
+mod exhaustive;
 #[path = "suite/formats.rs"]
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
 #[path = "suite/kernel_fork.rs"]
 mod kernel_fork;
+#[path = "suite/kernel_guard.rs"]
+mod kernel_guard;
+#[path = "suite/kernel_madvise.rs"]
+mod kernel_madvise;
+#[path = "suite/kernel_minor.rs"]
+mod kernel_minor;
 #[path = "suite/kernel_move.rs"]
 mod kernel_move;
+#[path = "suite/kernel_pagemap.rs"]
+mod kernel_pagemap;
 #[path = "suite/kernel_poison.rs"]
 mod kernel_poison;
+#[path = "suite/kernel_punch.rs"]
+mod kernel_punch;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
+#[path = "suite/kernel_shmem.rs"]
+mod kernel_shmem;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
+#[path = "suite/kernel_wp_async.rs"]
+mod kernel_wp_async;
 #[path = "suite/layering.rs"]
 mod layering;
 #[path = "suite/orderings.rs"]

@@ -5,7 +5,7 @@
 //! lock, and is a value: cloned, compared and hashed. The same machine is searched in a
 //! simulated kernel and serves real memory, through one of the drivers ([`Driver`]).
 //!
-//! This version serves `MISSING` faults and `REMOVE` messages, one page at a time.
+//! This version serves `MISSING` and `WP` faults and `REMOVE` messages, one page at a time.
 //!
 //! ```
 //! use faultbed_handler::{Action, DrainEnd, Machine, Payload, Policy, ReadPermit, RegionMap};
@@ -34,7 +34,7 @@
 //!
 //! # Invariants
 //!
-//! Why the machine is right, in ten points. Rule ids are those of `docs/kernel/`.
+//! Why the machine is right, in twelve points. Rule ids are those of `docs/kernel/`.
 //!
 //! 1. **The kernel owns presence, the tracker owns provenance.** Every `MISSING` fault is
 //!    answered by an attempt to install, whatever the tracker says; `EEXIST` says that the
@@ -77,10 +77,17 @@
 //! 8. **Sources fail.** A fetch is tried again with growing delays, then the page is
 //!    poisoned or the machine fails, as the policy says. Half a page is an error and never
 //!    a page.
-//! 9. **Conservation.** Each fault that was read ends in exactly one of five outcomes, and
+//! 9. **Conservation.** Each fault that was read ends in exactly one of six outcomes, and
 //!    [`Counters`] counts it there.
 //! 10. **A machine that is over asks for nothing more.** It never closes the descriptor:
 //!     closing one under a waiting thread gives that thread a zero page (a20, a21).
+//! 11. **Tracked writes.** What is installed for a read is protected by the ioctl that
+//!     installs it: between an install and a protection a write is seen by nobody. A page is
+//!     dirty once it was installed for a write or un-protected for one. Un-protecting needs no
+//!     gate: on a page that is gone it does nothing (f1), and what was given up stays so.
+//! 12. **Baselines.** Protect, save the bytes, call the pages clean, read on: in this order.
+//!     Only pages that this baseline has protected become clean, and only if it is certain that
+//!     they are there.
 
 pub mod drive;
 mod machine;
@@ -95,7 +102,7 @@ pub use machine::{
     Action, Completion, Counters, DrainEnd, HandlerError, Machine, Payload, ReadPermit, ReqId,
     Status, StopReason,
 };
-pub use policy::{Backoff, OnSourceError, Policy, Presence};
+pub use policy::{Backoff, OnSourceError, Policy, Presence, Writes};
 pub use region::{Piece, Region, RegionError, RegionMap};
 #[cfg(unix)]
 pub use source::{ImageError, ImageFile};

@@ -27,6 +27,17 @@ pub enum OnSourceError {
     Poison,
 }
 
+/// Does the handler find out which pages are written?
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Writes {
+    /// No. A page that was installed for a read may have been written since.
+    Unseen,
+    /// Yes: the memory is registered for `WP` as well, what is installed for a read is
+    /// write-protected, and the first write of a page makes it `Dirty`.
+    Tracked,
+}
+
 /// Delays that double from one attempt to the next, up to a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Backoff {
@@ -42,6 +53,8 @@ pub struct Backoff {
 pub struct Policy {
     /// Who says whether a page is there.
     pub presence: Presence,
+    /// Does it find out which pages are written?
+    pub writes: Writes,
     /// Delays between attempts while the address space is changing (`EAGAIN`).
     pub defer: Backoff,
     /// How often a page is fetched before its source is called broken; at least 1.
@@ -77,6 +90,7 @@ impl Default for Policy {
     fn default() -> Policy {
         Policy {
             presence: Presence::Kernel,
+            writes: Writes::Unseen,
             defer: Backoff { initial: Duration::from_micros(50), max: Duration::from_millis(2) },
             source_attempts: 4,
             source_backoff: Backoff {

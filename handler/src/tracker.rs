@@ -6,17 +6,19 @@
 //! The columns are what happened, the rows what was recorded. `R` and `W` tell a read
 //! fault from a write fault; `·` leaves the state alone.
 //!
-//! | from \ on | installed R | installed W | already there R | already there W | poisoned | REMOVE |
-//! |---|---|---|---|---|---|---|
-//! | Missing  | Clean | Dirty | Clean | Dirty | Poisoned | Removed |
-//! | Clean    | Clean | Dirty | ·     | Dirty | Poisoned | Removed |
-//! | Dirty    | Clean\* | Dirty | ·   | ·     | Poisoned | Removed |
-//! | Zero     | Zero  | Dirty | ·     | Dirty | Poisoned | Removed |
-//! | Removed  | Zero  | Dirty | Dirty | Dirty | Poisoned | Removed |
-//! | Poisoned | Clean\* | Dirty | ·   | ·     | Poisoned | Removed |
+//! | from \ on | installed R | installed W | already there R | already there W | un-protected | poisoned | REMOVE |
+//! |---|---|---|---|---|---|---|---|
+//! | Missing  | Clean | Dirty | Clean | Dirty | Dirty | Poisoned | Removed |
+//! | Clean    | Clean | Dirty | ·     | Dirty | Dirty | Poisoned | Removed |
+//! | Dirty    | Clean\* | Dirty | ·   | ·     | ·     | Poisoned | Removed |
+//! | Zero     | Zero  | Dirty | ·     | Dirty | Dirty | Poisoned | Removed |
+//! | Removed  | Zero  | Dirty | Dirty | Dirty | ·     | Poisoned | Removed |
+//! | Poisoned | Clean\* | Dirty | ·   | ·     | ·     | Poisoned | Removed |
 //!
 //! \* `Zero` once the page has been removed: an install puts zeros into such a page and
 //! source bytes into any other, and the state says which.
+//!
+//! A baseline turns Dirty into Clean: unchanged since then. It leaves unconfirmed pages alone.
 //!
 //! Beside the state a page has two bits. *Removed once* is never cleared, because the
 //! bytes of the source are gone for ever once the client gave the page up. *Unconfirmed*
@@ -35,7 +37,7 @@ use shims::PageNo;
 pub enum PageState {
     /// Never touched.
     Missing = 0,
-    /// Installed from the source for a read.
+    /// Installed from the source for a read, or not written since the last baseline.
     Clean = 1,
     /// Installed for a write.
     Dirty = 2,
@@ -72,6 +74,8 @@ const REMOVED_ONCE: u8 = 1 << 3;
 const UNCONFIRMED: u8 = 1 << 4;
 /// The snapshot in preparation has asked the kernel about this page.
 const PROBED: u8 = 1 << 5;
+/// The baseline in preparation has protected this page, and it was not written since.
+const PROTECTED: u8 = 1 << 6;
 
 /// Pages in a chunk.
 const CHUNK: u64 = 4096;
@@ -194,6 +198,35 @@ impl Tracker {
         });
     }
 
+    /// `page` was un-protected for a write that had found it there. A page that was given up
+    /// since is not there for that (it may be, if giving it up failed).
+    pub(crate) fn written(&mut self, page: PageNo) {
+        self.update(page, |byte| match PageState::from_bits(byte) {
+            PageState::Removed => byte | UNCONFIRMED,
+            PageState::Poisoned => byte,
+            _ => installed_byte(byte, PageState::Dirty),
+        });
+    }
+
+    /// `page` was protected again, for a baseline.
+    pub(crate) fn protected(&mut self, page: PageNo) {
+        self.update(page, |byte| byte | if to_protect(byte) { PROTECTED } else { 0 });
+    }
+
+    /// The baseline was taken.
+    pub(crate) fn rebase(&mut self) {
+        for byte in self.chunks.iter_mut().flat_map(|(_, bytes)| bytes) {
+            if *byte & PROTECTED != 0 {
+                *byte = *byte & !(STATE | PROTECTED) | PageState::Clean as u8;
+            }
+        }
+    }
+
+    /// The first page at or after `from` that a baseline has to protect.
+    pub(crate) fn next_to_protect(&self, from: PageNo) -> Option<PageNo> {
+        self.find(from, to_protect)
+    }
+
     /// The client gave up the pages from `first` up to, not including, `end`.
     pub(crate) fn removed(&mut self, first: PageNo, end: PageNo) {
         let (mut at, end) = (first.index(), end.index());
@@ -247,7 +280,7 @@ impl Tracker {
     pub(crate) fn forget_probes(&mut self) {
         for (_, bytes) in &mut self.chunks {
             for byte in bytes {
-                *byte &= !PROBED;
+                *byte &= !(PROBED | PROTECTED);
             }
         }
     }
@@ -258,11 +291,16 @@ impl Tracker {
         if self.unconfirmed == 0 {
             return None;
         }
+        let wanted = UNCONFIRMED | REMOVED_ONCE;
+        self.find(from, |byte| byte & wanted == wanted)
+    }
+
+    /// The first page at or after `from` whose byte is such.
+    fn find(&self, from: PageNo, such: impl Fn(u8) -> bool) -> Option<PageNo> {
         let first = self.chunks.partition_point(|(number, _)| *number < from.index() / CHUNK);
         self.chunks[first..].iter().find_map(|(number, bytes)| {
             let skip = from.index().saturating_sub(number * CHUNK).min(bytes.len() as u64);
-            let wanted = UNCONFIRMED | REMOVED_ONCE;
-            let at = bytes[skip as usize..].iter().position(|byte| byte & wanted == wanted)?;
+            let at = bytes[skip as usize..].iter().position(|byte| such(*byte))?;
             Some(PageNo::new(number * CHUNK + skip + at as u64))
         })
     }
@@ -305,7 +343,12 @@ impl Tracker {
 /// was unconfirmed before. What a probe found earlier does not hold for this install.
 const fn installed_byte(byte: u8, state: PageState) -> u8 {
     let doubt = if byte & REMOVED_ONCE != 0 { UNCONFIRMED } else { 0 };
-    byte & !(STATE | PROBED) | state as u8 | doubt
+    byte & !(STATE | PROBED | PROTECTED) | state as u8 | doubt
+}
+
+/// Dirty for certain, and not protected since.
+const fn to_protect(byte: u8) -> bool {
+    byte & STATE == PageState::Dirty as u8 && byte & (UNCONFIRMED | PROTECTED) == 0
 }
 
 impl fmt::Display for PageState {
@@ -351,14 +394,15 @@ mod tests {
 
     #[test]
     fn the_transition_table_is_the_documented_one() {
-        // Installed for a read, for a write; found there by a read, by a write; poisoned.
+        // Installed for a read, for a write; found there by a read, by a write; un-protected;
+        // poisoned.
         let table = [
-            (Missing, [Clean, Dirty, Clean, Dirty, Poisoned]),
-            (Clean, [Clean, Dirty, Clean, Dirty, Poisoned]),
-            (Dirty, [Clean, Dirty, Dirty, Dirty, Poisoned]),
-            (Zero, [Zero, Dirty, Zero, Dirty, Poisoned]),
-            (Removed, [Zero, Dirty, Dirty, Dirty, Poisoned]),
-            (Poisoned, [Clean, Dirty, Poisoned, Poisoned, Poisoned]),
+            (Missing, [Clean, Dirty, Clean, Dirty, Dirty, Poisoned]),
+            (Clean, [Clean, Dirty, Clean, Dirty, Dirty, Poisoned]),
+            (Dirty, [Clean, Dirty, Dirty, Dirty, Dirty, Poisoned]),
+            (Zero, [Zero, Dirty, Zero, Dirty, Dirty, Poisoned]),
+            (Removed, [Zero, Dirty, Dirty, Dirty, Removed, Poisoned]),
+            (Poisoned, [Clean, Dirty, Poisoned, Poisoned, Poisoned, Poisoned]),
         ];
         for (from, to) in table {
             let content = match in_state(from).content(P) {
@@ -375,6 +419,7 @@ mod tests {
                 after(&|t| t.installed(P, content, true)),
                 after(&|t| t.present(P, false)),
                 after(&|t| t.present(P, true)),
+                after(&|t| t.written(P)),
                 after(&|t| t.installed(P, Content::Poison, false)),
             ];
             assert_eq!(got, to, "from {from}");

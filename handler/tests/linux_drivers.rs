@@ -14,7 +14,7 @@ use std::time::Duration;
 use faultbed_handler::states::{self, PageStates};
 use faultbed_handler::{
     Backoff, Control, Driver, HandlerError, ImageFile, OnSourceError, PageSource, Policy,
-    RegionMap, Report, SourceError, Status, StopReason,
+    RegionMap, Report, SourceError, Status, StopReason, Writes,
 };
 use shims::linux::hugepages::Reservation;
 use shims::linux::{Capability, Mapping, OpenFlags, PollWaiter, UserFault};
@@ -94,9 +94,17 @@ impl Pattern {
 impl Rig {
     /// `pages` registered pages of that size, or a test skipped by name.
     fn new(test: &str, page: PageSize, pages: u64) -> Option<Rig> {
+        Rig::registered(test, page, pages, RegisterModes::MISSING)
+    }
+
+    fn registered(test: &str, page: PageSize, pages: u64, modes: RegisterModes) -> Option<Rig> {
         let mut features = Features::EVENT_REMOVE;
         if page != PageSize::KIB4 {
             features |= Features::MISSING_HUGETLBFS;
+        }
+        if modes.contains(RegisterModes::WP) {
+            features |= Features::PAGEFAULT_FLAG_WP;
+            features.set(Features::WP_HUGETLBFS_SHMEM, page != PageSize::KIB4);
         }
         Capability::gate(test, OpenFlags::empty(), features)?;
         let len = Len::pages(pages, page).unwrap();
@@ -107,7 +115,7 @@ impl Rig {
             (Mapping::hugetlb(len).unwrap(), Some(pool))
         };
         let (uffd, _) = UserFault::connect(OpenFlags::empty(), features).unwrap();
-        uffd.register(map.span(), RegisterModes::MISSING).unwrap();
+        uffd.register(map.span(), modes).unwrap();
         Some(Rig { map: Arc::new(map), uffd, _pool: pool })
     }
 
@@ -236,6 +244,15 @@ impl World<'_, '_> {
     #[track_caller]
     fn remove(&self, first: u64, count: u64) {
         self.removing(first, count).done().unwrap();
+    }
+
+    /// Begin anew; the pages that were dirty until then.
+    fn baseline(&self) -> Vec<u64> {
+        let dirty = |states: &PageStates| {
+            let dirty = states.records().iter().filter(|r| r.state() == states::DIRTY);
+            Ok::<_, ()>(dirty.map(|r| r.offset() / self.page).collect())
+        };
+        self.control.baseline(dirty).unwrap().unwrap()
     }
 
     fn snapshot(&self) -> PageStates {
@@ -511,6 +528,124 @@ fn storm(rig: &Rig, kind: Kind) {
     let counters = report.counters;
     assert!(counters.removes >= 2 * ROUNDS / 4, "{counters:?}");
     assert_eq!(counters.faults, counters.ended());
+}
+
+/// Runs `body` with either driver at each page size, with writes tracked.
+fn tracked(test: &str, pages: u64, body: impl Fn(&World<'_, '_>)) {
+    let modes = RegisterModes::MISSING | RegisterModes::WP;
+    let mut policy = Policy::default();
+    policy.writes = Writes::Tracked;
+    for page in [PageSize::KIB4, PageSize::MIB2] {
+        for kind in [Kind::Single, Kind::Threads] {
+            let Some(rig) = Rig::registered(test, page, pages, modes) else { continue };
+            let report = rig.serve(kind, policy.clone(), Pattern::new(page), |world| {
+                body(&world);
+                world.stop()
+            });
+            clean(&report);
+        }
+    }
+}
+
+#[test]
+fn tracked_writes_are_seen_and_reads_are_not() {
+    tracked("tracked_writes_are_seen_and_reads_are_not", 5, |world| {
+        assert_eq!((world.read(0), world.read(1)), (1, 2));
+        world.write(1, 77);
+        world.write(2, 88);
+        world.remove(3, 2);
+        assert_eq!((world.read(3), world.read(4)), (0, 0));
+        world.write(4, 99);
+        let expected = [
+            (0, states::CLEAN),
+            (1, states::DIRTY),
+            (2, states::DIRTY),
+            (3, states::ZERO),
+            (4, states::DIRTY),
+        ];
+        assert_eq!(world.states(), expected);
+        assert_eq!([1, 2, 4].map(|page| world.read(page)), [77, 88, 99]);
+    });
+}
+
+#[test]
+fn a_baseline_begins_anew_and_loses_no_write() {
+    tracked("a_baseline_begins_anew_and_loses_no_write", 4, |world| {
+        world.write(0, 10);
+        assert_eq!(world.read(1), 2);
+        world.write(2, 12);
+        assert_eq!(world.baseline(), [0, 2]);
+        assert!(world.baseline().is_empty());
+        world.write(2, 13);
+        world.write(1, 11);
+        assert_eq!(world.read(0), 10);
+        assert_eq!(world.baseline(), [1, 2]);
+        // Somebody writes while the bytes are saved: it waits, and belongs to the next.
+        world.write(3, 14);
+        let write = world
+            .control
+            .baseline(|_| {
+                let write = world.writing(3, 15);
+                write.assert_asleep();
+                assert_eq!(world.read(3), 14);
+                Ok::<_, ()>(write)
+            })
+            .unwrap()
+            .unwrap();
+        write.done();
+        assert_eq!(world.baseline(), [3]);
+        // Bytes that could not be saved are dirty still.
+        world.write(0, 16);
+        assert_eq!(world.control.baseline(|_| Err::<(), _>("full")).unwrap(), Err("full"));
+        assert_eq!(world.baseline(), [0]);
+        assert_eq!([0, 1, 2, 3].map(|page| world.read(page)), [16, 11, 13, 15]);
+    });
+}
+
+#[test]
+fn every_write_of_a_storm_is_in_some_interval() {
+    tracked("every_write_of_a_storm_is_in_some_interval", 8, |world| {
+        let size = world.page;
+        let writers: Vec<_> = (0..4u64)
+            .map(|me| {
+                world.task(move |map| {
+                    let mut x = me * 2 + 1;
+                    for round in 1..=200u64 {
+                        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        let at = ((x >> 40) % 8) * size + me * 8;
+                        map.write_word(at, round);
+                    }
+                })
+            })
+            .collect();
+        // A copy that is kept up by the intervals alone.
+        let mut copy = vec![[0; 4]; 8];
+        let mut save = || {
+            let saved = world.control.baseline(|states| {
+                for record in states.records().iter().filter(|r| r.state() == states::DIRTY) {
+                    let page = record.offset() / size;
+                    let words = [0u64, 1, 2, 3].map(|me| world.map.read_word(page * size + me * 8));
+                    copy[page as usize] = words;
+                }
+                Ok::<_, ()>(())
+            });
+            saved.unwrap().unwrap();
+        };
+        for _ in 0..20 {
+            save();
+        }
+        writers.into_iter().for_each(|writer| writer.done());
+        save();
+        // What the source has in the first words of a page that nobody wrote to.
+        for (page, words) in copy.iter().enumerate() {
+            for me in 0..4u64 {
+                let there =
+                    world.task(move |map| map.read_word(page as u64 * size + me * 8)).done();
+                let source = u64::from_ne_bytes([page as u8 + 1; 8]);
+                assert!(there == words[me as usize] || there == source, "page {page} of {me}");
+            }
+        }
+    });
 }
 
 #[test]

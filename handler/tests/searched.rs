@@ -4,7 +4,7 @@
 
 mod model;
 
-use faultbed_handler::{Machine, OnSourceError, Policy};
+use faultbed_handler::{Machine, OnSourceError, Policy, Writes};
 use model::{Drawn, Sequence, World, regions};
 use proptest::prelude::*;
 
@@ -15,6 +15,12 @@ fn machine(policy: Policy) -> Machine {
 fn poisoning() -> Policy {
     let mut policy = Policy::default();
     policy.on_source_error = OnSourceError::Poison;
+    policy
+}
+
+fn tracking() -> Policy {
+    let mut policy = Policy::default();
+    policy.writes = Writes::Tracked;
     policy
 }
 
@@ -58,6 +64,15 @@ proptest! {
     }
 
     #[test]
+    fn nor_does_one_that_tracks_writes(draws in prop::collection::vec(any::<u8>(), 0..600)) {
+        let mut world = World::new(machine(tracking()), 0).with_snapshots();
+        let steps = draws.len() / 2;
+        let mut draws = Drawn(&draws, Sequence(4));
+        let verdict = world.run(&mut draws, steps).and_then(|()| world.check_snapshot(&mut draws));
+        prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
+    }
+
+    #[test]
     fn a_handler_that_fails_closed_settles_and_counts(draws in prop::collection::vec(any::<u8>(), 0..600)) {
         let mut world = World::new(machine(Policy::default()), 6);
         let steps = draws.len() / 2;
@@ -82,6 +97,20 @@ fn long_runs_of_the_default_handler_stay_right() {
         accesses += world.accesses;
     }
     assert!(accesses > 20_000, "{accesses} accesses were completed");
+}
+
+#[test]
+fn long_runs_of_a_handler_that_tracks_writes_stay_right() {
+    let (mut accesses, mut baselines) = (0, 0);
+    for seed in 0..300 {
+        let mut world = World::new(machine(tracking()), 0).with_snapshots();
+        let mut draw = Sequence(seed);
+        let verdict = world.run(&mut draw, 3_000).and_then(|()| world.check_snapshot(&mut draw));
+        assert!(verdict.is_ok(), "seed {seed}: {}", verdict.unwrap_err());
+        accesses += world.accesses;
+        baselines += world.baselines();
+    }
+    assert!(accesses > 10_000 && baselines > 1_000, "{accesses} accesses, {baselines} baselines");
 }
 
 #[test]

@@ -49,6 +49,7 @@ errnos! {
     ENFILE = 23, "too many open files in the system";
     EMFILE = 24, "too many open files";
     ENOTTY = 25, "not an ioctl of this file";
+    EFBIG = 27, "file too large";
     ENOSPC = 28, "no space left";
     ESPIPE = 29, "illegal seek";
     EPIPE = 32, "broken pipe";

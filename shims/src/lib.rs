@@ -25,6 +25,7 @@ mod flags;
 mod outcome;
 mod range;
 mod request;
+mod runtime;
 mod uffd;
 mod waiter;
 pub mod wrap;
@@ -42,5 +43,6 @@ pub use flags::{
 pub use outcome::{Field, Outcome, Verdict};
 pub use range::{PageRange, RangeError, Span};
 pub use request::Request;
+pub use runtime::Runtime;
 pub use uffd::{ApiReply, Uffd};
 pub use waiter::{Time, Waiter, Wakeup};

@@ -1,14 +1,16 @@
 //! A campaign: many walks over one or more scenarios with one handler. Owns the order of
 //! the walks, the counts and what is kept of a failure; prints nothing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use handler::Policy;
-use sim::explore::{self, Outcome, RandomWalk};
+use sim::explore::{self, Gauge, Outcome, Strategy, Walk};
 use sim::schedule::{Schedule, Step};
 use sim::world::{Failure, Setup, World};
 use sim::{Digest, timeline::Timeline};
 
+use crate::jobs;
 use crate::model::Model;
 
 /// How many walks of a scenario are done before the next scenario has its turn: a failure
@@ -29,8 +31,12 @@ pub struct Campaign {
     pub policy: Policy,
     /// Where the random choices come from.
     pub seed: u64,
+    /// How they are made.
+    pub strategy: Strategy,
     /// How many walks there are in all.
     pub schedules: u64,
+    /// On how many processors.
+    pub jobs: usize,
     /// Go on after a failure.
     pub keep_going: bool,
 }
@@ -84,47 +90,88 @@ impl Report {
     }
 }
 
+/// Where the walks of a scenario begin.
+#[derive(Debug)]
+struct Start {
+    world: World<Model>,
+    gauge: Gauge,
+}
+
+/// Some walks of one scenario.
+#[derive(Debug)]
+struct Turn {
+    scenario: usize,
+    walks: Range<u64>,
+}
+
 impl Campaign {
     /// Run it. `progress` is called after each turn with the walks done so far, and stops
     /// the campaign by returning false.
+    ///
+    /// The report depends on nothing but the campaign: not on the number of jobs, nor on who
+    /// was how fast.
     pub fn run(&self, mut progress: impl FnMut(&Report) -> bool) -> Report {
-        let mut report = Report {
-            tallies: vec![Tally::default(); self.setups.len()],
-            found: Vec::new(),
-            digest: 0,
-        };
+        let starts: Vec<Start> = self.setups.iter().map(|setup| self.start(setup)).collect();
+        let mut report =
+            Report { tallies: vec![Tally::default(); starts.len()], found: Vec::new(), digest: 0 };
         let mut digest = Digest::new();
         let mut done = 0;
-        let starts: Vec<World<Model>> = self.setups.iter().map(|setup| self.world(setup)).collect();
-        'campaign: while done < self.schedules {
-            for (i, start) in starts.iter().enumerate() {
-                for _ in 0..TURN.min(self.schedules - done) {
-                    let walk = report.tallies[i].schedules;
-                    let outcome = self.walk(start, i, walk);
-                    done += 1;
-                    digest.word(outcome.digest);
-                    let tally = &mut report.tallies[i];
-                    tally.schedules += 1;
-                    tally.steps += u64::from(outcome.steps);
-                    tally.longest = tally.longest.max(outcome.steps);
-                    if let Some(failure) = outcome.failure {
-                        tally.failures += 1;
-                        if tally.failures == 1 {
-                            report.found.push(self.shorten(start, i, walk, &failure, done));
-                        }
-                        if !self.keep_going {
-                            break 'campaign;
-                        }
+        let work = |turn: &Turn| self.turn(&starts[turn.scenario], turn);
+        jobs::in_order(self.turns(), self.jobs, work, |turn, outcomes| {
+            let tally = &mut report.tallies[turn.scenario];
+            for (walk, outcome) in turn.walks.clone().zip(outcomes) {
+                done += 1;
+                digest.word(outcome.digest);
+                tally.schedules += 1;
+                tally.steps += u64::from(outcome.steps);
+                tally.longest = tally.longest.max(outcome.steps);
+                if let Some(failure) = outcome.failure {
+                    tally.failures += 1;
+                    if tally.failures == 1 {
+                        let start = &starts[turn.scenario];
+                        let found = self.shorten(start, turn.scenario, walk, &failure, done);
+                        report.found.push(found);
+                    }
+                    if !self.keep_going {
+                        return false;
                     }
                 }
-                report.digest = digest.value();
-                if done >= self.schedules || !progress(&report) {
-                    break 'campaign;
-                }
             }
-        }
+            report.digest = digest.value();
+            progress(&report)
+        });
         report.digest = digest.value();
         report
+    }
+
+    /// The turns, in the order in which they count.
+    fn turns(&self) -> impl Iterator<Item = Turn> + Send + use<> {
+        let (scenarios, schedules) = (self.setups.len() as u64, self.schedules);
+        (0..schedules.div_ceil(TURN)).map(move |n| {
+            let first = n / scenarios * TURN;
+            let count = TURN.min(schedules - n * TURN);
+            Turn { scenario: (n % scenarios) as usize, walks: first..first + count }
+        })
+    }
+
+    /// Do the walks of a turn, up to the first that fails unless all are wanted.
+    fn turn(&self, start: &Start, turn: &Turn) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(TURN as usize);
+        for walk in turn.walks.clone() {
+            let outcome = self.walk(start, turn.scenario, walk);
+            let over = outcome.failure.is_some() && !self.keep_going;
+            outcomes.push(outcome);
+            if over {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    fn start(&self, setup: &Arc<Setup>) -> Start {
+        let world = self.world(setup);
+        let gauge = Gauge::measure(&world, self.seed);
+        Start { world, gauge }
     }
 
     /// A world at its start.
@@ -132,18 +179,18 @@ impl Campaign {
         World::new(Arc::clone(setup), Model::new(self.policy.clone(), setup))
     }
 
-    fn chooser(&self, scenario: usize, walk: u64) -> RandomWalk {
-        RandomWalk::new(self.seed, (scenario as u64) << 48 | walk)
+    fn chooser(&self, start: &Start, scenario: usize, walk: u64) -> Walk {
+        self.strategy.walk(self.seed, (scenario as u64) << 48 | walk, &start.gauge)
     }
 
-    fn walk(&self, start: &World<Model>, scenario: usize, walk: u64) -> Outcome {
-        explore::run(&mut start.clone(), &mut self.chooser(scenario, walk))
+    fn walk(&self, start: &Start, scenario: usize, walk: u64) -> Outcome {
+        explore::run(&mut start.world.clone(), &mut self.chooser(start, scenario, walk))
     }
 
     /// The shortest walk with the same class of failure among those that follow.
     fn shorten(
         &self,
-        start: &World<Model>,
+        start: &Start,
         scenario: usize,
         walk: u64,
         failure: &Failure,
@@ -158,9 +205,10 @@ impl Campaign {
             }
         }
         let (outcome, steps) =
-            explore::record(&mut start.clone(), &mut self.chooser(scenario, best.1));
+            explore::record(&mut start.world.clone(), &mut self.chooser(start, scenario, best.1));
         let failure = outcome.failure.expect("the walk failed before and is deterministic");
-        let schedule = self.schedule(start.setup(), best.1, outcome.digest, &failure, steps);
+        let setup = start.world.setup();
+        let schedule = self.schedule(setup, best.1, outcome.digest, &failure, steps);
         Found { schedule, failure, after }
     }
 

@@ -44,6 +44,14 @@ pub const FILES: &[(&str, &str)] = files! {
     "eof"
     "unexpected_event"
     "read_error"
+    "wp_reads_stay_clean"
+    "wp_write_is_seen"
+    "wp_zeros_stay_zero"
+    "wp_write_beside_install"
+    "wp_stale_write_fault"
+    "wp_against_changes"
+    "wp_baseline"
+    "wp_baseline_beside_removal"
 };
 
 /// A built-in scenario, ready to run.

@@ -10,13 +10,16 @@ use std::time::Duration;
 use clap::Args;
 use handler::Policy;
 use indicatif::{ProgressBar, ProgressStyle};
+use sim::explore::{Exhaust, Strategy};
 use sim::scenario;
 use sim::world::Setup;
 
 use crate::campaign::{Campaign, Found, Report, show};
 use crate::catalogue;
 use crate::clock::Stopwatch;
+use crate::exhaustive;
 use crate::exit::{FOUND, Failed, OK};
+use crate::jobs;
 use crate::save;
 
 /// Search the interleavings of the built-in scenarios, or of one scenario.
@@ -27,6 +30,8 @@ Examples:
   faultbed explore --handler short-circuit        a handler that is wrong on purpose
   faultbed explore stale_source --schedules 1000000
   faultbed explore my.fbs --seed 7 --json
+  faultbed explore --strategy pct:3 --jobs 1
+  faultbed explore lost_install --exhaustive      every state, and what the runs come to
   faultbed explore --list                         the built-in scenarios
 
 Exit code: 0 nothing found, 1 a failure was found, 2 bad usage or a malformed file.")]
@@ -39,6 +44,26 @@ pub struct Explore {
     /// Where the random choices come from: the same seed gives the same runs.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// How the choices are made: random, pct, pct:DEPTH, uniform, swarm, or portfolio, which
+    /// is all of them in turn.
+    #[arg(long, value_name = "NAME", default_value = "portfolio")]
+    strategy: Strategy,
+    /// Visit every state instead, as far as --states allows, and claim what was found.
+    #[arg(long, conflicts_with_all = ["strategy", "seed", "schedules"])]
+    exhaustive: bool,
+    /// With --exhaustive: how often in a run a timer may expire while something else could
+    /// happen.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "exhaustive")]
+    hurries: u32,
+    /// With --exhaustive: how many states of a scenario to visit before giving up.
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, requires = "exhaustive")]
+    states: usize,
+    /// With --exhaustive: visit orders that make no difference, too. For checking the reduction.
+    #[arg(long, requires = "exhaustive")]
+    unreduced: bool,
+    /// How many processors search. The result is the same for any number.
+    #[arg(long, value_name = "N", default_value_t = jobs::processors(), value_parser = at_least_one)]
+    jobs: usize,
     /// How many schedules to run, over all scenarios together.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     schedules: u64,
@@ -67,13 +92,18 @@ impl Explore {
         }
         let policy = policy(&self.handler)?;
         let setups = self.setups()?;
+        if self.exhaustive {
+            return self.run_exhaustive(&setups, policy);
+        }
         let names: Vec<String> = setups.iter().map(|setup| setup.name.clone()).collect();
         let campaign = Campaign {
             setups: setups.into_iter().map(Arc::new).collect(),
             handler: self.handler.clone(),
             policy,
             seed: self.seed,
+            strategy: self.strategy,
             schedules: self.schedules,
+            jobs: self.jobs,
             keep_going: self.keep_going,
         };
         let watch = Stopwatch::start();
@@ -89,6 +119,17 @@ impl Explore {
             self.print(&names, &report, &kept, elapsed, campaign.policy);
         }
         Ok(if report.found.is_empty() { OK } else { FOUND })
+    }
+
+    fn run_exhaustive(&self, setups: &[Setup], policy: Policy) -> Result<ExitCode, Failed> {
+        let search = Exhaust {
+            reduce: !self.unreduced,
+            hurries: self.hurries,
+            states: self.states,
+            keep_going: self.keep_going,
+        };
+        let all = exhaustive::All { search, handler: &self.handler, policy, jobs: self.jobs };
+        all.run(setups, &self.out, self.json)
     }
 
     fn setups(&self) -> Result<Vec<Setup>, Failed> {
@@ -171,7 +212,7 @@ impl Explore {
         let _ = writeln!(
             out,
             "\n{} scenarios, {} schedules, {} steps in {:.2} s ({:.2} M steps/s), {} failures\n\
-             handler {}, seed {}, digest {:016x}",
+             handler {}, strategy {}, seed {}, digest {:016x}",
             names.len(),
             total.schedules,
             total.steps,
@@ -179,6 +220,7 @@ impl Explore {
             rate / 1e6,
             total.failures,
             self.handler,
+            self.strategy,
             self.seed,
             report.digest,
         );
@@ -207,6 +249,7 @@ impl Explore {
         let total = report.total();
         serde_json::json!({
             "handler": self.handler,
+            "strategy": self.strategy.to_string(),
             "seed": self.seed,
             "digest": format!("{:016x}", report.digest),
             "schedules": total.schedules,
@@ -229,6 +272,14 @@ impl Explore {
                 "schedule": path,
             })).collect::<Vec<_>>(),
         })
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
     }
 }
 

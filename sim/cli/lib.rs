@@ -10,8 +10,10 @@ mod clock;
 pub mod conform;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod conform_vma;
+mod exhaustive;
 pub mod exit;
 pub mod explore;
+pub mod jobs;
 pub mod model;
 pub mod replay;
 pub mod save;

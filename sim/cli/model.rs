@@ -6,12 +6,12 @@
 
 use handler::{
     Action, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes, Policy,
-    ReadPermit, RegionMap, ReqId, Status, states,
+    ReadPermit, RegionMap, ReqId, Status, Writes, states,
 };
 use shims::{Event, Len, Outcome, PageNo, PageRange, Time};
 use sim::kernel::{Call, Payload, Ret};
 use sim::world::{
-    BASE, Claim, Control, Env, Injection, Move, Note, Setup, Standing, Subject, View,
+    BASE, Claim, Control, Env, Injection, Move, Note, Scope, Setup, Standing, Subject, View,
 };
 use sim::{Content, kernel};
 
@@ -62,8 +62,12 @@ enum Worker {
 }
 
 impl Model {
-    /// The handler with `policy`, for the world of `setup`.
-    pub fn new(policy: Policy, setup: &Setup) -> Model {
+    /// The handler with `policy`, for the world of `setup`. It tracks writes where the world's
+    /// memory is registered for that.
+    pub fn new(mut policy: Policy, setup: &Setup) -> Model {
+        if setup.tracks_writes() {
+            policy.writes = Writes::Tracked;
+        }
         let len = Len::pages(setup.pages, kernel::PAGE).expect("a world has few pages");
         let host = PageRange::new(BASE, len, kernel::PAGE).expect("a world's memory is aligned");
         Model {
@@ -159,6 +163,8 @@ impl Model {
                         "copy" => "take: copy",
                         "zeropage" => "take: zeropage",
                         "wake" => "take: wake",
+                        "writeprotect" => "take: protect",
+                        "un-writeprotect" => "take: un-protect",
                         _ => "take: ioctl",
                     };
                     let call = Call::Resolve { ctx: env.ctx(), request, payload };
@@ -170,7 +176,9 @@ impl Model {
             },
             Worker::Fetch { req, page } => {
                 let content = env.fetch(page.index());
-                self.bytes.push((req, content));
+                // Ascending, whoever was first: it makes no difference to anybody.
+                let at = self.bytes.partition_point(|(of, _)| *of < req);
+                self.bytes.insert(at, (req, content));
                 self.workers[i] = Worker::Fetched { req, page };
                 Move::Handler(Note::new("fetch").page(page.index()))
             }
@@ -251,6 +259,25 @@ impl Subject for Model {
         }
     }
 
+    fn scope(&self, actor: usize) -> Scope {
+        if actor == 0 {
+            return match self.reader {
+                Reader::Poll => Scope::Poll,
+                Reader::Reading => Scope::Private,
+                Reader::AwaitPermit | Reader::Apply { .. } | Reader::Ended => Scope::Handler,
+            };
+        }
+        match self.workers[actor - 1] {
+            Worker::Idle | Worker::Fetched { .. } | Worker::Answered { .. } => Scope::Handler,
+            Worker::Fetch { .. } | Worker::Ioctl { .. } => Scope::Private,
+        }
+    }
+
+    fn are_twins(&self, one: usize, other: usize) -> bool {
+        let idle = |actor: usize| actor > 0 && self.workers[actor - 1] == Worker::Idle;
+        idle(one) && idle(other)
+    }
+
     fn deadline(&self, now: Time) -> Option<Time> {
         self.machine.next_deadline().filter(|deadline| *deadline > now)
     }
@@ -260,8 +287,9 @@ impl Subject for Model {
             // A pause takes hold when the read in progress is over.
             Control::Pause => !matches!(self.reader, Reader::Reading | Reader::Apply { .. }),
             Control::Resume => true,
-            Control::BeginSnapshot => !self.snapshotting,
-            Control::Snapshot => self.machine.snapshot_ready(),
+            Control::BeginSnapshot | Control::BeginBaseline => !self.snapshotting,
+            Control::Snapshot | Control::Export => self.machine.snapshot_ready(),
+            Control::Baseline => true,
         }
     }
 
@@ -272,6 +300,15 @@ impl Subject for Model {
             Control::BeginSnapshot => {
                 self.snapshotting = true;
                 self.machine.begin_snapshot();
+            }
+            Control::BeginBaseline => {
+                self.snapshotting = true;
+                self.machine.begin_baseline();
+            }
+            Control::Export => self.snapshot = Some(self.machine.export_baseline()),
+            Control::Baseline => {
+                self.snapshotting = false;
+                self.machine.take_baseline();
             }
             Control::Snapshot => {
                 self.snapshotting = false;
@@ -311,16 +348,30 @@ impl Subject for Model {
     }
 
     fn snapshot(&self, page: u64) -> Option<Claim> {
-        let offset = page * kernel::PAGE.bytes();
-        let records = self.snapshot.as_ref()?.records();
-        let claim = match records.binary_search_by_key(&offset, |record| record.offset()) {
-            Err(_) => Claim::Absent,
-            Ok(at) => match records[at].state() {
-                states::REMOVED => Claim::Removed,
-                states::AMBIGUOUS => Claim::Maybe,
-                _ => Claim::Present,
-            },
+        let claim = match self.record(page)? {
+            None => Claim::Absent,
+            Some(states::REMOVED) => Claim::Removed,
+            Some(states::AMBIGUOUS) => Claim::Maybe,
+            Some(_) => Claim::Present,
         };
         Some(claim)
+    }
+
+    fn snapshot_dirty(&self, page: u64) -> Option<bool> {
+        Some(self.record(page)? == Some(states::DIRTY))
+    }
+
+    fn dirty(&self, page: u64) -> bool {
+        self.machine.tracker().state(PageNo::new(page)) == PageState::Dirty
+    }
+}
+
+impl Model {
+    /// The record of a page in the last snapshot, if there are both.
+    fn record(&self, page: u64) -> Option<Option<u8>> {
+        let offset = page * kernel::PAGE.bytes();
+        let records = self.snapshot.as_ref()?.records();
+        let at = records.binary_search_by_key(&offset, |record| record.offset()).ok();
+        Some(at.map(|at| records[at].state()))
     }
 }

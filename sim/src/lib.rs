@@ -12,13 +12,20 @@
 //! Private anonymous memory in 4 KiB pages: mapping, unmapping, moving, protection, copying
 //! by `fork`; registration for `MISSING` and `WP`; faults by user accesses and by
 //! `MADV_POPULATE_*`; `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY`, `ZEROPAGE`,
-//! `WRITEPROTECT` (with `WP_UNPOPULATED`, too), `POISON`, `MOVE`, `WAKE`; the features
-//! `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; `MADV_DONTNEED`; `close`.
+//! `WRITEPROTECT` (with `WP_UNPOPULATED` and `WP_ASYNC`, too), `POISON`, `MOVE`, `WAKE`; the
+//! features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; the advices of `madvise`,
+//! guards among them, and `process_madvise` of oneself; `pagemap` and `PAGEMAP_SCAN`; `close`.
+//!
+//! Memory files (tmpfs, memfd, shared anonymous memory) in 4 KiB pages, mapped shared or
+//! privately by any number of processes: their page cache, `MINOR` and `CONTINUE`, the mapping
+//! of cached neighbours, `ftruncate`, punched holes, `MADV_REMOVE`.
 //!
 //! # What is rejected
 //!
-//! The feature `WP_ASYNC` answers [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which
-//! no kernel returns. Shared memory, huge pages, swap, KSM, DAX and NUMA balancing cannot be expressed.
+//! Huge pages, swap, KSM, DAX and NUMA balancing cannot be expressed, nor can the content of
+//! regular files or parts of pages that a file loses. What can be
+//! asked for and is not simulated answers
+//! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns.
 //!
 //! # Invariants
 //!

@@ -32,6 +32,18 @@ pub enum RemapLen {
     Asked,
 }
 
+/// What a kernel makes of `MADV_GUARD_INSTALL`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct GuardRules {
+    /// The two advices exist (6.13 and later).
+    pub exist: bool,
+    /// `pagemap` and `PAGEMAP_SCAN` tell a guard (6.15 and later).
+    pub in_pagemap: bool,
+    /// `COPY` does not replace a guard, and a faulter does not sleep on one (6.19 and later;
+    /// c10, e10).
+    pub withstand_copy: bool,
+}
+
 /// One kernel, as far as a program can tell it from another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Profile {
@@ -46,6 +58,10 @@ pub struct Profile {
     pub changing_gate: ChangingGate,
     /// See [`RemapLen`].
     pub remap_len: RemapLen,
+    /// See [`GuardRules`].
+    pub guard: GuardRules,
+    /// Does `process_madvise` take every advice for the caller's own memory (6.13 and later)?
+    pub madvise_self: bool,
 }
 
 impl Profile {
@@ -61,6 +77,8 @@ impl Profile {
             again_field: AgainField::Mirrored,
             changing_gate: ChangingGate::Counter,
             remap_len: RemapLen::Moved,
+            guard: GuardRules { exist: true, in_pagemap: true, withstand_copy: false },
+            madvise_self: true,
         }
     }
 
@@ -71,6 +89,8 @@ impl Profile {
             vma: Rules::LINUX_6_12,
             again_field: AgainField::Untouched,
             remap_len: RemapLen::Asked,
+            guard: GuardRules { exist: false, in_pagemap: false, withstand_copy: false },
+            madvise_self: false,
             ..Profile::linux_6_18()
         }
     }

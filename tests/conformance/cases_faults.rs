@@ -202,7 +202,7 @@ fn v51_c13_unmapping_wakes_nobody_and_a_wake_on_the_hole_does() {
         run.asleep(sleeper);
         let hole = run.span(0, 1);
         assert_eq!(run.wake(0, hole), Ok(()));
-        run.returned(sleeper, Back::Refused);
+        run.returned(sleeper, Back::MapErr);
 
         // Protecting, replacing and removing wake nobody either.
         let two = run.sleeper(Op::touch(2, true));
@@ -235,7 +235,7 @@ fn v67_c4_e7_protection_comes_before_any_message_and_an_install_ignores_it() {
         run.go(thread, Op::protect(1, 2, Prot::READ));
         for (page, write) in [(0, false), (0, true), (1, true)] {
             let back = run.go(thread, Op::touch(page, write));
-            assert_eq!(back, Settled::Returned(Back::Refused), "page {page} write {write}");
+            assert_eq!(back, Settled::Returned(Back::AccErr), "page {page} write {write}");
         }
         assert_eq!(run.read(0, 8), [""; 0]);
         assert_eq!(run.copy(0, 1), Outcome::done(PAGE));

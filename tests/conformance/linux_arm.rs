@@ -158,7 +158,7 @@ fn perform(arena: &Arena, index: usize, op: Op) -> Back {
         Op::Touch { at, write } => match arena.touch(at, write) {
             Ok(()) if write => perform(arena, index, Op::Store(at / PAGE, 0)),
             Ok(()) => perform(arena, index, Op::Load(at / PAGE)),
-            Err(Errno::EFAULT) => Back::Refused,
+            Err(Errno::EFAULT) => Back::MapErr,
             Err(errno) => Back::Err(errno),
         },
         Op::Populate { at, len, write } => {
@@ -169,6 +169,7 @@ fn perform(arena: &Arena, index: usize, op: Op) -> Back {
         Op::Map { at, len, prot } => done(arena.map(at, len, protection(prot))),
         Op::Unmap { at, len } => done(arena.unmap(at, len)),
         Op::Protect { at, len, prot } => done(arena.protect(at, len, protection(prot))),
+        op => unreachable!("no free-running program does {op:?}"),
     }
 }
 

@@ -3,14 +3,16 @@
 
 use shims::linux::{Capability, OpenFlags};
 use shims::{
-    Addr, CopyMode, Errno, Event, Features, Len, Outcome, RangeIoctls, RegisterModes, Span, Uffd,
-    ZeropageMode,
+    Addr, ContinueMode, CopyMode, Errno, Event, Features, Len, MoveMode, Outcome, PoisonMode,
+    RangeIoctls, RegisterModes, Span, Uffd, WriteProtectMode, ZeropageMode,
 };
 use sim::profile::AgainField;
 use sim::{Content, Profile, STAMP_LEN};
 
-use crate::arm::{Arm, Back, Op, PAGE, Settled, bytes, event_text, span};
-use crate::linux_arm::LinuxArm;
+use shims::linux::hugepages::Reservation;
+
+use crate::arm::{Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes, event_text, span};
+use crate::puppet_arm::PuppetArm;
 use crate::sim_arm::SimArm;
 
 /// A case under way.
@@ -22,21 +24,24 @@ pub(crate) struct Run {
     /// operation.
     threads: Vec<Option<Settled>>,
     uffds: usize,
+    processes: usize,
     log: Vec<String>,
 }
 
 impl Run {
     fn new(arm: Box<dyn Arm>, profile: Profile, pages: u64) -> Run {
-        Run { arm, profile, pages, threads: Vec::new(), uffds: 0, log: Vec::new() }
+        Run { arm, profile, pages, threads: Vec::new(), uffds: 0, processes: 1, log: Vec::new() }
     }
 
-    /// `pages` pages registered `MISSING` with userfaultfd 0, which has `features`.
-    fn begin(&mut self, features: Features) {
+    /// Userfaultfd 0 has `features` and watches all that is mapped for `modes`.
+    fn begin(&mut self, features: Features, modes: RegisterModes) {
         assert_eq!(self.open(features), 0);
-        let whole = self.span(0, self.pages);
-        let granted = self.register(0, whole, RegisterModes::MISSING);
-        // b6: no hugetlb, and neither WP nor MINOR asked for.
-        assert_eq!(granted.map(|ioctls| ioctls.bits() & 0x13c), Ok(0x13c));
+        if !modes.is_empty() {
+            let whole = self.span(0, self.pages);
+            let granted = self.register(0, whole, modes);
+            // b6: `COPY` and `WAKE` there are everywhere.
+            assert_eq!(granted.map(|ioctls| ioctls.bits() & 0x10c), Ok(0x10c));
+        }
     }
 
     pub(crate) fn span(&self, start: u64, end: u64) -> Span {
@@ -70,8 +75,20 @@ impl Run {
     }
 
     pub(crate) fn thread(&mut self) -> usize {
+        self.thread_in(0)
+    }
+
+    /// A thread of process `process`.
+    pub(crate) fn thread_in(&mut self, process: usize) -> usize {
         self.threads.push(None);
-        self.arm.thread()
+        self.arm.thread_in(process)
+    }
+
+    /// A new thread of that process, doing `op`.
+    pub(crate) fn spawn_in(&mut self, process: usize, op: Op) -> (usize, Settled) {
+        let thread = self.thread_in(process);
+        let settled = self.go(thread, op);
+        (thread, settled)
     }
 
     /// Let `thread` do `op` until nothing moves any more.
@@ -174,6 +191,59 @@ impl Run {
         self.zero_span(0, range, ZeropageMode::empty())
     }
 
+    /// `UFFDIO_WRITEPROTECT`; its answer has no field.
+    pub(crate) fn protect_span(&mut self, range: Span, mode: WriteProtectMode) -> Outcome {
+        let what = format!("writeprotect {} {:#x}", self.relative(range), mode.bits());
+        self.ask(0, what, |uffd| uffd.write_protect(range, mode))
+    }
+
+    /// Protect pages, or take the protection off and wake.
+    pub(crate) fn protect(&mut self, start: u64, end: u64, on: bool) -> Outcome {
+        let mode = if on { WriteProtectMode::WP } else { WriteProtectMode::empty() };
+        let range = self.span(start, end);
+        self.protect_span(range, mode)
+    }
+
+    /// `UFFDIO_COPY` that leaves the pages protected.
+    pub(crate) fn copy_wp(&mut self, start: u64, end: u64) -> Outcome {
+        let range = self.span(start, end);
+        self.copy_span(0, range, CopyMode::WP)
+    }
+
+    pub(crate) fn poison(&mut self, start: u64, end: u64) -> Outcome {
+        let range = self.span(start, end);
+        let what = format!("poison {}", self.relative(range));
+        self.ask(0, what, |uffd| uffd.poison(range, PoisonMode::empty()))
+    }
+
+    /// `UFFDIO_CONTINUE`.
+    pub(crate) fn cont(&mut self, start: u64, end: u64, mode: ContinueMode) -> Outcome {
+        let range = self.span(start, end);
+        let what = format!("continue {} {:#x}", self.relative(range), mode.bits());
+        self.ask(0, what, |uffd| uffd.continue_(range, mode))
+    }
+
+    /// `UFFDIO_MOVE` of `count` pages through a userfaultfd.
+    pub(crate) fn move_by(&mut self, uffd: usize, dst: Span, src: Span, mode: MoveMode) -> Outcome {
+        let (to, from) = (self.relative(dst), self.relative(src));
+        let what = format!("move {from} to {to} {:#x}", mode.bits());
+        self.ask(uffd, what, |uffd| uffd.move_(dst, src.start, mode))
+    }
+
+    pub(crate) fn move_(&mut self, dst: u64, src: u64, count: u64, mode: MoveMode) -> Outcome {
+        let (dst, src) = (self.span(dst, dst + count), self.span(src, src + count));
+        self.move_by(0, dst, src, mode)
+    }
+
+    /// What a thread that need not wait gets.
+    #[track_caller]
+    pub(crate) fn get(&mut self, thread: usize, op: Op) -> Back {
+        match self.go(thread, op) {
+            Settled::Returned(back) => back,
+            settled => panic!("{op:?}: {settled:?}"),
+        }
+    }
+
     /// Any other question, as long as its answer holds no address.
     pub(crate) fn other<T: core::fmt::Debug>(
         &mut self,
@@ -194,6 +264,12 @@ impl Run {
             Err(errno) => assert_eq!((errno, events.len()), (Errno::EAGAIN, 0)),
         }
         let texts: Vec<_> = events.iter().map(|event| event_text(&*self.arm, event)).collect();
+        for event in &events {
+            if let Event::Fork { fd } = event {
+                self.arm.adopt(*fd);
+                self.uffds += 1;
+            }
+        }
         self.note(format!("uffd {uffd}: read {max} -> {answer:?} {texts:?}"));
         texts
     }
@@ -201,6 +277,130 @@ impl Run {
     /// What page `n` holds.
     pub(crate) fn content(&mut self, n: u64) -> Option<Content> {
         self.arm.contents()[n as usize]
+    }
+
+    /// The entry of page `n` in a process.
+    #[track_caller]
+    pub(crate) fn entry(&mut self, process: usize, n: u64) -> Entry {
+        let entries = self.arm.entries(process);
+        entries.into_iter().find(|(page, _)| *page == n).expect("a page that is looked at").1
+    }
+
+    /// Is page `n` of process 0 protected by userfaultfd, or to be?
+    #[track_caller]
+    pub(crate) fn is_wp(&mut self, n: u64) -> bool {
+        self.entry(0, n).wp
+    }
+
+    /// A userfaultfd that has not had its handshake, with flags of `userfaultfd(2)`.
+    pub(crate) fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
+        let uffd = self.arm.open_raw(flags);
+        self.uffds += usize::from(uffd.is_ok());
+        self.note(format!("open_raw {flags:#x} -> {uffd:?}"));
+        uffd
+    }
+
+    /// `UFFDIO_API`: the features and the ioctls.
+    pub(crate) fn api(&mut self, uffd: usize, features: Features) -> Result<(u64, u64), Errno> {
+        self.ask(uffd, format!("api {features:?}"), |uffd| {
+            uffd.api(features).map(|reply| (reply.features.bits(), reply.ioctls.bits()))
+        })
+    }
+
+    /// `read` by bytes, into a buffer that can be written or cannot.
+    pub(crate) fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
+        let answer = self.arm.read_raw(uffd, len, writable);
+        self.note(format!("read {len} bytes of {uffd}, writable {writable} -> {answer:?}"));
+        answer
+    }
+
+    pub(crate) fn poll(&mut self, uffd: usize) -> u16 {
+        self.arm.poll_bits(uffd)
+    }
+
+    pub(crate) fn duplicate(&mut self, uffd: usize) -> usize {
+        let copy = self.arm.duplicate(uffd);
+        self.uffds += 1;
+        self.note(format!("dup {uffd} -> {copy}"));
+        copy
+    }
+
+    pub(crate) fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
+        let answer = self.arm.scan(scan);
+        self.note(format!("{scan:?} -> {answer:?}"));
+        answer
+    }
+
+    /// `SIGUSR1` to a thread.
+    pub(crate) fn signal(&mut self, thread: usize) {
+        self.arm.signal(thread);
+        self.note(format!("signal {thread}"));
+    }
+
+    /// `SIGUSR1` to a thread that will not come to rest.
+    pub(crate) fn signal_only(&mut self, thread: usize) {
+        self.arm.signal(thread);
+    }
+
+    /// How many signals a thread has handled.
+    pub(crate) fn handled(&mut self, thread: usize) -> u64 {
+        self.arm.handled(thread)
+    }
+
+    /// A message, if there is one, without waiting until nothing moves.
+    pub(crate) fn read_only(&mut self, uffd: usize) -> Option<String> {
+        let mut events: Vec<Event> = Vec::new();
+        self.arm.with(uffd, &mut |uffd| {
+            let _ = uffd.read_events(&mut events, 1);
+        });
+        events.first().map(|event| event_text(&*self.arm, event))
+    }
+
+    pub(crate) fn set_nonblocking(&mut self, uffd: usize, on: bool) {
+        self.arm.set_nonblocking(uffd, on);
+        self.note(format!("non-blocking {uffd} {on}"));
+    }
+
+    pub(crate) fn descriptor_flags(&mut self, uffd: usize) -> (bool, bool) {
+        self.arm.descriptor_flags(uffd)
+    }
+
+    /// From now on `process` uses the descriptor.
+    pub(crate) fn via(&mut self, uffd: usize, process: usize) {
+        self.arm.via(uffd, process);
+        self.note(format!("{uffd} by process {process}"));
+    }
+
+    pub(crate) fn starve_descriptors(&mut self, on: bool) {
+        self.arm.starve_descriptors(on);
+        self.note(format!("no descriptors: {on}"));
+    }
+
+    pub(crate) fn drop_privileges(&mut self) {
+        self.arm.drop_privileges();
+        self.note("no privileges".to_owned());
+    }
+
+    /// `SIGKILL` to a process.
+    pub(crate) fn kill(&mut self, process: usize) {
+        self.arm.kill(process);
+        self.note(format!("kill process {process}"));
+    }
+
+    /// A new process, by a new thread of process 0 that needs nobody to read a message.
+    #[track_caller]
+    pub(crate) fn fork(&mut self) -> usize {
+        let (_, settled) = self.spawn(Op::Fork);
+        self.forked(settled)
+    }
+
+    /// The process that a fork has made.
+    #[track_caller]
+    pub(crate) fn forked(&mut self, settled: Settled) -> usize {
+        match settled {
+            Settled::Returned(Back::Forked(process)) => process,
+            settled => panic!("fork: {settled:?}"),
+        }
     }
 
     /// The mappings of the arena.
@@ -217,7 +417,11 @@ impl Run {
     fn note(&mut self, what: String) {
         for thread in 0..self.threads.len() {
             if self.threads[thread] == Some(Settled::Asleep) {
-                self.threads[thread] = Some(self.arm.settle(thread));
+                let settled = self.arm.settle(thread);
+                if let Settled::Returned(Back::Forked(process)) = settled {
+                    self.processes = self.processes.max(process + 1);
+                }
+                self.threads[thread] = Some(settled);
             }
         }
         self.log.push(what);
@@ -227,16 +431,23 @@ impl Run {
         for uffd in 0..self.uffds {
             if self.arm.is_open(uffd) {
                 let (pending, total) = self.arm.counts(uffd);
-                let readable = self.arm.readable(uffd);
-                self.log.push(format!("  uffd {uffd} {pending}/{total} readable {readable}"));
+                let poll = self.arm.poll_bits(uffd);
+                self.log.push(format!("  uffd {uffd} {pending}/{total} poll {poll:#x}"));
             }
         }
-        let contents = self.arm.contents();
-        let there =
-            contents.iter().enumerate().filter_map(|(n, c)| Some(format!("{n}: {}", (*c)?)));
-        self.log.push(format!("  pages [{}]", there.collect::<Vec<_>>().join(", ")));
-        let areas = self.areas().join(", ");
-        self.log.push(format!("  areas [{areas}]"));
+        for process in 0..self.processes {
+            let name = if process == 0 { String::new() } else { format!("process {process} ") };
+            let entries = self.arm.entries(process);
+            let there: Vec<_> = entries
+                .iter()
+                .filter(|(_, entry)| *entry != Entry::default())
+                .map(|(n, entry)| format!("{n}: {entry}"))
+                .collect();
+            self.log.push(format!("  {name}pages [{}]", there.join(", ")));
+            let areas: Vec<_> =
+                self.arm.areas_of(process).iter().map(ToString::to_string).collect();
+            self.log.push(format!("  {name}areas [{}]", areas.join(", ")));
+        }
     }
 }
 
@@ -256,24 +467,114 @@ pub(crate) fn running_profile() -> Profile {
     }
 }
 
+/// What a case starts with, and where it can run.
+pub(crate) struct Case<'n> {
+    name: &'n str,
+    pages: u64,
+    pieces: Vec<Piece>,
+    features: Features,
+    modes: RegisterModes,
+    /// Why it runs on the simulated kernel alone, or on the running one alone.
+    not_on_kernel: Option<&'n str>,
+    not_on_sim: Option<&'n str>,
+}
+
+impl<'n> Case<'n> {
+    /// `pages` pages of anonymous memory, watched for `MISSING` without any feature.
+    pub(crate) fn new(name: &'n str, pages: u64) -> Case<'n> {
+        Case {
+            name,
+            pages,
+            pieces: vec![Piece::new(0, pages, Kind::Anon)],
+            features: Features::empty(),
+            modes: RegisterModes::MISSING,
+            not_on_kernel: None,
+            not_on_sim: None,
+        }
+    }
+
+    pub(crate) fn features(self, features: Features) -> Case<'n> {
+        Case { features, ..self }
+    }
+
+    pub(crate) fn modes(self, modes: RegisterModes) -> Case<'n> {
+        Case { modes, ..self }
+    }
+
+    /// What is mapped at the start, in an arena that is as large as before.
+    pub(crate) fn pieces(self, pieces: &[Piece]) -> Case<'n> {
+        Case { pieces: pieces.to_vec(), ..self }
+    }
+
+    /// The whole arena of that kind of memory.
+    pub(crate) fn kind(self, kind: Kind) -> Case<'n> {
+        let whole = [Piece::new(0, self.pages, kind)];
+        self.pieces(&whole)
+    }
+
+    /// The simulator cannot do it: say why.
+    pub(crate) fn kernel_only(self, why: &'n str) -> Case<'n> {
+        Case { not_on_sim: Some(why), ..self }
+    }
+
+    /// The running kernel cannot be brought to do it: say why.
+    #[expect(dead_code, reason = "the vocabulary is complete")]
+    pub(crate) fn sim_only(self, why: &'n str) -> Case<'n> {
+        Case { not_on_kernel: Some(why), ..self }
+    }
+
+    /// Run `body` on the kernels it can run on, and compare everything.
+    pub(crate) fn run(self, body: impl Fn(&mut Run)) {
+        let profile = running_profile();
+        let run_on = |arm: Box<dyn Arm>| {
+            let mut run = Run::new(arm, profile.clone(), self.pages);
+            run.begin(self.features, self.modes);
+            body(&mut run);
+            run.log
+        };
+        let name = self.name;
+        let simulated = match self.not_on_sim {
+            Some(why) => {
+                eprintln!("{name}: not on the simulator: {why}");
+                None
+            }
+            None => Some(run_on(Box::new(SimArm::new(profile.clone(), self.pages, &self.pieces)))),
+        };
+        if let Some(why) = self.not_on_kernel {
+            eprintln!("{name}: not on the running kernel: {why}");
+            return;
+        }
+        if Capability::gate(name, OpenFlags::empty(), self.features).is_none() {
+            return;
+        }
+        let huge: u64 =
+            self.pieces.iter().filter(|p| p.kind.is_huge()).map(|p| p.pages / 512).sum();
+        let pool = match huge {
+            0 => None,
+            // Private copies and forks take pages of their own.
+            huge => match Reservation::gate(name, 3 * huge) {
+                Some(pool) => Some(pool),
+                None => return,
+            },
+        };
+        let arm = PuppetArm::new(self.pages, &self.pieces, pool).expect("a process");
+        let real = run_on(Box::new(arm));
+        if let Some(simulated) = simulated {
+            compare(name, &simulated, &real);
+        }
+    }
+}
+
 /// Run `body` on both kernels and compare everything.
 pub(crate) fn both(name: &str, pages: u64, features: Features, body: impl Fn(&mut Run)) {
-    let profile = running_profile();
-    let run_on = |arm: Box<dyn Arm>| {
-        let mut run = Run::new(arm, profile.clone(), pages);
-        run.begin(features);
-        body(&mut run);
-        run.log
-    };
-    let simulated = run_on(Box::new(SimArm::new(profile.clone(), pages)));
-    if Capability::gate(name, OpenFlags::empty(), features).is_none() {
-        return;
-    }
-    let real = run_on(Box::new(LinuxArm::new(pages).expect("address space")));
+    Case::new(name, pages).features(features).run(body);
+}
+
+fn compare(name: &str, simulated: &[String], real: &[String]) {
     if simulated == real {
         return;
     }
-    let first = simulated.iter().zip(&real).position(|(a, b)| a != b);
+    let first = simulated.iter().zip(real).position(|(a, b)| a != b);
     let first = first.unwrap_or(simulated.len().min(real.len()));
     let step = simulated[..first].iter().rposition(|line| !line.starts_with("  ")).unwrap_or(0);
     panic!(

@@ -3,18 +3,17 @@
 use core::cell::RefCell;
 
 use shims::{Addr, Errno, Features, Len, RegisterModes, Span, Tid, Uffd};
-use sim::kernel::{Call, Kernel, MmId, Pte, Ret, SimUffd, ThreadId};
-use sim::vma::{CtxId, Mmap, Prot, VmaFlags};
+use sim::kernel::{Call, Kernel, Marker, MmId, Pte, PteBits, Ret, Signal, SimUffd, ThreadId};
+use sim::vma::{CtxId, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
 use sim::{Content, Profile};
 
-use crate::arm::{Area, Arm, Back, Op, PAGE, Settled, bytes};
+use crate::arm::{Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Settled, bytes};
 
 pub(crate) struct SimArm {
     kernel: RefCell<Kernel>,
-    mm: MmId,
-    /// The thread that uses the userfaultfds.
-    handler: ThreadId,
+    /// The processes, each with the thread that uses the userfaultfds.
+    processes: Vec<(MmId, ThreadId)>,
     threads: Vec<ThreadId>,
     /// Each with whether it is open.
     ctxs: Vec<(CtxId, bool)>,
@@ -22,14 +21,23 @@ pub(crate) struct SimArm {
 }
 
 impl SimArm {
-    pub(crate) fn new(profile: Profile, pages: u64) -> SimArm {
+    pub(crate) fn new(profile: Profile, pages: u64, pieces: &[Piece]) -> SimArm {
         let mut kernel = Kernel::new(profile);
         let mm = kernel.new_mm();
         let handler = kernel.new_thread(mm);
-        let map = Call::Mmap(Mmap::fixed(BASE.raw(), pages * PAGE, Prot::RW));
-        assert_eq!(kernel.run(handler, map), Ret::Ok(BASE.raw()));
-        let kernel = RefCell::new(kernel);
-        SimArm { kernel, mm, handler, threads: Vec::new(), ctxs: Vec::new(), pages }
+        for piece in pieces {
+            let at = BASE.raw() + piece.at * PAGE;
+            assert_eq!(piece.kind, Kind::Anon, "the simulator has no other memory yet");
+            let map = Call::Mmap(Mmap::fixed(at, piece.pages * PAGE, piece.prot));
+            assert_eq!(kernel.run(handler, map), Ret::Ok(at));
+        }
+        SimArm {
+            kernel: RefCell::new(kernel),
+            processes: vec![(mm, handler)],
+            threads: Vec::new(),
+            ctxs: Vec::new(),
+            pages,
+        }
     }
 
     /// The call that stands for an operation of thread `index`.
@@ -49,6 +57,15 @@ impl SimArm {
             Op::Map { at, len, prot } => Call::Mmap(Mmap::fixed(BASE.raw() + at, len, prot)),
             Op::Unmap { at, len } => Call::Munmap { range: range(at, len) },
             Op::Protect { at, len, prot } => Call::Mprotect { range: range(at, len), prot },
+            Op::Remap { at, len, new_len, to, flags } => Call::Mremap(Mremap {
+                old: BASE.raw() + at,
+                old_len: len,
+                new_len,
+                flags,
+                new: to.map_or(0, |to| BASE.raw() + to),
+            }),
+            Op::Fork => Call::Fork,
+            op => panic!("the simulator has no call for {op:?}; say so with `kernel_only`"),
         }
     }
 
@@ -57,7 +74,9 @@ impl SimArm {
         match ret {
             Ret::Loaded(content) => Back::Loaded(content),
             Ret::Stored | Ret::Ok(_) => Back::Done,
-            Ret::Signal(_) => Back::Refused,
+            Ret::Signal(Signal::SegvMapErr) => Back::MapErr,
+            Ret::Signal(Signal::SegvAccErr) => Back::AccErr,
+            Ret::Signal(Signal::BusAdrErr | Signal::BusPoison) => Back::Bus,
             Ret::Err(errno) => Back::Err(errno),
             ret => unreachable!("no operation of a thread answers {ret:?}"),
         }
@@ -70,7 +89,7 @@ impl Arm for SimArm {
     }
 
     fn open(&mut self, features: Features) -> Result<usize, Errno> {
-        let ctx = self.kernel.get_mut().userfaultfd(self.mm, features)?;
+        let ctx = self.kernel.get_mut().userfaultfd(self.processes[0].0, features)?;
         self.ctxs.push((ctx, true));
         Ok(self.ctxs.len() - 1)
     }
@@ -78,13 +97,14 @@ impl Arm for SimArm {
     fn close(&mut self, uffd: usize) {
         let (ctx, open) = &mut self.ctxs[uffd];
         assert!(core::mem::take(open), "closed twice");
-        assert_eq!(self.kernel.get_mut().run(self.handler, Call::Close { ctx: *ctx }), Ret::Ok(0));
+        let (_, handler) = self.processes[0];
+        assert_eq!(self.kernel.get_mut().run(handler, Call::Close { ctx: *ctx }), Ret::Ok(0));
     }
 
     fn with(&mut self, uffd: usize, body: &mut dyn FnMut(&dyn Uffd)) {
         let (ctx, open) = self.ctxs[uffd];
         assert!(open, "used after close");
-        body(&SimUffd::new(&self.kernel, ctx, self.handler));
+        body(&SimUffd::new(&self.kernel, ctx, self.processes[0].1));
     }
 
     fn is_open(&self, uffd: usize) -> bool {
@@ -101,8 +121,19 @@ impl Arm for SimArm {
     }
 
     fn thread(&mut self) -> usize {
-        self.threads.push(self.kernel.get_mut().new_thread(self.mm));
+        self.thread_in(0)
+    }
+
+    fn thread_in(&mut self, process: usize) -> usize {
+        let (mm, _) = self.processes[process];
+        self.threads.push(self.kernel.get_mut().new_thread(mm));
         self.threads.len() - 1
+    }
+
+    fn adopt(&mut self, fd: i32) -> usize {
+        let ctx = self.kernel.get_mut().child_userfaultfd(fd).expect("a child's descriptor");
+        self.ctxs.push((ctx, true));
+        self.ctxs.len() - 1
     }
 
     fn start(&mut self, thread: usize, op: Op) {
@@ -115,6 +146,11 @@ impl Arm for SimArm {
             kernel.step(next);
         }
         match kernel.take_ret(self.threads[thread]) {
+            Some(Ret::Forked(mm)) => {
+                let main = kernel.new_thread(mm);
+                self.processes.push((mm, main));
+                Settled::Returned(Back::Forked(self.processes.len() - 1))
+            }
             Some(ret) => Settled::Returned(SimArm::back(ret)),
             None => Settled::Asleep,
         }
@@ -125,21 +161,34 @@ impl Arm for SimArm {
     }
 
     fn contents(&mut self) -> Vec<Option<Content>> {
-        let table = self.kernel.get_mut().table(self.mm);
+        self.entries(0).into_iter().map(|(_, entry)| entry.content).collect()
+    }
+
+    fn entries(&mut self, process: usize) -> Vec<(u64, Entry)> {
+        let table = self.kernel.get_mut().table(self.processes[process].0);
         let first = BASE.raw() / PAGE;
-        (first..first + self.pages)
-            .map(|vpn| match table.get(vpn) {
-                Pte::Present { content, .. } => Some(content),
-                Pte::None | Pte::Marker(_) => None,
-            })
-            .collect()
+        let entry = |page| match table.get(first + page) {
+            Pte::None => Entry::default(),
+            Pte::Present { content, bits } => {
+                Entry { content: Some(content), wp: bits.contains(PteBits::UFFD_WP), marker: false }
+            }
+            Pte::Marker(marker) => {
+                Entry { content: None, wp: marker == Marker::WriteProtect, marker: true }
+            }
+        };
+        (0..self.pages).map(|page| (page, entry(page))).collect()
     }
 
     fn areas(&mut self) -> Vec<Area> {
+        self.areas_of(0)
+    }
+
+    fn areas_of(&mut self, process: usize) -> Vec<Area> {
         let arena = Span::new(BASE, Len::new(self.pages * PAGE));
         let page = |addr: Addr| (addr.raw() - BASE.raw()) / PAGE;
         let kernel = self.kernel.get_mut();
-        let inside = kernel.space(self.mm).iter().filter(|vma| arena.contains(vma.start()));
+        let space = kernel.space(self.processes[process].0);
+        let inside = space.iter().filter(|vma| arena.contains(vma.start()));
         inside
             .map(|vma| Area {
                 start: page(vma.start()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use faultbed::campaign::{Campaign, show};
 use faultbed::catalogue;
 use handler::Policy;
+use sim::explore::Strategy;
 
 fn campaign(handler: &str, seed: u64, schedules: u64) -> Campaign {
     Campaign {
@@ -13,7 +14,9 @@ fn campaign(handler: &str, seed: u64, schedules: u64) -> Campaign {
         handler: handler.to_owned(),
         policy: Policy::by_name(handler).expect("a handler"),
         seed,
+        strategy: Strategy::Random,
         schedules,
+        jobs: 1,
         keep_going: false,
     }
 }

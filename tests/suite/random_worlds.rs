@@ -23,17 +23,21 @@ fn operation() -> impl Strategy<Value = String> {
         1 => range.clone().prop_map(|(a, b)| format!("populate-write {a}..{b}")),
         1 => range.prop_map(|(a, b)| format!("mprotect {a}..{b} rw")),
         1 => Just("snapshot".to_owned()),
+        1 => Just("baseline".to_owned()),
     ]
 }
 
 fn world() -> impl Strategy<Value = String> {
     let task = prop::collection::vec(operation(), 1..5);
-    (1..=3usize, prop::collection::vec(task, 1..4)).prop_map(|(workers, tasks)| {
-        let mut text =
-            format!("faultbed scenario 1\nname random\nmemory {PAGES} pages\nworkers {workers}\n");
+    (1..=3usize, any::<bool>(), prop::collection::vec(task, 1..4)).prop_map(|(workers, wp, tasks)| {
+        let modes = if wp { "missing wp" } else { "missing" };
+        let mut text = format!(
+            "faultbed scenario 1\nname random\nmemory {PAGES} pages {modes}\nworkers {workers}\n"
+        );
         for (i, ops) in tasks.iter().enumerate() {
             text.push_str(&format!("task t{i}\n"));
-            for op in ops {
+            // Only where writes are tracked can there be a baseline.
+            for op in ops.iter().filter(|op| wp || *op != "baseline") {
                 text.push_str(&format!("  {op}\n"));
             }
         }

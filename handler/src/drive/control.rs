@@ -3,14 +3,15 @@
 use core::fmt;
 use std::sync::Arc;
 
-use shims::{PageNo, Waiter};
+use shims::{PageNo, Runtime, Waiter};
 
-use super::desk::Desk;
+use super::System;
+use super::desk::{Desk, Inner};
 use crate::{Counters, Machine, PageState, PageStates, Status};
 
 /// Steers a [`Driver`](super::Driver) from any thread. Clones steer the same driver.
-pub struct Control<W> {
-    pub(super) desk: Arc<Desk>,
+pub struct Control<W, R: Runtime = System> {
+    pub(super) desk: Arc<Desk<R>>,
     waiter: Arc<W>,
 }
 
@@ -35,8 +36,19 @@ pub struct PageReport {
     pub serving: bool,
 }
 
-impl<W: Waiter> Control<W> {
-    pub(super) fn new(desk: Arc<Desk>, waiter: Arc<W>) -> Control<W> {
+/// Abandons a baseline when it goes.
+struct Abandon<'a, W: Waiter, R: Runtime>(&'a Control<W, R>);
+
+impl<W: Waiter, R: Runtime> Drop for Abandon<'_, W, R> {
+    fn drop(&mut self) {
+        let mut inner = self.0.desk.lock();
+        inner.machine.abandon_snapshot();
+        self.0.desk.changed(&inner);
+    }
+}
+
+impl<W: Waiter, R: Runtime> Control<W, R> {
+    pub(super) fn new(desk: Arc<Desk<R>>, waiter: Arc<W>) -> Control<W, R> {
         Control { desk, waiter }
     }
 
@@ -84,15 +96,30 @@ impl<W: Waiter> Control<W> {
     /// page asked about. The client should be paused: what it does meanwhile may or may
     /// not show.
     pub fn snapshot(&self) -> Result<PageStates, SnapshotError> {
+        let mut inner = self.when_ready(Machine::begin_snapshot)?;
+        let states = inner.machine.take_snapshot();
+        // The reader waits for the snapshot, and other controls for their turn.
+        self.desk.changed(&inner);
+        Ok(states)
+    }
+
+    /// Wait until a snapshot that `begin` asks for can be taken.
+    fn when_ready(
+        &self,
+        begin: impl Fn(&mut Machine),
+    ) -> Result<R::Guard<'_, Inner>, SnapshotError> {
         let mut inner = self.desk.lock();
+        let mut begun = false;
         loop {
-            let begun = inner.machine.snapshot_begun();
-            inner.machine.begin_snapshot();
-            if inner.machine.snapshot_ready() {
-                let states = inner.machine.take_snapshot();
-                // The reader waits for the snapshot, and other controls for their turn.
+            // Another control may have one in preparation: this one is next.
+            if !begun && !inner.machine.snapshot_begun() {
+                begin(&mut inner.machine);
+                begun = true;
                 self.desk.changed(&inner);
-                return Ok(states);
+                self.waiter.notify();
+            }
+            if begun && inner.machine.snapshot_ready() {
+                return Ok(inner);
             }
             if inner.machine.status().is_over() {
                 return Err(SnapshotError::Ended(inner.machine.status().clone()));
@@ -100,12 +127,36 @@ impl<W: Waiter> Control<W> {
             if !inner.running {
                 return Err(SnapshotError::NotRunning);
             }
-            if !begun {
-                self.desk.changed(&inner);
-                self.waiter.notify();
-            }
             self.desk.wait_for_calm(&mut inner);
         }
+    }
+
+    /// Begin an interval of write tracking: call `export` with the states of all pages, for
+    /// it to save the bytes of the dirty ones, then call these clean. If it fails, or panics,
+    /// they stay dirty.
+    ///
+    /// From before `export` is called until it has returned every write waits; the client
+    /// need not be paused. It must not give pages up meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If the policy does not track [writes](crate::Policy::writes).
+    pub fn baseline<T, E>(
+        &self,
+        export: impl FnOnce(&PageStates) -> Result<T, E>,
+    ) -> Result<Result<T, E>, SnapshotError> {
+        let mut inner = self.when_ready(Machine::begin_baseline)?;
+        let states = inner.machine.export_baseline();
+        drop(inner);
+        let abandoned = Abandon(self);
+        let came = export(&states);
+        if came.is_ok() {
+            core::mem::forget(abandoned);
+            let mut inner = self.desk.lock();
+            inner.machine.take_baseline();
+            self.desk.changed(&inner);
+        }
+        Ok(came)
     }
 
     /// What the driver did so far.
@@ -130,13 +181,13 @@ impl<W: Waiter> Control<W> {
     }
 }
 
-impl<W> Clone for Control<W> {
-    fn clone(&self) -> Control<W> {
+impl<W, R: Runtime> Clone for Control<W, R> {
+    fn clone(&self) -> Control<W, R> {
         Control { desk: Arc::clone(&self.desk), waiter: Arc::clone(&self.waiter) }
     }
 }
 
-impl<W> fmt::Debug for Control<W> {
+impl<W, R: Runtime> fmt::Debug for Control<W, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Control").field(self.desk.lock().machine.status()).finish()
     }

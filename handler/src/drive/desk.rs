@@ -1,10 +1,9 @@
 //! What a driver's threads share: the machine, the fetched bytes, and three places to
-//! wait at. Owns the lock.
+//! wait at. Owns the lock, which is one of the runtime the driver runs on.
 
 use core::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-use shims::{Event, PageNo, Time, Waiter};
+use shims::{Event, PageNo, Runtime, Time, Waiter};
 
 use super::exec::{Answer, Bytes, Job, answer};
 use super::{Report, Served};
@@ -14,15 +13,14 @@ use crate::{Action, DrainEnd, HandlerError, Machine};
 /// is still there.
 pub(super) const PEER_CHECK: Duration = Duration::from_millis(20);
 
-#[derive(Debug)]
-pub(super) struct Desk {
-    inner: Mutex<Inner>,
+pub(super) struct Desk<R: Runtime> {
+    inner: R::Mutex<Inner>,
     /// Workers wait here for an action.
-    work: Condvar,
+    work: R::Condvar,
     /// The reader waits here for a permit.
-    permit: Condvar,
+    permit: R::Condvar,
     /// Controls wait here for a snapshot, or for a read to end.
-    calm: Condvar,
+    calm: R::Condvar,
 }
 
 #[derive(Debug)]
@@ -37,64 +35,61 @@ pub(super) struct Inner {
     pub(super) timed: bool,
 }
 
-impl Desk {
-    pub(super) fn new(machine: Machine) -> Desk {
+impl<R: Runtime> Desk<R> {
+    pub(super) fn new(machine: Machine) -> Desk<R> {
         let bytes = Bytes::new(machine.regions().page_size());
         let inner = Inner { machine, bytes, running: false, read_at: Vec::new(), timed: false };
-        let (work, permit, calm) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Desk { inner: Mutex::new(inner), work, permit, calm }
+        let inner = R::mutex("desk", inner);
+        let [work, permit, calm] = ["work", "permit", "calm"].map(R::condvar);
+        Desk { inner, work, permit, calm }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
+    pub(super) fn lock(&self) -> R::Guard<'_, Inner> {
+        R::lock(&self.inner)
     }
 
     /// Wait for something to do, until `deadline` at the latest.
     pub(super) fn wait_for_work(
         &self,
-        inner: &mut MutexGuard<'_, Inner>,
+        inner: &mut R::Guard<'_, Inner>,
         now: Time,
         deadline: Option<Time>,
     ) {
         match deadline {
             Some(until) => {
                 // Never zero: a deadline that has passed is work, so this is not reached.
-                let _ = self.work.wait_for(inner, until.since(now));
+                let _ = R::wait_for(&self.work, inner, until.since(now));
             }
-            None => self.work.wait(inner),
+            None => R::wait(&self.work, inner),
         }
     }
 
     /// Wait until the machine has changed, at most for `limit`. Tells whether it has.
-    pub(super) fn wait_for_permit(
-        &self,
-        inner: &mut MutexGuard<'_, Inner>,
-        limit: Duration,
-    ) -> bool {
-        !self.permit.wait_for(inner, limit).timed_out()
+    pub(super) fn wait_for_permit(&self, inner: &mut R::Guard<'_, Inner>, limit: Duration) -> bool {
+        R::wait_for(&self.permit, inner, limit)
     }
 
-    pub(super) fn wait_for_calm(&self, inner: &mut MutexGuard<'_, Inner>) {
-        self.calm.wait(inner);
+    pub(super) fn wait_for_calm(&self, inner: &mut R::Guard<'_, Inner>) {
+        R::wait(&self.calm, inner);
     }
 
     /// Tell whoever waits that the machine has changed. Cheap if nobody waits.
     pub(super) fn changed(&self, inner: &Inner) {
         if inner.machine.status().is_over() || !inner.running {
-            self.work.notify_all();
+            R::notify_all(&self.work);
         } else {
             // One worker is enough: it calls the next one if there is more to do.
-            self.work.notify_one();
+            R::notify_one(&self.work);
         }
-        self.permit.notify_all();
-        self.calm.notify_all();
+        R::notify_all(&self.permit);
+        R::notify_all(&self.calm);
     }
 
     /// A worker leaves with a job: another one takes over what is left to do, or to wait
     /// for.
     pub(super) fn hand_over(&self, inner: &Inner, now: Time) {
         if inner.machine.has_work(now) || inner.machine.next_deadline().is_some() {
-            self.work.notify_one();
+            R::notify_one(&self.work);
         }
     }
 }
@@ -168,10 +163,10 @@ impl Inner {
 }
 
 /// A driver is running on the desk for as long as this lives.
-pub(super) struct Running<'a>(&'a Desk);
+pub(super) struct Running<'a, R: Runtime>(&'a Desk<R>);
 
-impl<'a> Running<'a> {
-    pub(super) fn start(desk: &'a Desk, timed: bool) -> Running<'a> {
+impl<'a, R: Runtime> Running<'a, R> {
+    pub(super) fn start(desk: &'a Desk<R>, timed: bool) -> Running<'a, R> {
         let mut inner = desk.lock();
         assert!(!inner.running, "a driver runs on one thread group at a time");
         (inner.running, inner.timed) = (true, timed);
@@ -179,7 +174,7 @@ impl<'a> Running<'a> {
     }
 }
 
-impl Drop for Running<'_> {
+impl<R: Runtime> Drop for Running<'_, R> {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.running = false;
@@ -191,9 +186,9 @@ impl Drop for Running<'_> {
 }
 
 /// Ends the machine if its thread panics, so that no other thread waits for it for ever.
-pub(super) struct Bail<'a, W: Waiter>(pub(super) &'a Desk, pub(super) &'a W);
+pub(super) struct Bail<'a, W: Waiter, R: Runtime>(pub(super) &'a Desk<R>, pub(super) &'a W);
 
-impl<W: Waiter> Drop for Bail<'_, W> {
+impl<W: Waiter, R: Runtime> Drop for Bail<'_, W, R> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut inner = self.0.lock();

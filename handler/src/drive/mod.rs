@@ -14,17 +14,19 @@ mod control;
 mod desk;
 mod exec;
 mod single;
+mod system;
 mod threads;
 
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use shims::{PageNo, PageSize, Time, Uffd, Waiter};
+use shims::{PageNo, PageSize, Runtime, Time, Uffd, Waiter};
 
 use crate::{Counters, Machine, PageSource, Policy, RegionMap, Status};
 pub use control::{Control, SnapshotError};
 use desk::Desk;
+pub use system::System;
 
 /// A fault that has been served, for whoever keeps statistics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,11 +68,12 @@ pub enum SetupError {
 /// A machine with everything it needs to serve.
 ///
 /// `Driver` borrows or owns its parts as you like: all of [`Uffd`], [`PageSource`] are
-/// implemented for references too.
-pub struct Driver<U, W, S> {
+/// implemented for references too. `R` is where its locks and threads come from: the
+/// operating system, or a simulator that searches their interleavings.
+pub struct Driver<U, W, S, R: Runtime = System> {
     uffd: U,
     source: S,
-    control: Control<W>,
+    control: Control<W, R>,
     on_served: Option<Box<OnServed>>,
     /// A page of zeros.
     zeros: Box<[u8]>,
@@ -86,6 +89,19 @@ impl<U: Uffd, W: Waiter, S: PageSource> Driver<U, W, S> {
         waiter: W,
         source: S,
     ) -> Result<Driver<U, W, S>, SetupError> {
+        Driver::on_runtime(policy, regions, uffd, waiter, source)
+    }
+}
+
+impl<U: Uffd, W: Waiter, S: PageSource, R: Runtime> Driver<U, W, S, R> {
+    /// A driver like that of [`new`](Driver::new), with locks and threads of `R`.
+    pub fn on_runtime(
+        policy: Policy,
+        regions: RegionMap,
+        uffd: U,
+        waiter: W,
+        source: S,
+    ) -> Result<Driver<U, W, S, R>, SetupError> {
         let page = regions.page_size();
         if source.page_size() != page {
             return Err(SetupError::PageSize { regions: page, source: source.page_size() });
@@ -104,7 +120,7 @@ impl<U: Uffd, W: Waiter, S: PageSource> Driver<U, W, S> {
     }
 
     /// A handle that other threads steer this driver by.
-    pub fn control(&self) -> Control<W> {
+    pub fn control(&self) -> Control<W, R> {
         self.control.clone()
     }
 
@@ -130,7 +146,7 @@ impl<U: Uffd, W: Waiter, S: PageSource> Driver<U, W, S> {
     }
 }
 
-impl<U: fmt::Debug, W, S: fmt::Debug> fmt::Debug for Driver<U, W, S> {
+impl<U: fmt::Debug, W, S: fmt::Debug, R: Runtime> fmt::Debug for Driver<U, W, S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
             .field("uffd", &self.uffd)

@@ -1,14 +1,14 @@
 //! The driver with one thread: work until there is none, then wait for messages or for
 //! the next deadline.
 
-use shims::{Time, Uffd, Waiter, Wakeup};
+use shims::{Runtime, Time, Uffd, Waiter, Wakeup};
 
 use super::desk::{PEER_CHECK, Running};
 use super::exec::{drain, perform};
 use super::{Driver, Report};
 use crate::{PageSource, ReadPermit};
 
-impl<U: Uffd, W: Waiter, S: PageSource> Driver<U, W, S> {
+impl<U: Uffd, W: Waiter, S: PageSource, R: Runtime> Driver<U, W, S, R> {
     /// Serve on this thread until the machine ends. A slow source delays everything
     /// else, the reading of `REMOVE`s included.
     ///

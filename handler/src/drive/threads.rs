@@ -5,18 +5,19 @@
 
 use core::num::NonZeroUsize;
 
-use shims::{Errno, Uffd, Waiter, Wakeup};
+use shims::{Runtime, Uffd, Waiter, Wakeup};
 
 use super::desk::{Bail, PEER_CHECK, Running};
 use super::exec::{drain, perform};
 use super::{Driver, Report};
 use crate::{HandlerError, PageSource, ReadPermit};
 
-impl<U, W, S> Driver<U, W, S>
+impl<U, W, S, R> Driver<U, W, S, R>
 where
     U: Uffd + Sync,
     W: Waiter + Send + Sync,
     S: PageSource + Sync,
+    R: Runtime,
 {
     /// Serve until the machine ends: read on this thread, work on `workers` others.
     ///
@@ -29,21 +30,19 @@ where
     pub fn run_threads(&self, workers: NonZeroUsize) -> Report {
         let desk = &self.control.desk;
         let _running = Running::start(desk, self.on_served.is_some());
-        std::thread::scope(|scope| {
-            for number in 0..workers.get() {
-                let name = format!("faultbed-work-{number}");
-                let worker = std::thread::Builder::new().name(name);
-                if let Err(error) = worker.spawn_scoped(scope, || self.work()) {
-                    let errno = error.raw_os_error().and_then(Errno::from_raw);
+        let names = (0..workers.get()).map(|number| format!("faultbed-work-{number}"));
+        R::team(
+            names,
+            || self.work(),
+            |started| match started {
+                Ok(()) => self.read(),
+                Err(errno) => {
                     let mut inner = desk.lock();
-                    let errno = errno.unwrap_or(Errno::EAGAIN);
                     inner.machine.driver_failed(HandlerError::Spawn(errno));
                     desk.changed(&inner);
-                    return;
                 }
-            }
-            self.read();
-        });
+            },
+        );
         desk.lock().report()
     }
 

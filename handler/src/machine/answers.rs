@@ -72,6 +72,8 @@ impl Machine {
                 self.install_answered(slot, content, outcome, now)
             }
             Stage::Waking(ending) => self.wake_answered(slot, ending, outcome),
+            Stage::Unprotecting => self.unprotect_answered(slot, outcome, now),
+            Stage::Protecting => self.protect_answered(slot, outcome, now),
             stage => panic!("{req:?} has no ioctl out, it is {stage:?}"),
         }
     }
@@ -86,7 +88,7 @@ impl Machine {
         let size = self.setup.regions.page_size().bytes();
         let halted = self.status.is_over();
         let req = &mut self.requests[slot];
-        let (page, probe, write) = (req.page, req.probe, req.write);
+        let (page, probe, write) = (req.page, req.probe, req.needs.write);
         if self.gate.reading {
             self.gate.landed.push(page);
         }
@@ -115,6 +117,13 @@ impl Machine {
             }
             Verdict::Present => {
                 self.tracker.present(page, write);
+                if req.needs.unprotected {
+                    // It is there, and protected for all we know: a wake would only bring
+                    // the write back.
+                    req.needs.page = false;
+                    self.queue(slot, true);
+                    return Completion::Kept;
+                }
                 self.wake_then(slot, Ending::Present)
             }
             Verdict::Dead => {
@@ -129,19 +138,7 @@ impl Machine {
                 Completion::Kept
             }
             Verdict::Changing if probe => self.probe_deferred(slot, now),
-            Verdict::Changing => {
-                self.counters.deferrals += 1;
-                req.changing += 1;
-                if self.ending.is_some() {
-                    req.last += 1;
-                    if req.last >= self.setup.policy.last_attempts {
-                        return self.wake_then(slot, Ending::Dropped);
-                    }
-                }
-                let until = now.after(self.setup.policy.defer.delay(req.changing));
-                self.defer(slot, Why::Changing, until);
-                Completion::Kept
-            }
+            Verdict::Changing => self.met_a_change(slot, now),
             Verdict::NoMapping if probe => self.finish(slot, Ending::Probed),
             Verdict::NoMapping => self.wake_then(slot, Ending::Dropped),
             Verdict::Failed(errno) => {
@@ -160,6 +157,22 @@ impl Machine {
         }
     }
 
+    /// The address space is changing: try again later (invariant 6).
+    pub(super) fn met_a_change(&mut self, slot: u32, now: Time) -> Completion {
+        self.counters.deferrals += 1;
+        let req = &mut self.requests[slot];
+        req.changing += 1;
+        if self.ending.is_some() {
+            req.last += 1;
+            if req.last >= self.setup.policy.last_attempts {
+                return self.wake_then(slot, Ending::Dropped);
+            }
+        }
+        let until = now.after(self.setup.policy.defer.delay(req.changing));
+        self.defer(slot, Why::Changing, until);
+        Completion::Kept
+    }
+
     fn wake_answered(&mut self, slot: u32, ending: Ending, outcome: Outcome) -> Completion {
         if outcome.errno.is_none() || self.status.is_over() {
             return self.finish(slot, ending);
@@ -172,7 +185,7 @@ impl Machine {
     }
 
     /// Wake whoever waits for the page, then end the request.
-    fn wake_then(&mut self, slot: u32, ending: Ending) -> Completion {
+    pub(super) fn wake_then(&mut self, slot: u32, ending: Ending) -> Completion {
         if self.status.is_over() {
             return self.finish(slot, ending);
         }
@@ -183,7 +196,7 @@ impl Machine {
 
     /// Give up a request, and end the machine for it. Faults that came late are given up
     /// too: they would fail in the same way.
-    fn fail(&mut self, slot: u32, error: HandlerError) {
+    pub(super) fn fail(&mut self, slot: u32, error: HandlerError) {
         let req = &mut self.requests[slot];
         req.faults += core::mem::take(&mut req.late);
         let ending = if req.faults == 0 { Ending::Probed } else { Ending::Failed };

@@ -9,6 +9,7 @@ mod slots;
 mod snapshot;
 mod status;
 mod work;
+mod writes;
 
 use core::hash::{Hash, Hasher};
 use std::collections::VecDeque;
@@ -145,7 +146,7 @@ impl Machine {
 
     /// The earliest moment at which a deferred request may go on.
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.status.is_over() {
+        if self.status.is_over() || self.is_frozen() {
             return None;
         }
         self.deferred.first().map(|(until, _)| *until)
@@ -214,14 +215,8 @@ impl Machine {
         self.gated.clear();
         self.wakes.clear();
         self.deferred.clear();
-        let idle: Vec<u32> = self
-            .requests
-            .iter()
-            .filter(|(_, req)| {
-                !matches!(req.stage, Stage::Fetching | Stage::Installing(_) | Stage::Waking(_))
-            })
-            .map(|(slot, _)| slot)
-            .collect();
+        let idle: Vec<u32> =
+            self.requests.iter().filter(|(_, req)| !req.is_out()).map(|(slot, _)| slot).collect();
         for slot in idle {
             let ending = match self.requests[slot].stage {
                 Stage::ToWake(ending) => ending,
@@ -259,6 +254,7 @@ impl Machine {
     fn is_gated(&self, slot: u32) -> bool {
         let req = &self.requests[slot];
         match self.tracker.content(req.page) {
+            _ if req.protects || req.needs.only_unprotected() => false,
             Content::Source => req.loaded || req.poison,
             Content::Poison => true,
             Content::Zero => false,
@@ -271,13 +267,20 @@ impl Machine {
         let halted = self.status.is_over();
         let short_circuit = self.setup.policy.presence == Presence::Tracker;
         self.end_probe(slot);
+        if ending != Ending::Probed {
+            self.protect_again(self.requests[slot].page);
+        }
         let req = &mut self.requests[slot];
         self.counters.count(ending, req.faults);
-        (req.faults, req.write) = (req.late, req.late_write);
-        (req.late, req.late_write) = (0, false);
+        (req.faults, req.needs) =
+            (core::mem::take(&mut req.late), core::mem::take(&mut req.late_needs));
         if req.faults > 0 && halted {
             self.counters.count(Ending::Dropped, req.faults);
-        } else if req.faults > 0 && short_circuit && self.tracker.state(req.page).is_installed() {
+        } else if req.faults > 0
+            && short_circuit
+            && !req.needs.unprotected
+            && self.tracker.state(req.page).is_installed()
+        {
             self.counters.short_circuited += req.faults;
             self.counters.count(Ending::Present, req.faults);
         } else if req.faults > 0 {
@@ -305,6 +308,7 @@ impl Counters {
             Ending::Present => self.already_present += faults,
             Ending::Dropped => self.dropped += faults,
             Ending::Poisoned => self.poisoned += faults,
+            Ending::Unprotected => self.unprotected += faults,
             Ending::Failed => self.failed += faults,
             Ending::Probed => debug_assert_eq!(faults, 0),
         }

@@ -2,7 +2,7 @@
 
 use shims::{Event, Fault, FaultKind, Span, Time};
 
-use super::slots::{Ending, Req, Stage, Why};
+use super::slots::{Ending, Needs, Req, Stage, Why};
 use super::{DrainEnd, HandlerError, Machine, ReadPermit, Status};
 use crate::Presence;
 
@@ -134,25 +134,32 @@ impl Machine {
             self.counters.count(Ending::Failed, 1);
             return Err(HandlerError::FaultOutside { addr });
         };
-        if kind != FaultKind::Missing {
-            self.counters.count(Ending::Failed, 1);
-            return Err(HandlerError::UnexpectedFault { addr, kind });
-        }
+        let needs = match kind {
+            FaultKind::Missing => Needs { page: true, write, ..Needs::default() },
+            FaultKind::Wp if self.tracks_writes() => {
+                Needs { unprotected: true, write: true, ..Needs::default() }
+            }
+            FaultKind::Wp | FaultKind::Minor => {
+                self.counters.count(Ending::Failed, 1);
+                return Err(HandlerError::UnexpectedFault { addr, kind });
+            }
+        };
         if let Some(slot) = self.requests.find(page) {
             self.counters.joined += 1;
             if self.requests[slot].is_issued() {
                 let req = &mut self.requests[slot];
                 req.late += 1;
-                req.late_write |= write;
+                req.late_needs.add(needs);
             } else {
                 self.end_probe(slot);
                 let req = &mut self.requests[slot];
                 req.faults += 1;
-                req.write |= write;
+                req.needs.add(needs);
             }
             return Ok(());
         }
         if self.setup.policy.presence == Presence::Tracker
+            && needs.page
             && self.tracker.state(page).is_installed()
         {
             self.counters.short_circuited += 1;
@@ -162,7 +169,7 @@ impl Machine {
         let size = self.setup.regions.page_size();
         let mut req = Req::new(page, addr.align_down(size));
         req.faults = 1;
-        req.write = write;
+        req.needs = needs;
         let slot = self.requests.insert(req);
         self.queue(slot, false);
         Ok(())

@@ -20,6 +20,10 @@ pub(super) enum Stage {
     Deferred(Why),
     /// Its install was handed out.
     Installing(Content),
+    /// Its page is being un-protected, for faults that are a write.
+    Unprotecting,
+    /// Its page is being protected, for a baseline.
+    Protecting,
     /// In the queue of wakes, with the outcome that follows.
     ToWake(Ending),
     /// Its `WAKE` was handed out.
@@ -44,9 +48,34 @@ pub(super) enum Ending {
     Present,
     Dropped,
     Poisoned,
+    Unprotected,
     Failed,
     /// A probe, which answers no fault.
     Probed,
+}
+
+/// What the faults on a page need of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Needs {
+    /// The page itself.
+    pub(super) page: bool,
+    /// The page without its write protection.
+    pub(super) unprotected: bool,
+    /// Any of them is a write.
+    pub(super) write: bool,
+}
+
+impl Needs {
+    pub(super) fn add(&mut self, other: Needs) {
+        self.page |= other.page;
+        self.unprotected |= other.unprotected;
+        self.write |= other.write;
+    }
+
+    /// Is the page known to be there, and only its protection in the way?
+    pub(super) fn only_unprotected(self) -> bool {
+        self.unprotected && !self.page
+    }
 }
 
 /// A request: what is being done about one page.
@@ -55,10 +84,12 @@ pub(super) struct Req {
     pub(super) page: PageNo,
     pub(super) addr: Addr,
     pub(super) stage: Stage,
-    /// Does it only ask whether the page is there?
+    /// Is it for a snapshot, and for no fault?
     pub(super) probe: bool,
-    /// Was any of its faults a write?
-    pub(super) write: bool,
+    /// Is it to protect the page again?
+    pub(super) protects: bool,
+    /// What its faults need.
+    pub(super) needs: Needs,
     /// Does the driver hold the bytes of the page?
     pub(super) loaded: bool,
     /// Has the source been given up?
@@ -67,8 +98,8 @@ pub(super) struct Req {
     pub(super) faults: u64,
     /// Faults that came while an ioctl was out; the page is tried again for them.
     pub(super) late: u64,
-    /// Was any of those a write?
-    pub(super) late_write: bool,
+    /// What those need.
+    pub(super) late_needs: Needs,
     /// Bytes at the start of the page that are installed already.
     pub(super) done: u64,
     /// Attempts that failed since the last success, by reason.
@@ -86,12 +117,13 @@ impl Req {
             addr,
             stage: Stage::Queued,
             probe: false,
-            write: false,
+            protects: false,
+            needs: Needs::default(),
             loaded: false,
             poison: false,
             faults: 0,
             late: 0,
-            late_write: false,
+            late_needs: Needs::default(),
             done: 0,
             changing: 0,
             source: 0,
@@ -100,9 +132,22 @@ impl Req {
         }
     }
 
+    /// Is one of its actions out?
+    pub(super) fn is_out(&self) -> bool {
+        match self.stage {
+            Stage::Fetching | Stage::Installing(_) | Stage::Waking(_) => true,
+            Stage::Unprotecting | Stage::Protecting => true,
+            Stage::Queued | Stage::Deferred(_) | Stage::ToWake(_) => false,
+        }
+    }
+
     /// Is one of its ioctls out, or about to follow one that was?
     pub(super) fn is_issued(&self) -> bool {
-        matches!(self.stage, Stage::Installing(_) | Stage::ToWake(_) | Stage::Waking(_))
+        match self.stage {
+            Stage::Installing(_) | Stage::Unprotecting | Stage::Protecting => true,
+            Stage::ToWake(_) | Stage::Waking(_) => true,
+            Stage::Queued | Stage::Fetching | Stage::Deferred(_) => false,
+        }
     }
 }
 

@@ -12,13 +12,19 @@ use crate::PageStates;
 pub(super) struct Snapshot {
     /// Pages below this one have been asked about.
     from: PageNo,
-    /// Probes that have not ended.
-    probes: u32,
+    /// Requests on its behalf that have not ended.
+    pub(super) probes: u32,
+    /// For a baseline: dirty pages below this one have been protected.
+    pub(super) protect_from: Option<PageNo>,
+    /// The bytes of a baseline are being saved: nothing may happen to any page.
+    pub(super) frozen: bool,
+    /// It is not wanted any more.
+    pub(super) abandoned: bool,
 }
 
 /// Probes out at a time, so that a snapshot of a large image does not take a request for
 /// every page at once.
-const PROBES: u32 = 64;
+pub(super) const PROBES: u32 = 64;
 
 impl Machine {
     /// Prepare a snapshot: stop reading, let the requests end, then ask the kernel about
@@ -26,10 +32,15 @@ impl Machine {
     /// space to be quiet, because reading is what makes it so; not while
     /// [paused](Machine::pause). Does nothing if a snapshot is being prepared already.
     pub fn begin_snapshot(&mut self) {
-        if self.snapshot.is_none() {
-            self.snapshot = Some(Snapshot { from: PageNo::new(0), probes: 0 });
-            self.gate.reader_waits = false;
-        }
+        let probes = match &self.snapshot {
+            None => 0,
+            Some(snapshot) if snapshot.abandoned => snapshot.probes,
+            Some(_) => return,
+        };
+        let from = PageNo::new(0);
+        let (frozen, abandoned) = (false, false);
+        self.snapshot = Some(Snapshot { from, probes, protect_from: None, frozen, abandoned });
+        self.gate.reader_waits = false;
     }
 
     /// Is a snapshot being prepared?
@@ -45,8 +56,11 @@ impl Machine {
         let Some(snapshot) = &self.snapshot else { return false };
         !self.gate.reading
             && snapshot.probes == 0
+            && !snapshot.abandoned
+            && !snapshot.frozen
             && self.is_quiet()
-            && (self.status.is_over() || self.page_to_probe().is_none())
+            && (self.status.is_over()
+                || (self.page_to_probe().is_none() && self.page_to_protect().is_none()))
     }
 
     /// The snapshot. Reading may go on.
@@ -66,20 +80,23 @@ impl Machine {
     }
 
     pub(super) fn snapshot_lets_read(&self) -> bool {
-        self.snapshot.is_none() || self.changing() > 0
+        self.snapshot.as_ref().is_none_or(|s| !s.frozen && self.changing() > 0)
     }
 
     /// Does no fault wait for anything but what a pause holds back?
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let parked = |stage| self.paused && stage == Stage::Deferred(Why::Changing);
         self.requests.iter().all(|(_, req)| req.probe || parked(req.stage))
     }
 
     /// The request is no probe any more, whatever else it may become.
     pub(super) fn end_probe(&mut self, slot: u32) {
-        if core::mem::take(&mut self.requests[slot].probe) {
+        let req = &mut self.requests[slot];
+        req.protects = false;
+        if core::mem::take(&mut req.probe) {
             let snapshot = self.snapshot.as_mut();
             snapshot.expect("probes end before their snapshot is taken").probes -= 1;
+            self.end_abandoned();
         }
     }
 
@@ -95,7 +112,7 @@ impl Machine {
     }
 
     pub(super) fn has_probe(&self) -> bool {
-        self.snapshot.as_ref().is_some_and(|s| s.probes < PROBES)
+        self.snapshot.as_ref().is_some_and(|s| s.probes < PROBES && !s.abandoned)
             && self.is_quiet()
             && self.page_to_probe().is_some()
     }

@@ -46,7 +46,7 @@ pub enum HandlerError {
     Spawn(Errno),
     /// A message that the registration never asked for.
     UnexpectedEvent(Event),
-    /// A fault of a kind that the registration never asked for.
+    /// A fault of a kind that the policy does not provide for.
     UnexpectedFault {
         /// Where.
         addr: Addr,
@@ -81,7 +81,7 @@ pub enum HandlerError {
 }
 
 /// What a machine did so far. Each fault that was read is counted in `faults` and, once
-/// it has ended, in exactly one of the five outcomes.
+/// it has ended, in exactly one of the six outcomes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counters {
     /// Batches read, empty ones too.
@@ -105,6 +105,8 @@ pub struct Counters {
     pub dropped: u64,
     /// Outcome: the page was poisoned.
     pub poisoned: u64,
+    /// Outcome: a write to a protected page; the protection was taken away.
+    pub unprotected: u64,
     /// Outcome: the handler gave up and the thread sleeps on.
     pub failed: u64,
     /// Faults that the tracker answered without asking the kernel
@@ -122,6 +124,8 @@ pub struct Counters {
     pub wakes: u64,
     /// Questions to the kernel on behalf of snapshots.
     pub probes: u64,
+    /// Pages protected again on behalf of baselines.
+    pub protects: u64,
 }
 
 impl Counters {
@@ -132,7 +136,7 @@ impl Counters {
 
     /// Faults whose threads were let go on.
     pub const fn answered(&self) -> u64 {
-        self.installed + self.already_present + self.dropped + self.poisoned
+        self.installed + self.already_present + self.dropped + self.poisoned + self.unprotected
     }
 
     /// Faults that are still being served.
@@ -182,7 +186,7 @@ impl fmt::Display for HandlerError {
                 write!(f, "unexpected message: {event}; only faults and REMOVE are served")
             }
             HandlerError::UnexpectedFault { addr, kind } => {
-                write!(f, "unexpected {kind} fault at {addr}; only MISSING faults are served")
+                write!(f, "unexpected {kind} fault at {addr}; the policy does not ask for such")
             }
             HandlerError::FaultOutside { addr } => {
                 write!(f, "fault at {addr}, which is in no region")

@@ -10,7 +10,7 @@ impl Machine {
     /// The next action, if there is one now. In this order: wakes, gated installs if the
     /// gate is open, everything else that faults need, probes of a snapshot.
     pub fn next(&mut self, now: Time) -> Option<Action> {
-        if self.status.is_over() {
+        if self.status.is_over() || self.is_frozen() {
             return None;
         }
         if let Some(slot) = self.wakes.pop_front() {
@@ -25,13 +25,16 @@ impl Machine {
         if let Some(slot) = self.ready.pop_front() {
             return Some(self.advance(slot));
         }
-        let slot = self.next_probe()?;
-        Some(self.install(slot, Content::Zero))
+        if let Some(slot) = self.next_probe() {
+            return Some(self.install(slot, Content::Zero));
+        }
+        let slot = self.next_protect()?;
+        Some(self.protect(slot))
     }
 
     /// Would [`next`](Machine::next) return an action?
     pub fn has_work(&self, now: Time) -> bool {
-        if self.status.is_over() {
+        if self.status.is_over() || self.is_frozen() {
             return false;
         }
         let open = self.gate.is_open();
@@ -40,7 +43,7 @@ impl Machine {
             || !self.ready.is_empty()
             || (open && !self.gated.is_empty())
             || self.deferred[..due].iter().any(|(_, slot)| open || !self.is_gated(*slot))
-            || (due == 0 && self.has_probe())
+            || (due == 0 && (self.has_probe() || self.has_protect()))
     }
 
     /// Queue the deferred requests whose moment has come, before the others.
@@ -58,6 +61,12 @@ impl Machine {
     fn advance(&mut self, slot: u32) -> Action {
         let req = &self.requests[slot];
         let (page, addr) = (req.page, req.addr);
+        if req.protects {
+            return self.protect(slot);
+        }
+        if req.needs.only_unprotected() {
+            return self.unprotect(slot);
+        }
         let content = match self.tracker.content(page) {
             Content::Source if req.poison => Content::Poison,
             Content::Source if !req.loaded => {
@@ -89,21 +98,24 @@ impl Machine {
         let done = Len::new(req.done);
         let start = req.addr.checked_add(done).expect("a page ends inside its region");
         let range = Span::new(start, Len::new(size.bytes() - req.done));
+        // What nobody is about to write is mapped protected, in the same step: between an
+        // install and a protection that follows it a write would go unseen.
+        let watched = self.tracks_writes() && !req.needs.write;
+        let watch = if watched { CopyMode::WP } else { CopyMode::empty() };
         match content {
-            Content::Source => {
-                (Request::Copy { dst: range, mode: CopyMode::empty() }, Payload::Fetched)
-            }
+            Content::Source => (Request::Copy { dst: range, mode: watch }, Payload::Fetched),
             Content::Poison => {
                 (Request::Poison { range, mode: PoisonMode::empty() }, Payload::None)
             }
-            // The zero page is 4 KiB; a larger page is filled by a copy (rule e14).
-            Content::Zero if size == PageSize::KIB4 => {
+            // The zero page is 4 KiB; a larger page is filled by a copy (rule e14), and so is
+            // one that is to be protected, which `ZEROPAGE` cannot do.
+            Content::Zero if size == PageSize::KIB4 && !watched => {
                 let mode = if req.probe { ZeropageMode::DONTWAKE } else { ZeropageMode::empty() };
                 (Request::Zeropage { range, mode }, Payload::None)
             }
             Content::Zero => {
-                let mode = if req.probe { CopyMode::DONTWAKE } else { CopyMode::empty() };
-                (Request::Copy { dst: range, mode }, Payload::Zeros)
+                let wakes = if req.probe { CopyMode::DONTWAKE } else { CopyMode::empty() };
+                (Request::Copy { dst: range, mode: watch | wakes }, Payload::Zeros)
             }
         }
     }

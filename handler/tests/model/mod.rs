@@ -5,11 +5,11 @@
 
 use faultbed_handler::{
     Action, Completion, DrainEnd, Machine, PageStates, Payload, ReadPermit, Region, RegionMap,
-    ReqId, SourceError, Status, StopReason, states,
+    ReqId, SourceError, Status, StopReason, Writes, states,
 };
 use shims::{
     Addr, CopyMode, Errno, Event, Fault, FaultFlags, Len, Outcome, PageNo, PageRange, PageSize,
-    Request, Span, Time, ZeropageMode,
+    Request, Span, Time, WriteProtectMode, ZeropageMode,
 };
 
 pub(crate) const PAGES: usize = 4;
@@ -41,11 +41,13 @@ enum Guest {
     Faulting {
         page: usize,
         write: bool,
+        wp: bool,
     },
     /// Asleep; its message is queued (rule F2), or was read.
     Asleep {
         page: usize,
         write: bool,
+        wp: bool,
         read: bool,
     },
 }
@@ -92,6 +94,9 @@ enum Step {
     Tick,
     BeginSnapshot,
     TakeSnapshot,
+    /// Save the bytes of the dirty pages. The baseline is taken some time after.
+    Export,
+    Abandon,
     Pause,
     Resume,
     /// Somebody asks the handler to stop.
@@ -102,6 +107,11 @@ pub(crate) struct World {
     pub(crate) machine: Machine,
     now: Time,
     pages: [Option<Bytes>; PAGES],
+    protected: [bool; PAGES],
+    /// Was the page written since the last baseline saved its bytes? Before it did?
+    written: [bool; PAGES],
+    saved: Option<[bool; PAGES]>,
+    baselines: u64,
     /// Has a `REMOVE` of the page begun? Has one ended?
     remove_begun: [bool; PAGES],
     remove_ended: [bool; PAGES],
@@ -158,6 +168,13 @@ impl Draw for Sequence {
     }
 }
 
+/// A page that was written and never given up must be called dirty.
+fn expect_dirty(states: &PageStates, page: usize) -> Result<(), String> {
+    let offset = number(page).index() * 4096;
+    let state = states.records().iter().find(|r| r.offset() == offset).map(|r| r.name());
+    if state == Some("dirty") { Ok(()) } else { Err(format!("page {page} was written: {state:?}")) }
+}
+
 pub(crate) fn regions() -> RegionMap {
     let page = PageSize::KIB4;
     let range = |start, pages| {
@@ -192,6 +209,10 @@ impl World {
             machine,
             now: Time::ZERO,
             pages: [None; PAGES],
+            protected: [false; PAGES],
+            written: [false; PAGES],
+            saved: None,
+            baselines: 0,
             remove_begun: [false; PAGES],
             remove_ended: [false; PAGES],
             guests: [Guest::Idle; GUESTS],
@@ -235,7 +256,11 @@ impl World {
 
     /// A snapshot of a world at rest says what the pages hold.
     pub(crate) fn check_snapshot(&mut self, draw: &mut impl Draw) -> Result<PageStates, String> {
-        self.snapshots = false;
+        if core::mem::take(&mut self.snapshots) {
+            // One that was asked for before is not waited for.
+            self.saved = None;
+            self.machine.abandon_snapshot();
+        }
         self.machine.begin_snapshot();
         let mut left = 2_000;
         while !self.machine.snapshot_ready() {
@@ -247,6 +272,9 @@ impl World {
         }
         let snapshot = self.machine.take_snapshot();
         for page in 0..PAGES {
+            if self.tracked() && self.written[page] && !self.remove_begun[page] {
+                expect_dirty(&snapshot, page)?;
+            }
             let offset = number(page).index() * 4096;
             let state = snapshot.records().iter().find(|r| r.offset() == offset).map(|r| r.state());
             let fits = match state {
@@ -353,6 +381,12 @@ impl World {
         if self.snapshots {
             match self.machine.snapshot_begun() {
                 false if new => steps.push(Step::BeginSnapshot),
+                true if self.saved.is_some() => {
+                    steps.extend([Step::TakeSnapshot, Step::Abandon]);
+                }
+                true if self.machine.snapshot_ready() && self.tracked() => {
+                    steps.extend([Step::Export, Step::Abandon]);
+                }
                 true if self.machine.snapshot_ready() => steps.push(Step::TakeSnapshot),
                 _ => {}
             }
@@ -389,8 +423,8 @@ impl World {
             }
             Step::Touch(i) => self.touch(i)?,
             Step::Enqueue(i) => {
-                let Guest::Faulting { page, write } = self.guests[i] else { unreachable!() };
-                self.guests[i] = Guest::Asleep { page, write, read: false };
+                let Guest::Faulting { page, write, wp } = self.guests[i] else { unreachable!() };
+                self.guests[i] = Guest::Asleep { page, write, wp, read: false };
                 self.faults.push(i);
             }
             Step::Remove(i) => {
@@ -404,6 +438,8 @@ impl World {
                 Remover::Read(first, end) => self.removers[i] = Remover::ToZap(first, end),
                 Remover::ToZap(first, end) => {
                     self.pages[first..end].fill(None);
+                    self.protected[first..end].fill(false);
+                    self.written[first..end].fill(false);
                     self.remove_ended[first..end].fill(true);
                     self.removers[i] = Remover::Idle;
                 }
@@ -471,7 +507,28 @@ impl World {
                     self.held.retain(|held| *held != req);
                 }
             }
+            Step::BeginSnapshot if self.tracked() => self.machine.begin_baseline(),
             Step::BeginSnapshot => self.machine.begin_snapshot(),
+            Step::Export => {
+                let states = self.machine.export_baseline();
+                for page in 0..PAGES {
+                    if self.written[page] && !self.remove_begun[page] {
+                        expect_dirty(&states, page)?;
+                    }
+                }
+                self.saved = Some(core::mem::take(&mut self.written));
+            }
+            Step::Abandon => {
+                // What an export that failed has taken was not saved.
+                for (page, was) in self.saved.take().into_iter().flatten().enumerate() {
+                    self.written[page] |= was;
+                }
+                self.machine.abandon_snapshot();
+            }
+            Step::TakeSnapshot if self.saved.take().is_some() => {
+                self.machine.take_baseline();
+                self.baselines += 1;
+            }
             Step::TakeSnapshot => {
                 self.machine.take_snapshot();
             }
@@ -495,7 +552,11 @@ impl World {
         let Guest::Touching { page, write } = self.guests[i] else { unreachable!() };
         match self.pages[page] {
             None => {
-                self.guests[i] = Guest::Faulting { page, write };
+                self.guests[i] = Guest::Faulting { page, write, wp: false };
+                return Ok(());
+            }
+            Some(_) if write && self.protected[page] => {
+                self.guests[i] = Guest::Faulting { page, write, wp: true };
                 return Ok(());
             }
             Some(Bytes::Source) if self.remove_ended[page] => {
@@ -509,7 +570,10 @@ impl World {
             }
             // The guest gets SIGBUS.
             Some(Bytes::Poison) => {}
-            Some(_) if write => self.pages[page] = Some(Bytes::Written),
+            Some(_) if write => {
+                self.pages[page] = Some(Bytes::Written);
+                self.written[page] = true;
+            }
             Some(_) => {}
         }
         self.accesses += 1;
@@ -528,25 +592,44 @@ impl World {
             batch.push(Event::Remove(Span::between(addr(first), Addr::new(last)).unwrap()));
         } else {
             let guest = self.faults.remove(0);
-            let Guest::Asleep { page, write, read } = &mut self.guests[guest] else {
+            let Guest::Asleep { page, write, wp, read } = &mut self.guests[guest] else {
                 unreachable!("only sleepers have messages")
             };
             *read = true;
-            let flags = if *write { FaultFlags::WRITE } else { FaultFlags::empty() };
+            let mut flags = if *write { FaultFlags::WRITE } else { FaultFlags::empty() };
+            flags.set(FaultFlags::WP, *wp);
             batch.push(Event::Fault(Fault { addr: addr(*page), flags, tid: None }));
         }
     }
 
     fn perform(&mut self, request: Request, payload: Payload) -> Outcome {
         let page = index(request.range().start);
+        let mut protected = false;
         let (bytes, wakes) = match request {
             Request::Wake { .. } => {
                 self.wake(page);
                 return Outcome::OK;
             }
             Request::Copy { mode, .. } => {
-                assert_eq!(payload, Payload::Fetched);
-                (Bytes::Source, !mode.contains(CopyMode::DONTWAKE))
+                let bytes = match payload {
+                    Payload::Fetched => Bytes::Source,
+                    Payload::Zeros => Bytes::Zeros,
+                    Payload::None => panic!("a copy of nothing"),
+                };
+                protected = mode.contains(CopyMode::WP);
+                (bytes, !mode.contains(CopyMode::DONTWAKE))
+            }
+            Request::WriteProtect { mode, .. } => {
+                assert!(self.tracked());
+                if self.changing() {
+                    return Outcome::bare(Errno::EAGAIN);
+                }
+                self.protected[page] =
+                    self.pages[page].is_some() && mode.contains(WriteProtectMode::WP);
+                if mode.is_empty() {
+                    self.wake(page);
+                }
+                return Outcome::OK;
             }
             Request::Zeropage { mode, .. } => {
                 assert_eq!(payload, Payload::None);
@@ -563,7 +646,7 @@ impl World {
             Some(there) if there != Bytes::Poison || bytes != Bytes::Source => {
                 return Outcome::mirrored(Errno::EEXIST);
             }
-            _ => self.pages[page] = Some(bytes),
+            _ => (self.pages[page], self.protected[page]) = (Some(bytes), protected),
         }
         if wakes {
             self.wake(page);
@@ -582,6 +665,15 @@ impl World {
                 self.faults.retain(|f| *f != i);
             }
         }
+    }
+
+    fn tracked(&self) -> bool {
+        self.machine.policy().writes == Writes::Tracked
+    }
+
+    /// How many baselines were taken.
+    pub(crate) fn baselines(&self) -> u64 {
+        self.baselines
     }
 
     pub(crate) fn failed(&self) -> bool {

@@ -23,6 +23,8 @@ mod map;
 mod pagemap;
 mod poll;
 mod probe;
+#[cfg(target_arch = "x86_64")]
+pub mod puppet;
 mod read;
 pub mod scm;
 #[cfg(target_arch = "x86_64")]

@@ -236,7 +236,7 @@ impl Drop for VmaProbe {
 /// # Safety
 ///
 /// As the call itself: it must not unmap, move or overwrite memory that Rust refers to.
-unsafe fn raw(number: u32, args: [u64; 6]) -> u64 {
+pub(super) unsafe fn raw(number: u32, args: [u64; 6]) -> u64 {
     let mut value = u64::from(number);
     // SAFETY: the `syscall` instruction clobbers rcx, r11 and memory only; the rest is the
     // caller's promise.
@@ -258,7 +258,7 @@ unsafe fn raw(number: u32, args: [u64; 6]) -> u64 {
     value
 }
 
-fn result(value: u64) -> Result<u64, Errno> {
+pub(super) fn result(value: u64) -> Result<u64, Errno> {
     match i32::try_from((value as i64).wrapping_neg()).ok().filter(|n| (1..4096).contains(n)) {
         Some(errno) => Err(Errno::from_raw(errno).expect("positive")),
         None => Ok(value),

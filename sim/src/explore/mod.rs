@@ -1,11 +1,28 @@
 //! Running worlds: a chooser picks among the actors that can move until nobody can. Owns
 //! the loop; each way of choosing is a file of its own.
 
+mod dice;
+mod exhaust;
+mod fingerprint;
+mod gauge;
+mod pct;
 mod random;
 mod replay;
+mod strategy;
+mod swarm;
+#[cfg(test)]
+mod toy;
+mod uniform;
 
+pub use exhaust::{Census, End, Exhaust, Exhaustible};
+pub use fingerprint::Fingerprint;
+pub use gauge::Gauge;
+pub use pct::Pct;
 pub use random::RandomWalk;
 pub use replay::{Replay, ReplayReport};
+pub use strategy::{Strategy, Walk};
+pub use swarm::Swarm;
+pub use uniform::UniformWalk;
 
 use crate::schedule::Step;
 use crate::world::{Failure, Subject, World};
@@ -14,6 +31,35 @@ use crate::world::{Failure, Subject, World};
 pub trait Chooser {
     /// One of the actors whose bit is set in `enabled`, which is never zero.
     fn choose(&mut self, enabled: u64) -> usize;
+}
+
+/// Something whose actors can be moved in any order: a world, or a toy whose orders can be
+/// counted by hand.
+pub trait System: Clone {
+    /// How many actors there are; their number never changes.
+    fn actors(&self) -> usize;
+
+    /// The actors that can move now, one bit each. Zero means the run is over.
+    fn enabled(&self) -> u64;
+
+    /// Move one that can.
+    fn go(&mut self, actor: usize);
+}
+
+impl<S: Subject> System for World<S> {
+    fn actors(&self) -> usize {
+        World::actors(self)
+    }
+
+    #[inline]
+    fn enabled(&self) -> u64 {
+        World::enabled(self)
+    }
+
+    #[inline]
+    fn go(&mut self, actor: usize) {
+        self.apply(actor);
+    }
 }
 
 /// How a run ended.
@@ -37,6 +83,22 @@ pub fn run<S: Subject>(world: &mut World<S>, chooser: &mut impl Chooser) -> Outc
         world.apply(chooser.choose(enabled));
     }
     end(world)
+}
+
+/// Takes the actors of a path, one after another, and then whoever is first.
+#[derive(Clone, Debug)]
+pub struct Path<'p>(pub &'p [usize]);
+
+impl Chooser for Path<'_> {
+    fn choose(&mut self, enabled: u64) -> usize {
+        match self.0 {
+            [actor, rest @ ..] if enabled >> actor & 1 == 1 => {
+                self.0 = rest;
+                *actor
+            }
+            _ => enabled.trailing_zeros() as usize,
+        }
+    }
 }
 
 /// Run `world` to its end and keep what was done.
@@ -73,4 +135,15 @@ pub(crate) fn nth_set_bit(mut mask: u64, n: u32) -> usize {
         mask &= mask - 1;
     }
     mask.trailing_zeros() as usize
+}
+
+/// The positions of the set bits of `mask`, ascending.
+pub(crate) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = mask.trailing_zeros() as usize;
+        (mask != 0).then(|| {
+            mask &= mask - 1;
+            bit
+        })
+    })
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
+use super::madvise::Madvise;
+use super::scan::PagemapScan;
 use crate::Content;
-use crate::vma::{CtxId, Mmap, Mremap, Prot};
+use crate::vma::{CtxId, FileId, Mmap, Mremap, Prot};
 
 /// A thread of the simulation, by its place in [`Kernel`](super::Kernel)'s table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -16,7 +18,8 @@ pub struct ThreadId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MmId(pub u16);
 
-/// The bytes of a `UFFDIO_COPY`, one content per page.
+/// The bytes of a `UFFDIO_COPY`, one content per page, or per huge page where the
+/// destination has those.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Payload {
     /// The ioctl copies nothing.
@@ -64,7 +67,7 @@ pub enum Call {
     },
     /// A store from user mode: the page then holds `content`.
     Store {
-        /// Any byte of the page. With `EXACT_ADDRESS` the message tells which.
+        /// Any byte of the page, or huge page. With `EXACT_ADDRESS` the message tells which.
         addr: Addr,
         /// The stamp it leaves.
         content: Content,
@@ -80,6 +83,25 @@ pub enum Call {
     DontNeed {
         /// Page-aligned.
         range: Span,
+    },
+    /// `madvise(MADV_REMOVE)`: a hole in the file behind a shared mapping.
+    RemoveFile {
+        /// Page-aligned.
+        range: Span,
+    },
+    /// `madvise(2)`, any of it.
+    Madvise {
+        /// Page-aligned.
+        range: Span,
+        /// The advice.
+        advice: Madvise,
+    },
+    /// `process_madvise(2)` of the caller's own memory. Its value is the bytes advised on.
+    ProcessMadvise {
+        /// One after another.
+        ranges: Vec<Span>,
+        /// The advice for all of them.
+        advice: Madvise,
     },
     /// `mmap(2)`.
     Mmap(Mmap),
@@ -99,6 +121,22 @@ pub enum Call {
         range: Span,
         /// The new protection.
         prot: Prot,
+    },
+    /// `ftruncate(2)` of a memory file.
+    Ftruncate {
+        /// Which, as [`Kernel::memory_file`](super::Kernel::memory_file) has named it.
+        file: FileId,
+        /// Its new size, in bytes.
+        size: u64,
+    },
+    /// `fallocate(2)` of a memory file with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`.
+    Punch {
+        /// Which, as [`Kernel::memory_file`](super::Kernel::memory_file) has named it.
+        file: FileId,
+        /// From this byte on.
+        start: u64,
+        /// So many bytes.
+        len: u64,
     },
     /// `UFFDIO_REGISTER`.
     Register {
@@ -132,6 +170,9 @@ pub enum Call {
         /// How many messages fit; at least one.
         max: usize,
     },
+    /// `PAGEMAP_SCAN` of the caller's own memory. Its value is the number of regions; what it
+    /// has found waits in [`Kernel::take_scan`](super::Kernel::take_scan).
+    PagemapScan(Box<PagemapScan>),
     /// `close(2)` of the last reference to a userfaultfd.
     Close {
         /// Which.
@@ -167,7 +208,8 @@ pub enum Signal {
     SegvMapErr,
     /// `SIGSEGV`, `SEGV_ACCERR`: the protection forbids it.
     SegvAccErr,
-    /// `SIGBUS`, `BUS_ADRERR`: a userfaultfd with the feature `SIGBUS` was asked (rule c6).
+    /// `SIGBUS`, `BUS_ADRERR`: a userfaultfd with the feature `SIGBUS` was asked (rule c6), the
+    /// page lies beyond the end of its file (rule c4), or there is no huge page left.
     BusAdrErr,
     /// `SIGBUS` for a poisoned page: `BUS_MCEERR_AR` on a kernel that handles memory
     /// failures, `BUS_ADRERR` on one that does not (rule c12).

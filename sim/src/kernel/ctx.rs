@@ -4,6 +4,7 @@
 use shims::{Addr, Event, Fault, FaultFlags, Features, Span};
 
 use super::call::{MmId, ThreadId};
+use super::run::Reason;
 
 /// A thread that waits for a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -50,6 +51,11 @@ impl Ctx {
             taken: Vec::new(),
             events: Vec::new(),
         }
+    }
+
+    /// What it was started with, and what that brings along (rule a6).
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Was it closed?
@@ -134,20 +140,24 @@ impl Ctx {
 
     /// Append a fault at the tail. The message has the address of the page, or of the byte
     /// with `EXACT_ADDRESS` (rule c7).
-    pub(crate) fn queue_fault(&mut self, thread: ThreadId, byte: Addr, write: bool, wp: bool) {
+    pub(crate) fn queue_fault(
+        &mut self,
+        thread: ThreadId,
+        (byte, page): (Addr, Addr),
+        write: bool,
+        reason: Reason,
+    ) {
         let mut flags = if write { FaultFlags::WRITE } else { FaultFlags::empty() };
-        if wp {
-            flags |= FaultFlags::WP;
-        }
+        flags |= match reason {
+            Reason::Missing => FaultFlags::empty(),
+            Reason::Wp => FaultFlags::WP,
+            Reason::Minor => FaultFlags::MINOR,
+        };
         let tid = self
             .features
             .contains(Features::THREAD_ID)
             .then_some(shims::Tid(u32::from(thread.0) + 1));
-        let addr = if self.features.contains(Features::EXACT_ADDRESS) {
-            byte
-        } else {
-            super::page_addr(super::page_of(byte))
-        };
+        let addr = if self.features.contains(Features::EXACT_ADDRESS) { byte } else { page };
         self.pending.push(Faulter { thread, fault: Fault { addr, flags, tid } });
     }
 }

@@ -41,6 +41,13 @@ pub enum Did {
         /// For writing?
         write: bool,
     },
+    /// F1: the page is cached but not mapped, and a userfaultfd wants to know.
+    MissMinor {
+        /// Page.
+        page: Addr,
+        /// For writing?
+        write: bool,
+    },
     /// F2: the fault is queued; readers see it from now on.
     QueueFault {
         /// Where.
@@ -51,6 +58,20 @@ pub enum Did {
         write: bool,
         /// Because the page is write-protected?
         wp: bool,
+        /// Because the page is cached but not mapped?
+        minor: bool,
+    },
+    /// A memory file was given a new size, or is about to lose pages: `size` is what it has.
+    Resize {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A page left its memory file and all who mapped it.
+    Drop {
+        /// Which, in base pages from the start of the file.
+        index: u64,
+        /// What the file's cache had.
+        content: Option<Content>,
     },
     /// F3: the reason is gone meanwhile; the thread does not sleep.
     SkipSleep {
@@ -161,6 +182,25 @@ pub enum Did {
         /// Where it would be.
         page: Addr,
     },
+    /// A scan has looked through a page table.
+    Scan {
+        /// From this page.
+        page: Addr,
+        /// How many pages it has protected.
+        protected: u32,
+    },
+    /// A guard was put on a page that was not there.
+    Guard {
+        /// Page.
+        page: Addr,
+    },
+    /// E5 of `MADV_FREE`: a page may go from now on.
+    GiveUp {
+        /// Page.
+        page: Addr,
+        /// What it holds.
+        content: Content,
+    },
     /// A call returned without any other effect worth a name.
     Return(Ret),
     /// `close`: no fault queues any more.
@@ -195,8 +235,13 @@ impl Did {
             Did::Raise(signal) => (tag(3), *signal as u64),
             Did::Populated { page, content } => (tag(4) ^ page.raw(), content.word()),
             Did::Miss { page, write } => (tag(5) ^ page.raw(), u64::from(*write)),
-            Did::QueueFault { ctx, page, write, wp } => {
-                let flags = u64::from(*wp) << 40 | u64::from(*write);
+            Did::MissMinor { page, write } => (tag(64) ^ page.raw(), u64::from(*write)),
+            Did::Resize { size } => (tag(65), *size),
+            Did::Drop { index, content } => {
+                (tag(66) ^ index, content.map_or(u64::MAX, Content::word))
+            }
+            Did::QueueFault { ctx, page, write, wp, minor } => {
+                let flags = u64::from(*minor) << 41 | u64::from(*wp) << 40 | u64::from(*write);
                 (tag(6) ^ page.raw(), u64::from(ctx.0) << 1 | flags)
             }
             Did::SkipSleep { page } => (tag(7) ^ page.raw(), 0),
@@ -245,6 +290,9 @@ impl Did {
             Did::Move { from, page, content } => {
                 (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
             }
+            Did::Guard { page } => (tag(61) ^ page.raw(), 0),
+            Did::GiveUp { page, content } => (tag(62) ^ page.raw(), content.word()),
+            Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),
             Did::MoveHole { from, page } => (tag(31) ^ page.raw(), from.raw()),
         }
     }

@@ -7,6 +7,7 @@ use super::Kernel;
 use super::call::{Ret, ThreadId};
 use super::ctx::Sender;
 use super::did::Did;
+use super::object::RemoveFilePc;
 use super::run::{EventPc, Next, RemovePc, Run};
 use crate::profile::ChangingGate;
 use crate::vma::CtxId;
@@ -56,6 +57,10 @@ impl Kernel {
                 RemovePc::Asleep { ctx, part_end } => {
                     remove.at = RemovePc::Lower { ctx, part_end };
                 }
+                at => unreachable!("a sender sleeps; this one is at {at:?}"),
+            },
+            Run::RemoveFile(remove) => match remove.at {
+                RemoveFilePc::Asleep(ctx, cut) => remove.at = RemoveFilePc::Lower(ctx, cut),
                 at => unreachable!("a sender sleeps; this one is at {at:?}"),
             },
             Run::Events { at, .. } => *at = EventPc::Lower,

@@ -5,6 +5,7 @@ use shims::{Addr, Errno, Features, RegisterModes};
 
 use super::call::{MmId, Ret, Signal, ThreadId};
 use super::did::Did;
+use super::object::maps_object;
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Access, FaultPc, Next, Reason};
 use super::{Kernel, page_addr, page_of};
@@ -12,13 +13,19 @@ use crate::Content;
 use crate::vma::{CtxId, VmaFlags};
 
 /// What F1 finds.
-enum Walk {
+pub(super) enum Walk {
     /// The page is there, and may be used like this.
     Hit(Content),
     /// The page is there, and a write gets a copy of it.
     Copy(Content),
+    /// The page is protected, and a write takes that off without asking (rule f5).
+    Unprotect(Content, PteBits),
     /// No page, and nobody asked to be told.
     Fill,
+    /// No page of a memory file: see [`Kernel::walk_file`].
+    File,
+    /// No page of a memory file, and nobody asked to be told.
+    FillFile,
     /// No page, and the one that comes is write-protected; a write will then trap (rule f2).
     FillProtected,
     /// A marker that means nothing any more, because its VMA is not registered for `WP`.
@@ -33,7 +40,7 @@ enum Walk {
 
 /// Who asks for a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
+pub(super) enum By {
     Load,
     Store,
     PopulateRead,
@@ -41,7 +48,7 @@ enum By {
 }
 
 impl By {
-    const fn writes(self) -> bool {
+    pub(super) const fn writes(self) -> bool {
         matches!(self, By::Store | By::PopulateWrite)
     }
 }
@@ -65,17 +72,17 @@ impl Kernel {
         access: Access,
         at: FaultPc,
     ) -> (Next<FaultPc>, Did) {
-        let vpn = page_of(access.addr);
+        let vpn = self.granule(mm, page_of(access.addr));
         let page = page_addr(vpn);
         let by = if access.store.is_some() { By::Store } else { By::Load };
-        match self.step_fault(thread, mm, access.addr, by, at) {
+        match self.step_fault(thread, mm, (access.addr, vpn), by, at) {
             Fault::At(at, did) => (Next::At(at), did),
             Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
             // The processor repeats the access right behind the walk that found the page.
             Fault::Ready(content) => match access.store {
                 None => (Next::Done(Ret::Loaded(content)), Did::Load { page, content }),
                 Some(content) => {
-                    self.mm(mm).table.write(vpn, content);
+                    self.write_page(mm, vpn, content);
                     (Next::Done(Ret::Stored), Did::Store { page, content })
                 }
             },
@@ -93,14 +100,16 @@ impl Kernel {
         write: bool,
         at: FaultPc,
     ) -> (Next<(Vpn, FaultPc)>, Did) {
-        let page = page_addr(next);
+        let vpn = self.granule(mm, next);
+        let page = page_addr(vpn);
         let by = if write { By::PopulateWrite } else { By::PopulateRead };
-        match self.step_fault(thread, mm, page, by, at) {
+        match self.step_fault(thread, mm, (page, vpn), by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
             Fault::Refused(signal) => {
-                // A hole is ENOMEM; a protection that forbids the access is EINVAL. The others
-                // are c6 and c12.
+                // A hole is ENOMEM, a guard EFAULT; a protection that forbids the access is
+                // EINVAL. The others are c6 and c12.
                 let errno = match signal {
+                    Signal::SegvMapErr if self.table(mm).get(next).is_guard() => Errno::EFAULT,
                     Signal::SegvMapErr => Errno::ENOMEM,
                     Signal::SegvAccErr => Errno::EINVAL,
                     Signal::BusAdrErr => Errno::EFAULT,
@@ -112,26 +121,39 @@ impl Kernel {
             Fault::Ready(content) => {
                 if write {
                     // Write permission replaces the shared zero page by a page of zeros.
-                    self.mm(mm).table.write(next, content);
+                    self.write_page(mm, vpn, content);
                 }
-                let go_on = if next + 1 == end {
+                let next = vpn + self.granule_pages(mm, vpn);
+                let go_on = if next >= end {
                     Next::Done(Ret::Ok(0))
                 } else {
-                    Next::At((next + 1, FaultPc::Classify))
+                    Next::At((next, FaultPc::Classify))
                 };
                 (go_on, Did::Populated { page, content })
             }
         }
     }
 
-    fn step_fault(&mut self, thread: ThreadId, mm: MmId, addr: Addr, by: By, at: FaultPc) -> Fault {
-        let vpn = page_of(addr);
+    fn step_fault(
+        &mut self,
+        thread: ThreadId,
+        mm: MmId,
+        (addr, vpn): (Addr, Vpn),
+        by: By,
+        at: FaultPc,
+    ) -> Fault {
         let page = page_addr(vpn);
         let write = by.writes();
         match at {
-            FaultPc::Classify => match self.walk(mm, vpn, by) {
+            FaultPc::Classify => match self.walk_any(mm, vpn, by) {
                 Walk::Hit(content) => Fault::Ready(content),
                 Walk::Copy(content) => {
+                    self.mm(mm).space.note_anon_fault(page);
+                    Fault::Ready(content)
+                }
+                Walk::Unprotect(content, bits) => {
+                    let bits = bits.difference(PteBits::UFFD_WP);
+                    self.mm(mm).table.set(vpn, Pte::Present { content, bits });
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
@@ -146,6 +168,12 @@ impl Kernel {
                     }
                     Fault::Ready(Content::Zero)
                 }
+                Walk::File => unreachable!("a file has its own walk"),
+                Walk::FillFile => match self.fill_file(mm, vpn, by) {
+                    // f1: the marker's protection is the page's.
+                    (_, true) if write => Fault::At(FaultPc::Classify, Did::FillProtected { page }),
+                    (content, _) => Fault::Ready(content),
+                },
                 Walk::FillProtected => {
                     let mm = self.mm(mm);
                     let zero = if write { PteBits::empty() } else { PteBits::ZERO_PAGE };
@@ -159,7 +187,7 @@ impl Kernel {
                 }
                 Walk::Leftover => {
                     self.mm(mm).table.set(vpn, Pte::None);
-                    self.step_fault(thread, mm, addr, by, at)
+                    self.step_fault(thread, mm, (addr, vpn), by, at)
                 }
                 Walk::Ask(ctx, reason) => {
                     // The mapping is held until the thread sleeps: no munmap, mprotect,
@@ -173,6 +201,7 @@ impl Kernel {
                     let did = match reason {
                         Reason::Missing => Did::Miss { page, write },
                         Reason::Wp => Did::Trap { page },
+                        Reason::Minor => Did::MissMinor { page, write },
                     };
                     Fault::At(FaultPc::Enqueue(ctx, reason), did)
                 }
@@ -184,9 +213,10 @@ impl Kernel {
                     self.mm(mm).readers -= 1;
                     return Fault::At(FaultPc::Classify, Did::SkipSleep { page });
                 }
-                let wp = reason == Reason::Wp;
-                self.ctx_mut(ctx).queue_fault(thread, addr, write, wp);
-                Fault::At(FaultPc::Recheck(ctx, reason), Did::QueueFault { ctx, page, write, wp })
+                let (wp, minor) = (reason == Reason::Wp, reason == Reason::Minor);
+                self.ctx_mut(ctx).queue_fault(thread, (addr, page), write, reason);
+                let did = Did::QueueFault { ctx, page, write, wp, minor };
+                Fault::At(FaultPc::Recheck(ctx, reason), did)
             }
             FaultPc::Recheck(ctx, reason) => {
                 // c10: sleep unless the reason is gone, or the wake has come already: then the
@@ -194,8 +224,12 @@ impl Kernel {
                 self.mm(mm).readers -= 1;
                 let waits = match (self.table(mm).get(vpn), reason) {
                     (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
-                    (Pte::Present { .. }, Reason::Missing) => false,
-                    (Pte::None | Pte::Marker(_), _) => true,
+                    (Pte::Present { .. }, Reason::Missing | Reason::Minor) => false,
+                    // h: a later kernel does not sleep on a guard.
+                    (Pte::Marker(marker), _) => {
+                        !(marker.is_guard() && self.profile.guard.withstand_copy)
+                    }
+                    (Pte::None, _) => true,
                 };
                 let queued = self.ctx_mut(ctx).withdraw_unless(thread, waits);
                 if waits && queued {
@@ -205,6 +239,13 @@ impl Kernel {
                 }
             }
             FaultPc::Asleep(_) => unreachable!("a sleeping thread does not step"),
+        }
+    }
+
+    fn walk_any(&mut self, mm: MmId, vpn: Vpn, by: By) -> Walk {
+        match self.walk(mm, vpn, by) {
+            Walk::File => self.walk_file(mm, vpn, by),
+            found => found,
         }
     }
 
@@ -230,14 +271,21 @@ impl Kernel {
         match mm.table.get(vpn) {
             Pte::Present { content, bits } if !write || bits.writable() => Walk::Hit(content),
             Pte::Present { content, bits } => match asked(RegisterModes::WP) {
-                Some(ctx) if bits.contains(PteBits::UFFD_WP) => self.ask(ctx, Reason::Wp),
+                Some(ctx) if bits.contains(PteBits::UFFD_WP) => {
+                    if self.ctx(ctx).features.contains(Features::WP_ASYNC) {
+                        return Walk::Unprotect(content, bits);
+                    }
+                    self.ask(ctx, Reason::Wp)
+                }
                 _ => Walk::Copy(content),
             },
+            Pte::None | Pte::Marker(Marker::WriteProtect) if maps_object(vma) => Walk::File,
             Pte::None => match asked(RegisterModes::MISSING) {
                 Some(ctx) => self.ask(ctx, Reason::Missing),
                 None => Walk::Fill,
             },
-            Pte::Marker(Marker::Poison) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
+            Pte::Marker(Marker::Guard | Marker::GuardScanned) => Walk::Refused(Signal::SegvMapErr),
             // c3: what is missing is asked for first, and trapped when it is there.
             Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
                 match asked(RegisterModes::MISSING) {
@@ -250,7 +298,7 @@ impl Kernel {
     }
 
     /// The beginning of rule c5.
-    fn ask(&self, ctx: CtxId, reason: Reason) -> Walk {
+    pub(super) fn ask(&self, ctx: CtxId, reason: Reason) -> Walk {
         let asked = self.ctx(ctx);
         if asked.features.contains(Features::SIGBUS) {
             Walk::Refused(Signal::BusAdrErr)

@@ -19,32 +19,48 @@
 //!   an access before the zap.
 //! - Memory never runs out.
 
+mod batch;
 mod call;
 mod ctx;
 mod did;
 mod events;
 mod fault;
+mod footprint;
 mod fork;
+mod guard;
+mod madvise;
 mod move_page;
+mod object;
 mod page_table;
+mod pagemap;
 mod protect;
 mod remap;
 mod remove;
 mod resolve;
 mod run;
+mod scan;
 mod sim_uffd;
 mod syscalls;
+
+use std::sync::Arc;
 
 use shims::{Addr, Errno, Event, Features, PageSize};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
 pub use did::Did;
+pub use footprint::Footprint;
+pub use madvise::Madvise;
+pub use object::Object;
 pub use page_table::{Marker, PageTable, Pte, PteBits};
+pub use pagemap::PagemapBits;
+pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use sim_uffd::SimUffd;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
+use batch::Batch;
+use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 
@@ -80,6 +96,15 @@ struct Thread {
     inbox: Vec<Event>,
 }
 
+/// What a thread has besides the call it is in.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Aside {
+    /// What its `PAGEMAP_SCAN` has written, until somebody takes it.
+    Scanned(Scanned),
+    /// The call is one of several that a `process_madvise` makes.
+    Batch(Batch),
+}
+
 /// What a sleeping thread waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sleep {
@@ -105,12 +130,23 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    /// What few threads have: kept apart, so that the many stay small.
+    asides: Vec<(ThreadId, Aside)>,
+    /// The memory files, if any was ever made.
+    objects: Option<Arc<Objects>>,
 }
 
 impl Kernel {
     /// A kernel with nothing running.
     pub fn new(profile: Profile) -> Kernel {
-        Kernel { profile, mms: Vec::new(), ctxs: Vec::new(), threads: Vec::new() }
+        Kernel {
+            profile,
+            mms: Vec::new(),
+            ctxs: Vec::new(),
+            threads: Vec::new(),
+            asides: Vec::new(),
+            objects: None,
+        }
     }
 
     /// Which kernel this is.
@@ -133,14 +169,13 @@ impl Kernel {
 
     /// `userfaultfd(2)` by a thread of `mm`, and `UFFDIO_API` with `features`.
     ///
-    /// Errors: `EINVAL` for a bit the profile does not have (rule a6), `ENOTMODELLED` for
-    /// one that changes behaviour in a way this version does not simulate.
-    pub fn userfaultfd(&mut self, mm: MmId, features: Features) -> Result<CtxId, Errno> {
+    /// Errors: `EINVAL` for a bit the profile does not have (rule a6).
+    pub fn userfaultfd(&mut self, mm: MmId, mut features: Features) -> Result<CtxId, Errno> {
         if !self.profile.features.contains(features) {
             return Err(Errno::EINVAL);
         }
-        if features.intersects(NOT_MODELLED) {
-            return Err(Errno::ENOTMODELLED);
+        if features.contains(Features::WP_ASYNC) {
+            features |= Features::WP_UNPOPULATED;
         }
         self.ctxs.push(Ctx::new(mm, features));
         Ok(CtxId(u32::try_from(self.ctxs.len() - 1).expect("fewer than 2^32 contexts")))
@@ -199,9 +234,8 @@ impl Kernel {
     ///
     /// If the thread is in a call already: a thread does one thing at a time.
     pub fn begin(&mut self, thread: ThreadId, call: Call) {
-        let run = &mut self.threads[usize::from(thread.0)].run;
-        assert!(matches!(run, Run::Idle), "thread {} is in a call already", thread.0);
-        *run = match call {
+        assert!(self.idle(thread), "thread {} is in a call already", thread.0);
+        let run = match call {
             Call::Load { addr } => {
                 Run::Access { access: Access { addr, store: None }, at: FaultPc::Classify }
             }
@@ -215,8 +249,14 @@ impl Kernel {
             },
             Call::DontNeed { range } => match syscalls::madvise_range(range) {
                 Ok(Some((next, end))) => {
-                    Run::Remove(RemoveCall { next, end, hole: false, at: RemovePc::Part })
+                    let (hole, advice) = (false, Madvise::DontNeed);
+                    Run::Remove(RemoveCall { next, end, hole, advice, at: RemovePc::Part })
                 }
+                Ok(None) => Run::Done(Ret::Ok(0)),
+                Err(errno) => Run::Done(Ret::Err(errno)),
+            },
+            Call::RemoveFile { range } => match syscalls::madvise_range(range) {
+                Ok(Some((next, end))) => Run::RemoveFile(Box::new(RemoveFile::new(next, end))),
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
@@ -227,8 +267,12 @@ impl Kernel {
                 assert!(max > 0, "a buffer of no messages is EINVAL (rule a10), not a call");
                 Run::Read { ctx, max, taken: 0 }
             }
+            Call::Madvise { range, advice } => advice.begin(range, self.profile.guard.exist),
+            Call::ProcessMadvise { ranges, advice } => self.begin_batch(thread, ranges, advice),
+            Call::PagemapScan(ask) => Kernel::begin_scan(*ask),
             call => Run::Once(Box::new(call)),
         };
+        self.threads[usize::from(thread.0)].run = run;
     }
 
     /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
@@ -244,6 +288,11 @@ impl Kernel {
                 RemovePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
+            Run::RemoveFile(remove) => match remove.at {
+                RemoveFilePc::Asleep(..) => false,
+                RemoveFilePc::Part => !self.filling(thread.mm, remove.next),
+                _ => true,
+            },
             Run::Events { at: EventPc::Asleep, .. } => false,
             // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
@@ -251,6 +300,7 @@ impl Kernel {
                 | Call::Munmap { .. }
                 | Call::Mremap(_)
                 | Call::Fork
+                | Call::Madvise { .. }
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
@@ -259,7 +309,11 @@ impl Kernel {
             },
             Run::Unregister { ctx, .. } => self.mms[usize::from(self.ctx(*ctx).mm.0)].readers == 0,
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
-            Run::Events { .. } | Run::Resolve { .. } | Run::Read { .. } => true,
+            // They wait for an `UNREGISTER` that holds the lock, and not for one that waits for
+            // them.
+            Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
+            Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
+            Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
         }
     }
 
@@ -284,7 +338,7 @@ impl Kernel {
                 };
                 find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
             }
-            Run::Remove(_) | Run::Events { at: EventPc::Asleep, .. } => self
+            Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
                 .flat_map(|ctx| &ctx.events)
@@ -322,6 +376,26 @@ impl Kernel {
                 let (next, did) = self.step_remove(thread, mm, remove);
                 (self.go_on(index, next, |run, call| *run = Run::Remove(call)), did)
             }
+            Run::Cut(ref cut) => {
+                let cut = **cut;
+                let (next, did) = self.step_cut(cut);
+                let put = |run: &mut Run, next| {
+                    if let Run::Cut(cut) = run {
+                        **cut = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
+            }
+            Run::RemoveFile(ref call) => {
+                let call = **call;
+                let (next, did) = self.step_remove_file(thread, mm, call);
+                let put = |run: &mut Run, next| {
+                    if let Run::RemoveFile(call) = run {
+                        **call = next;
+                    }
+                };
+                (self.go_on(index, next, put), did)
+            }
             Run::Events { ref list, next: place, at, ret } => {
                 let (entry, last) = (list[place], place + 1 == list.len());
                 let (next, did) = self.step_events(thread, entry, place, last, at, ret);
@@ -355,6 +429,16 @@ impl Kernel {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
             }
+            Run::Walk(ref walk) => {
+                let walk = **walk;
+                let (next, did) = self.step_walk(mm, walk);
+                (self.go_on(index, next, |run, walk| *run = Run::Walk(Box::new(walk))), did)
+            }
+            Run::Scan(_) => {
+                let Run::Scan(scan) = core::mem::take(&mut slot.run) else { unreachable!() };
+                let (next, did) = self.step_scan(thread, mm, scan);
+                (self.go_on(index, next, |run, scan| *run = Run::Scan(scan)), did)
+            }
             Run::Once(_) => {
                 let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
                 let (run, did) = self.step_once(mm, *call);
@@ -363,6 +447,7 @@ impl Kernel {
             Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),
         };
         if let Some(run) = done {
+            let run = if self.asides.is_empty() { run } else { self.go_on_batch(thread, run) };
             self.threads[index].run = run;
         }
         did
@@ -441,9 +526,6 @@ impl Kernel {
         })
     }
 }
-
-/// Features that change behaviour in ways this version does not simulate.
-const NOT_MODELLED: Features = Features::WP_ASYNC;
 
 fn page_addr(page: Vpn) -> Addr {
     Addr::new(page << 12)

@@ -36,6 +36,12 @@ pub enum Marker {
     WriteProtect,
     /// Every access fails (rule c12).
     Poison,
+    /// No access is allowed (`MADV_GUARD_INSTALL`).
+    Guard,
+    /// A poisoned page that `PAGEMAP_SCAN` has protected: only `pagemap` tells the difference.
+    PoisonScanned,
+    /// A guard that `PAGEMAP_SCAN` has protected: likewise.
+    GuardScanned,
 }
 
 bitflags! {
@@ -49,9 +55,14 @@ bitflags! {
         const UFFD_WP = 1 << 1;
         /// The processor traps a write to it.
         const READ_ONLY = 1 << 2;
-        /// It may belong to another process as well, since a fork: a write copies it, and
-        /// `MOVE` says `EBUSY` (rule e21).
+        /// It may belong to somebody else as well, to another process since a fork or to a
+        /// file: a write copies it, and `MOVE` says `EBUSY` (rule e21).
         const FORKED = 1 << 3;
+        /// It is a page of a memory file's cache, which owns the content. With `FORKED` the
+        /// mapping is private.
+        const CACHED = 1 << 4;
+        /// `MADV_FREE` has given it up, and nobody has written to it since (rule d11).
+        const GIVEN_UP = 1 << 7;
     }
 }
 
@@ -77,7 +88,7 @@ impl PteBits {
         if self.intersects(PteBits::ZERO_PAGE | PteBits::FORKED) {
             return PteBits::empty();
         }
-        self.difference(PteBits::READ_ONLY)
+        self.difference(PteBits::READ_ONLY.union(PteBits::GIVEN_UP))
     }
 }
 
@@ -102,12 +113,26 @@ impl Pte {
         matches!(self, Pte::Present { .. })
     }
 
-    /// On both sides of a fork: a page is shared until somebody writes to it.
+    /// On both sides of a fork: a page is shared until somebody writes to it. One of a file
+    /// is as it was.
     pub(super) fn forked(self) -> Pte {
         match self {
-            Pte::Present { content, bits } if !bits.contains(PteBits::ZERO_PAGE) => {
+            Pte::Present { content, bits }
+                if !bits.intersects(PteBits::ZERO_PAGE.union(PteBits::CACHED)) =>
+            {
                 Pte::Present { content, bits: bits | PteBits::FORKED | PteBits::READ_ONLY }
             }
+            pte => pte,
+        }
+    }
+
+    /// What is left of an entry of a memory file when it is zapped where `WP` is registered:
+    /// the protection (rule f3).
+    pub(super) fn zapped(self) -> Pte {
+        match self {
+            Pte::Present { bits, .. } if !bits.contains(PteBits::UFFD_WP) => Pte::None,
+            Pte::Present { .. } => Pte::Marker(Marker::WriteProtect),
+            Pte::Marker(marker) if marker.is_poison() => Pte::None,
             pte => pte,
         }
     }
@@ -176,17 +201,22 @@ impl PageTable {
         }
     }
 
-    /// A write to page `vpn`, which is present, leaves `content` there.
+    /// A write to page `vpn`, which is present, leaves `content` there. False if the page is
+    /// a file's: then nothing is done, because the file has to be told.
     ///
     /// # Panics
     ///
     /// If there is no page.
     #[inline]
-    pub(super) fn write(&mut self, vpn: Vpn, content: Content) {
+    pub(super) fn write(&mut self, vpn: Vpn, content: Content) -> bool {
         let at = self.position(vpn).expect("a write comes behind the walk that found the page");
         let entry = &mut Arc::make_mut(&mut self.chunks[at].1).entries[vpn as usize % CHUNK];
         let Pte::Present { bits, .. } = *entry else { panic!("page {vpn:#x} is {entry:?}") };
+        if bits & (PteBits::CACHED | PteBits::FORKED) == PteBits::CACHED {
+            return false;
+        }
         *entry = Pte::Present { content, bits: bits.written() };
+        true
     }
 
     /// Take away what write protection has left in `[start, end)` (rules a20, b13, d19).

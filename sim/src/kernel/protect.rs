@@ -1,14 +1,15 @@
 //! `UFFDIO_WRITEPROTECT`: the walk over its range (rules e17 to e19, f1). Owns which entries
 //! change; the checks before it are those of every resolving ioctl, in `resolve.rs`.
 
-use shims::{Errno, Features, Outcome, RegisterModes, Request, WriteProtectMode};
+use shims::{Errno, Features, Outcome, RegisterModes, Request, Span, WriteProtectMode};
 
 use super::call::MmId;
 use super::did::Did;
+use super::object::{is_whole, maps_object};
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::resolve::answer;
 use super::run::{Next, ResolvePc};
-use super::{Kernel, page_addr, page_of};
+use super::{Kernel, PAGE, page_addr, page_of};
 use crate::vma::CtxId;
 
 impl Kernel {
@@ -32,7 +33,7 @@ impl Kernel {
         let anything = held
             || self.space(mm).find_next(range.start).is_some_and(|vma| page_of(vma.start()) < end);
         let found = if anything {
-            self.next_to_protect(mm, next.unwrap_or(first), end, protect)
+            self.next_to_protect(mm, next.unwrap_or(first), range, protect)
         } else {
             // e18: holes are skipped, but a range that is nothing else is refused.
             Err(Errno::ENOENT)
@@ -56,29 +57,38 @@ impl Kernel {
         }
     }
 
-    /// The first entry in `[from, end)` that the ioctl changes, and what it becomes. A VMA
+    /// The first entry of `range`, from `from` on, that the ioctl changes, and what it becomes. A VMA
     /// that is not registered for `WP` ends the walk.
     fn next_to_protect(
         &self,
         mm: MmId,
         from: Vpn,
-        end: Vpn,
+        range: Span,
         protect: bool,
     ) -> Result<Option<(Vpn, Pte)>, Errno> {
+        let end = page_of(range.end().expect("a checked range ends"));
         let table = self.table(mm);
         let vmas = self.space(mm).iter_from(page_addr(from));
         for vma in vmas.take_while(|vma| page_of(vma.start()) < end) {
             let owner = vma.uffd().filter(|_| vma.uffd_modes().contains(RegisterModes::WP));
             let Some(owner) = owner else { return Err(Errno::ENOENT) };
-            let start = page_of(vma.start()).max(from);
+            // e18: a huge page is protected whole.
+            if vma.page_size() != PAGE && !is_whole(vma, range) {
+                return Err(Errno::EINVAL);
+            }
+            let granule = vma.page_size().bytes() / PAGE.bytes();
+            let start = page_of(vma.start()).max(from).next_multiple_of(granule);
             let stop = page_of(vma.end()).min(end);
-            let markers = self.ctx(owner).features.contains(Features::WP_UNPOPULATED);
+            // f1: a memory file's pages always have them.
+            let markers =
+                maps_object(vma) || self.ctx(owner).features.contains(Features::WP_UNPOPULATED);
             let changes = |(vpn, pte)| {
                 let after = if protect { protected(pte, markers) } else { Pte::without_wp(pte) };
                 (after != pte).then_some((vpn, after))
             };
             let found = if protect && markers {
-                (start..stop).map(|vpn| (vpn, table.get(vpn))).find_map(changes)
+                let pages = (start..stop).step_by(granule as usize);
+                pages.map(|vpn| (vpn, table.get(vpn))).find_map(changes)
             } else {
                 table.entries_in(start, stop).find_map(changes)
             };

@@ -1,4 +1,5 @@
-//! `madvise(MADV_DONTNEED)`: the removal of pages in its separate steps.
+//! `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED` and `MADV_FREE`: the removal of pages in its
+//! separate steps.
 //!
 //! Between E4 (the count is lowered) and E5 (the zap) a `COPY` succeeds and is then wiped
 //! (rules d7, d8). That window is where handlers lose installs; it must stay open here.
@@ -7,10 +8,12 @@ use shims::{Errno, Event, Features, Span};
 
 use super::call::{MmId, Ret, ThreadId};
 use super::did::Did;
-use super::page_table::{Pte, Vpn};
+use super::madvise::Madvise;
+use super::object::keeps_markers;
+use super::page_table::{Pte, PteBits, Vpn};
 use super::run::{Next, RemoveCall, RemovePc};
-use super::{Kernel, page_addr, page_of};
-use crate::vma::VmaFlags;
+use super::{Kernel, PAGE, page_addr, page_of};
+use crate::vma::{Backing, Vma, VmaFlags};
 
 impl Kernel {
     pub(super) fn step_remove(
@@ -58,17 +61,21 @@ impl Kernel {
             call.hole = true;
             call.next = page_of(vma.start());
         }
-        let part_end = page_of(vma.end()).min(call.end);
-        if vma.flags().contains(VmaFlags::LOCKED) {
-            // d10: refused before any event.
-            return fail(Errno::EINVAL);
+        // d10: refused before any event.
+        let Some(part_end) = part_of(vma, &mut call) else { return fail(Errno::EINVAL) };
+        if part_end == call.next {
+            return finish(&call);
         }
+        let anon = vma.backing() == Backing::Anon;
         if let Some(ctx) = vma.uffd()
             && self.ctx(ctx).features.contains(Features::EVENT_REMOVE)
         {
             let changing = self.raise_changing(ctx);
             call.at = RemovePc::Announce { ctx, part_end };
             return (Next::At(call), Did::RaiseChanging { ctx, changing });
+        }
+        if call.advice == Madvise::Free && !anon {
+            return fail(Errno::EINVAL);
         }
         self.mm(mm).readers += 1;
         call.at = RemovePc::Zap { part_end };
@@ -87,10 +94,12 @@ impl Kernel {
         let Some(vma) = space.find(page_addr(call.next)) else {
             return fail(Errno::ENOMEM);
         };
-        if vma.flags().contains(VmaFlags::LOCKED) {
+        let Some(end) = part_of(vma, &mut call) else { return fail(Errno::EINVAL) };
+        if call.advice == Madvise::Free && vma.backing() != Backing::Anon {
+            // d10: this is noticed after the event.
             return fail(Errno::EINVAL);
         }
-        let part_end = page_of(vma.end()).min(part_end);
+        let part_end = end.min(part_end);
         self.mm(mm).readers += 1;
         call.at = RemovePc::Zap { part_end };
         self.remove_zap(mm, call, part_end)
@@ -104,14 +113,26 @@ impl Kernel {
         mut call: RemoveCall,
         part_end: Vpn,
     ) -> (Next<RemoveCall>, Did) {
+        let free = call.advice == Madvise::Free;
+        let keeps = self.objects.is_some()
+            && self.space(mm).find(page_addr(call.next)).is_some_and(keeps_markers);
+        let left = |pte: Pte| match (free, keeps) {
+            (true, _) => given_up(pte),
+            (false, true) => pte.zapped(),
+            (false, false) => Pte::None,
+        };
+        let goes =
+            |(_, pte): &(Vpn, Pte)| !pte.is_guard() && (!(free || keeps) || left(*pte) != *pte);
         let table = &mut self.mm(mm).table;
-        if let Some((vpn, pte)) = table.first_entry(call.next, part_end) {
-            table.set(vpn, Pte::None);
+        let found = table.entries_in(call.next, part_end).find(goes);
+        if let Some((vpn, pte)) = found {
+            table.set(vpn, left(pte));
             call.next = vpn + 1;
             call.at = RemovePc::Zap { part_end };
             let page = page_addr(vpn);
-            // f3, e16: a marker goes like a page.
+            // f3, e16: a marker goes like a page; a file's protection outlives both.
             let did = match pte {
+                Pte::Present { content, .. } if free => Did::GiveUp { page, content },
                 Pte::Present { content, .. } => Did::Zap { page, content },
                 Pte::None | Pte::Marker(_) => Did::ZapMarker { page },
             };
@@ -124,6 +145,39 @@ impl Kernel {
         }
         call.at = RemovePc::Part;
         (Next::At(call), Did::NextMapping)
+    }
+}
+
+/// Where the part of the call that lies in `vma` ends; `None` if the call is refused there.
+/// Huge pages go whole or not at all: the end is rounded down, and with it the call's, since
+/// nothing comes behind it (rule d6).
+fn part_of(vma: &Vma, call: &mut RemoveCall) -> Option<Vpn> {
+    if vma.page_size() != PAGE {
+        let granule = vma.page_size().bytes() / PAGE.bytes();
+        if !call.next.is_multiple_of(granule) {
+            return None;
+        }
+        if call.end < page_of(vma.end()) {
+            call.end -= call.end % granule;
+        }
+        if call.advice == Madvise::Free {
+            return None;
+        }
+    } else if vma.flags().contains(VmaFlags::LOCKED) && call.advice != Madvise::DontNeedLocked {
+        return None;
+    }
+    Some(page_of(vma.end()).min(call.end))
+}
+
+/// What `MADV_FREE` leaves of an entry (d11): pages stay, with whatever userfaultfd has put on
+/// them, until they are reclaimed. It passes over the zero page; poison is the one marker that
+/// goes.
+fn given_up(pte: Pte) -> Pte {
+    match pte {
+        Pte::Present { bits, .. } if bits.contains(PteBits::ZERO_PAGE) => pte,
+        Pte::Present { content, bits } => Pte::Present { content, bits: bits | PteBits::GIVEN_UP },
+        Pte::Marker(marker) if marker.is_poison() => Pte::None,
+        pte => pte,
     }
 }
 

@@ -3,7 +3,7 @@
 //! way through its range, in `protect.rs`; what `MOVE` does to a page is in `move_page.rs`.
 
 use shims::{
-    CopyMode, Errno, Features, MoveMode, Outcome, PoisonMode, RegisterModes, Request, Span,
+    ContinueMode, CopyMode, Errno, Features, MoveMode, Outcome, PoisonMode, Request, Span,
     WriteProtectMode, ZeropageMode,
 };
 
@@ -143,17 +143,7 @@ impl Kernel {
             return Err(Outcome::mirrored(Errno::ENOENT));
         };
         self.gate(ctx, request)?;
-        match request {
-            // e7: the one mode that the registration has a say in.
-            Request::Copy { mode, .. }
-                if mode.contains(CopyMode::WP) && !vma.uffd_modes().contains(RegisterModes::WP) =>
-            {
-                Err(Outcome::mirrored(Errno::EINVAL))
-            }
-            // e15: not for anonymous memory.
-            Request::Continue { .. } => Err(Outcome::mirrored(Errno::EINVAL)),
-            _ => Ok(()),
-        }
+        self.check_kind(vma, request).map_err(Outcome::mirrored)
     }
 
     /// Do page number `done` of the range, then go on with the next or with the wake. The
@@ -168,8 +158,9 @@ impl Kernel {
     ) -> (Next<ResolvePc>, Did) {
         let mm = self.ctx(ctx).mm;
         let range = request.range();
-        let pages = range.len.whole_pages(PAGE);
-        let vpn = page_of(range.start) + done;
+        let granule = self.granule_pages(mm, page_of(range.start));
+        let pages = range.len.whole_pages(PAGE) / granule;
+        let vpn = page_of(range.start) + done * granule;
         let did = match self.one_page(mm, vpn, request, content) {
             Ok(did) => did,
             Err(errno) => {
@@ -178,13 +169,14 @@ impl Kernel {
                     return answer(0, Outcome::mirrored(errno));
                 }
                 // Only the pages done are woken (e5).
-                let at = ResolvePc::Wake { bytes: done * PAGE.bytes(), stopped: Some(errno) };
+                let at =
+                    ResolvePc::Wake { bytes: done * granule * PAGE.bytes(), stopped: Some(errno) };
                 return (Next::At(at), Did::Return(Ret::Err(errno)));
             }
         };
         let at = if done + 1 == pages {
             self.hold(ctx, mm, done > 0, false);
-            ResolvePc::Wake { bytes: pages * PAGE.bytes(), stopped: None }
+            ResolvePc::Wake { bytes: range.len.bytes(), stopped: None }
         } else {
             self.hold(ctx, mm, done > 0, true);
             ResolvePc::Page(done + 1)
@@ -211,6 +203,12 @@ impl Kernel {
         request: &Request,
         content: Content,
     ) -> Result<Did, Errno> {
+        if self.objects.is_some()
+            && let Some(done) = self.fill_one(mm, vpn, request, content)
+        {
+            return done;
+        }
+        let guards_stay = self.profile.guard.withstand_copy;
         let mm = self.mm(mm);
         let page = page_addr(vpn);
         if let Request::Move { dst, src, mode } = *request {
@@ -231,8 +229,11 @@ impl Kernel {
         };
         match mm.table.get(vpn) {
             Pte::None => {}
-            // e10: a copy replaces any marker; e14, e16: nothing else does.
-            Pte::Marker(_) if matches!(request, Request::Copy { .. }) => {}
+            // e10: a copy replaces any marker, on a later kernel any but a guard; e14, e16:
+            // nothing else does.
+            Pte::Marker(marker)
+                if matches!(request, Request::Copy { .. })
+                    && !(guards_stay && marker.is_guard()) => {}
             Pte::Marker(_) | Pte::Present { .. } => return Err(Errno::EEXIST),
         }
         mm.table.set(vpn, pte);
@@ -254,6 +255,7 @@ fn dont_wake(request: &Request) -> bool {
     match *request {
         Request::Copy { mode, .. } => mode.contains(CopyMode::DONTWAKE),
         Request::Zeropage { mode, .. } => mode.contains(ZeropageMode::DONTWAKE),
+        Request::Continue { mode, .. } => mode.contains(ContinueMode::DONTWAKE),
         Request::Poison { mode, .. } => mode.contains(PoisonMode::DONTWAKE),
         Request::Move { mode, .. } => mode.contains(MoveMode::DONTWAKE),
         _ => false,

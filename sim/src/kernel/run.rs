@@ -5,7 +5,10 @@
 use shims::{Addr, Event, Request};
 
 use super::call::{Call, Payload, Ret};
+use super::madvise::{Madvise, Walk};
+use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
+use super::scan::ScanRun;
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -25,6 +28,10 @@ pub(crate) enum Run {
     Remove(RemoveCall),
     /// A call that is done but for the events it sends, and its value.
     Events { list: Vec<(CtxId, Event)>, next: usize, at: EventPc, ret: Ret },
+    /// Pages leave a memory file. Boxed: this is rare.
+    Cut(Box<Cut>),
+    /// `MADV_REMOVE`.
+    RemoveFile(Box<RemoveFile>),
     /// A resolving ioctl.
     Resolve { ctx: CtxId, request: Request, payload: Payload, at: ResolvePc },
     /// `read` of a userfaultfd: messages taken so far.
@@ -33,6 +40,10 @@ pub(crate) enum Run {
     Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
+    /// A `madvise` that announces nothing. Boxed: it is rare.
+    Walk(Box<Walk>),
+    /// `PAGEMAP_SCAN`. Boxed: it is rare.
+    Scan(Box<ScanRun>),
     /// The call is over; the value waits to be fetched.
     Done(Ret),
 }
@@ -75,15 +86,19 @@ pub(crate) enum Reason {
     Missing,
     /// A write to a protected page.
     Wp,
+    /// The page is in the file's cache and not mapped here.
+    Minor,
 }
 
-/// `madvise(MADV_DONTNEED)` over `[next, end)`.
+/// `madvise(MADV_DONTNEED)`, or another that removes, over `[next, end)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct RemoveCall {
     pub(crate) next: Vpn,
     pub(crate) end: Vpn,
     /// A hole was met: `ENOMEM` at the end, after the rest is done (rule d6).
     pub(crate) hole: bool,
+    /// `DONTNEED`, `DONTNEED_LOCKED` or `FREE`.
+    pub(crate) advice: Madvise,
     pub(crate) at: RemovePc,
 }
 

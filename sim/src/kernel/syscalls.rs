@@ -5,6 +5,7 @@ use shims::{Errno, Event, Features, RangeIoctls, RegisterModes, Span};
 
 use super::call::{Call, MmId, Ret};
 use super::did::Did;
+use super::madvise::Madvise;
 use super::page_table::{Pte, Vpn};
 use super::resolve::check_range;
 use super::run::{EventPc, Run};
@@ -23,7 +24,7 @@ impl Kernel {
                     Err(errno) => done(Err(errno)),
                 }
             }
-            Call::Mmap(request) => match self.mm(mm).space.mmap(&request) {
+            Call::Mmap(request) => match self.mmap(mm, &request) {
                 Ok(mapped) => {
                     self.drop_pages(mm, &mapped.removed);
                     let ret = Ret::Ok(mapped.addr.raw());
@@ -35,6 +36,9 @@ impl Kernel {
             Call::Mprotect { range, prot } => done(
                 self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
             ),
+            Call::Madvise { range, advice: Madvise::Flags(advice) } => done(
+                self.mm(mm).space.madvise(range.start.raw(), range.len.bytes(), advice).map(|()| 0),
+            ),
             Call::Register { ctx, .. } | Call::Unregister { ctx, .. } | Call::Close { ctx }
                 if self.ctx(ctx).released =>
             {
@@ -42,6 +46,7 @@ impl Kernel {
             }
             Call::Mremap(request) => self.mremap(mm, &request),
             Call::Fork => self.fork(mm),
+            Call::Ftruncate { .. } | Call::Punch { .. } => self.cut_file(&call),
             Call::Register { ctx, range, modes } => {
                 done(self.register(ctx, range, modes).map(|ioctls| ioctls.bits()))
             }
@@ -66,14 +71,18 @@ impl Kernel {
         }
         check_range(range)?;
         let mm = self.ctx(ctx).mm;
-        self.mm(mm).space.uffd_register(range, ctx, modes, false)?;
-        // b6: no hugetlb VMA here, and MINOR is never granted. Not what the range has but
-        // what this call asked for decides.
+        let huge = self.check_kinds(mm, range, modes)?;
+        let wp_async = self.ctx(ctx).features.contains(Features::WP_ASYNC);
+        self.mm(mm).space.uffd_register(range, ctx, modes, wp_async)?;
+        // b6: what the range has decides about huge pages only; the rest is what this call
+        // asked for.
         let has = |feature| self.profile.features.contains(feature);
-        let mut ioctls = RangeIoctls::WAKE | RangeIoctls::COPY | RangeIoctls::ZEROPAGE;
-        ioctls.set(RangeIoctls::MOVE, has(Features::MOVE));
+        let mut ioctls = RangeIoctls::WAKE | RangeIoctls::COPY;
+        ioctls.set(RangeIoctls::ZEROPAGE, !huge);
+        ioctls.set(RangeIoctls::MOVE, !huge && has(Features::MOVE));
         ioctls.set(RangeIoctls::POISON, has(Features::POISON));
         ioctls.set(RangeIoctls::WRITEPROTECT, modes.contains(RegisterModes::WP));
+        ioctls.set(RangeIoctls::CONTINUE, modes.contains(RegisterModes::MINOR));
         Ok(ioctls)
     }
 

@@ -142,6 +142,7 @@ impl Parser {
                 if unit != "pages" && unit != "page" {
                     return Err(words.error(column, format!("expected `pages`, found `{unit}`")));
                 }
+                setup.modes = modes(&mut words)?;
             }
             "features" => {
                 setup.features = Features::empty();
@@ -266,12 +267,22 @@ impl Parser {
                 ops.push(Op::Control(Control::BeginSnapshot));
                 ops.push(Op::Control(Control::Snapshot));
             }
+            "baseline" => {
+                if !self.setup.tracks_writes() {
+                    let message = "a baseline needs memory that is watched for writes: `memory N \
+                                   pages missing wp`";
+                    return Err(words.error(column, message));
+                }
+                ops.push(Op::Control(Control::BeginBaseline));
+                ops.push(Op::Control(Control::Export));
+                ops.push(Op::Control(Control::Baseline));
+            }
             "inject" => ops.push(Op::Inject(injection(&mut words)?)),
             _ => {
                 let message = format!(
                     "expected an operation (read, write, populate-read, populate-write, dontneed, \
                      munmap, mprotect, register, unregister, close, post, await, pause, resume, \
-                     snapshot, inject), found `{word}`"
+                     snapshot, baseline, inject), found `{word}`"
                 );
                 return Err(words.error(column, message));
             }
@@ -432,6 +443,22 @@ fn injection(words: &mut Words<'_>) -> Result<Injection, ScenarioError> {
             Err(words.error(column, message))
         }
     }
+}
+
+/// Which accesses the handler is told about; `missing` if nothing is said.
+fn modes(words: &mut Words<'_>) -> Result<RegisterModes, ScenarioError> {
+    let mut modes = RegisterModes::empty();
+    while let Some((word, column)) = words.next() {
+        modes |= match word {
+            "missing" => RegisterModes::MISSING,
+            "wp" => RegisterModes::WP,
+            _ => {
+                let message = format!("expected `missing`, `wp` or the end, found `{word}`");
+                return Err(words.error(column, message));
+            }
+        };
+    }
+    Ok(if modes.is_empty() { RegisterModes::MISSING } else { modes })
 }
 
 /// `A` or `A..B`, pages of the memory, as `[start, end)`.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use shims::{Features, Span};
+use shims::{Features, RegisterModes, Span};
 
 use crate::vma::Prot;
 use crate::world::{Control, Injection, Op, Setup, page_index};
@@ -25,7 +25,15 @@ impl fmt::Display for Setup {
         if !self.about.is_empty() {
             writeln!(f, "about     {}", self.about)?;
         }
-        writeln!(f, "memory    {} pages", self.pages)?;
+        write!(f, "memory    {} pages", self.pages)?;
+        if self.modes != RegisterModes::MISSING {
+            for (mode, name) in [(RegisterModes::MISSING, "missing"), (RegisterModes::WP, "wp")] {
+                if self.modes.contains(mode) {
+                    write!(f, " {name}")?;
+                }
+            }
+        }
+        writeln!(f)?;
         let names = [
             (Features::EVENT_REMOVE, "remove"),
             (Features::EVENT_UNMAP, "unmap"),
@@ -59,9 +67,12 @@ impl fmt::Display for Setup {
 impl Setup {
     fn op(&self, f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         match op {
-            // The one operation that is parsed into two.
-            Op::Control(Control::BeginSnapshot) => return Ok(()),
+            // Two operations are parsed into several.
+            Op::Control(Control::BeginSnapshot | Control::BeginBaseline | Control::Export) => {
+                return Ok(());
+            }
             Op::Control(Control::Snapshot) => return writeln!(f, "  snapshot"),
+            Op::Control(Control::Baseline) => return writeln!(f, "  baseline"),
             _ => f.write_str("  ")?,
         }
         match op {
@@ -93,7 +104,7 @@ impl Setup {
             Op::Inject(Injection::Error(errno)) => write!(f, "inject error {errno:?}")?,
             Op::Control(Control::Pause) => f.write_str("pause")?,
             Op::Control(Control::Resume) => f.write_str("resume")?,
-            Op::Control(Control::BeginSnapshot | Control::Snapshot) => unreachable!("done above"),
+            Op::Control(_) => unreachable!("done above"),
         }
         match op.expect() {
             Some(expect) => writeln!(f, " -> {expect}"),

@@ -55,6 +55,14 @@ pub enum Failure {
         /// Was it a snapshot that said so?
         snapshot: bool,
     },
+    /// Write tracking: a page was written and the handler does not say so, or its bytes were
+    /// being saved at that moment.
+    Unseen {
+        /// Page.
+        page: u64,
+        /// Was it a snapshot that should have said so?
+        snapshot: bool,
+    },
     /// Conservation: the handler took faults that came to no end.
     Unresolved {
         /// How many.
@@ -111,6 +119,7 @@ impl Failure {
             Failure::Lost { .. } => "lost",
             Failure::Misplaced { .. } => "misplaced",
             Failure::Disagreement { .. } => "disagreement",
+            Failure::Unseen { .. } => "unseen-write",
             Failure::Unresolved { .. } => "unresolved",
             Failure::StillChanging { .. } => "still-changing",
             Failure::Livelock { .. } => "livelock",
@@ -172,6 +181,10 @@ impl fmt::Display for Failure {
                 let who = if *snapshot { "the snapshot" } else { "the handler" };
                 let is = if *present { "is" } else { "is not" };
                 write!(f, "{who} says page {page} is {claim}, but it {is} there")
+            }
+            Failure::Unseen { page, snapshot } => {
+                let who = if *snapshot { "the snapshot" } else { "the handler" };
+                write!(f, "page {page} was written and {who} does not say so")
             }
             Failure::Unresolved { faults } => {
                 write!(f, "the handler took {faults} faults that came to no end")

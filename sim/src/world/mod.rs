@@ -6,6 +6,7 @@
 //! point every actor has at most one possible step, so a choice is an actor.
 
 mod failure;
+mod footprint;
 mod moves;
 mod oracle;
 mod program;
@@ -18,7 +19,7 @@ use shims::{Addr, Time};
 pub use failure::{Failure, Stuck};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
-pub use subject::{Claim, Env, Standing, Subject, View};
+pub use subject::{Claim, Env, Scope, Standing, Subject, View};
 
 use crate::Digest;
 use crate::kernel::{Call, Kernel, MmId, PAGE, Ret, ThreadId};
@@ -273,8 +274,12 @@ impl<S: Subject> World<S> {
                 Op::Control(control) => {
                     self.subject.control(*control);
                     match control {
-                        Control::BeginSnapshot => self.truth.begin_snapshot(),
+                        Control::BeginSnapshot | Control::BeginBaseline => {
+                            self.truth.begin_snapshot();
+                        }
                         Control::Snapshot => self.check_snapshot(),
+                        Control::Export => self.check_export(),
+                        Control::Baseline => self.truth.saved(),
                         Control::Pause | Control::Resume => {}
                     }
                     self.tasks[i].at += 1;

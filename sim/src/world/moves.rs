@@ -149,8 +149,20 @@ impl fmt::Display for Move {
             Did::Miss { page: p, write } => {
                 write!(f, "miss on {} of page {}", access(write), page(*p))
             }
-            Did::QueueFault { page: p, write, wp, .. } => {
-                let kind = if *wp { "WP fault" } else { "fault" };
+            Did::MissMinor { page: p, write } => {
+                write!(f, "minor fault on {} of page {}", access(write), page(*p))
+            }
+            Did::Resize { size } => write!(f, "file of {size} bytes"),
+            Did::Drop { index, content: Some(content) } => {
+                write!(f, "drop file page {index} ({content})")
+            }
+            Did::Drop { index, content: None } => write!(f, "unmap file page {index}"),
+            Did::QueueFault { page: p, write, wp, minor, .. } => {
+                let kind = match (wp, minor) {
+                    (true, _) => "WP fault",
+                    (_, true) => "minor fault",
+                    _ => "fault",
+                };
                 write!(f, "queue {kind}, {} of page {}", access(write), page(*p))
             }
             Did::SkipSleep { page: p } => write!(f, "page {} has changed, retry", page(*p)),
@@ -182,6 +194,13 @@ impl fmt::Display for Move {
             }
             Did::MoveHole { from, page: p } => {
                 write!(f, "no page {} to move to page {}", page(*from), page(*p))
+            }
+            Did::Scan { page: p, protected } => {
+                write!(f, "scan from page {}, {protected} protected", page(*p))
+            }
+            Did::Guard { page: p } => write!(f, "guard page {}", page(*p)),
+            Did::GiveUp { page: p, content } => {
+                write!(f, "give page {} up ({content})", page(*p))
             }
             Did::Return(ret) => write!(f, "return {ret}"),
             Did::Release { .. } => write!(f, "release the userfaultfd"),

@@ -20,6 +20,8 @@ struct PageTruth {
     /// A removal of it was under way at some moment since a snapshot was asked for. What
     /// the snapshot says of it was true at some moment, and may not be any more.
     disturbed: bool,
+    /// It was written since the last baseline saved its bytes, and not removed since.
+    written: bool,
     /// A removal of it failed after it may have been announced: it was removed or not, and
     /// a handler that read the announcement cannot know.
     unsure: bool,
@@ -29,11 +31,13 @@ struct PageTruth {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Truth {
     pages: Vec<PageTruth>,
+    /// The bytes of a baseline are being saved.
+    saving: bool,
 }
 
 impl Truth {
     pub(super) fn new(pages: u64) -> Truth {
-        Truth { pages: vec![PageTruth::default(); pages as usize] }
+        Truth { pages: vec![PageTruth::default(); pages as usize], saving: false }
     }
 
     fn span(&mut self, span: Span) -> impl Iterator<Item = &mut PageTruth> {
@@ -65,6 +69,20 @@ impl Truth {
             page.removed |= succeeded;
             page.unsure |= !succeeded;
         }
+    }
+
+    /// A task has written to `page`. While its bytes are being saved that must not happen,
+    /// unless nobody can know whether it is there.
+    fn wrote(&mut self, page: u64) -> Option<Failure> {
+        let truth = self.pages.get_mut(page as usize)?;
+        truth.written = true;
+        let torn = self.saving && !truth.removed && truth.removing == 0 && !truth.unsure;
+        torn.then_some(Failure::Unseen { page, snapshot: true })
+    }
+
+    /// The baseline was taken.
+    pub(super) fn saved(&mut self) {
+        self.saving = false;
     }
 
     fn of(&self, page: u64) -> PageTruth {
@@ -101,8 +119,13 @@ impl<S: Subject> World<S> {
                     && let Some(truth) = self.truth.pages.get_mut(page as usize)
                 {
                     truth.removed = true;
+                    truth.written = false;
                 }
                 None
+            }
+            Did::Store { page, .. } => {
+                let page = page_index(*page);
+                page.and_then(|page| self.truth.wrote(page))
             }
             _ => None,
         };
@@ -125,6 +148,30 @@ impl<S: Subject> World<S> {
                 return;
             }
         }
+    }
+
+    /// The bytes of the pages that the snapshot calls dirty were saved: it must call every
+    /// page so that was written.
+    pub(super) fn check_export(&mut self) {
+        self.check_snapshot();
+        self.truth.saving = true;
+        for page in 0..self.setup.pages {
+            let seen = self.subject.snapshot_dirty(page).unwrap_or(false)
+                || self.subject.snapshot(page) == Some(Claim::Maybe);
+            if let Some(failure) = self.unseen(page, seen, true) {
+                self.fail(failure);
+            }
+            if let Some(truth) = self.truth.pages.get_mut(page as usize) {
+                truth.written = false;
+            }
+        }
+    }
+
+    /// A page that was written and not removed must be called so, if writes are tracked.
+    fn unseen(&self, page: u64, seen: bool, snapshot: bool) -> Option<Failure> {
+        let truth = self.truth.of(page);
+        let excused = seen || !truth.written || truth.removing > 0 || truth.unsure;
+        (self.setup.tracks_writes() && !excused).then_some(Failure::Unseen { page, snapshot })
     }
 
     fn agree(&self, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
@@ -180,6 +227,12 @@ impl<S: Subject> World<S> {
                 return Some(failure);
             }
             if let Some(failure) = self.agree(page, self.subject.claim(page), false) {
+                return Some(failure);
+            }
+            // An install that straddles a removal is in doubt, and a snapshot asks about it.
+            let doubt = self.subject.claim(page) == Claim::Maybe
+                && self.subject.state_name(page) == "removed";
+            if let Some(failure) = self.unseen(page, doubt || self.subject.dirty(page), false) {
                 return Some(failure);
             }
         }

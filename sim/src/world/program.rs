@@ -132,6 +132,12 @@ pub enum Control {
     BeginSnapshot,
     /// Take it, once everything in flight has settled.
     Snapshot,
+    /// Begin a baseline: a snapshot from which on writes count anew.
+    BeginBaseline,
+    /// Save the bytes of the dirty pages, once it is ready.
+    Export,
+    /// The bytes are saved: the baseline is taken.
+    Baseline,
 }
 
 /// A disturbance of the handler's next read that no healthy userfaultfd shows.
@@ -189,6 +195,13 @@ pub enum Check {
     State(u64, String),
     /// The handler has failed, and says so.
     HandlerFailed,
+}
+
+impl Setup {
+    /// Is the handler expected to find out which pages are written?
+    pub fn tracks_writes(&self) -> bool {
+        self.modes.contains(RegisterModes::WP)
+    }
 }
 
 impl ContentClass {
@@ -297,6 +310,9 @@ impl fmt::Display for Control {
             Control::Resume => "resume the handler",
             Control::BeginSnapshot => "ask for a snapshot",
             Control::Snapshot => "take the snapshot",
+            Control::BeginBaseline => "ask for a baseline",
+            Control::Export => "save the dirty pages",
+            Control::Baseline => "take the baseline",
         })
     }
 }

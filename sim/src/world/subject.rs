@@ -130,6 +130,20 @@ pub enum Claim {
     Maybe,
 }
 
+/// What a step of a handler's thread has to do with others, besides the call it is in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Scope {
+    /// Nothing: it changes nothing that another thread can see, and looks at nothing that
+    /// another can change.
+    Private,
+    /// It looks at or changes what the threads of the handler share, or asks for the time.
+    Handler,
+    /// The same, and it may move only while there is something to read.
+    Poll,
+    /// Nobody has said.
+    Anything,
+}
+
 /// A handler as a value with threads, each of which has at most one possible step.
 pub trait Subject: Clone + Eq + Hash {
     /// How many threads it has.
@@ -143,6 +157,18 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// Move it.
     fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move;
+
+    /// What the next step of a thread that can move has to do with others. A search that
+    /// leaves out orders that make no difference asks; [`Scope::Anything`] is always right.
+    fn scope(&self, _actor: usize) -> Scope {
+        Scope::Anything
+    }
+
+    /// Would the world be the same if these two threads changed places? A search may then
+    /// move only one of them. False is always right.
+    fn are_twins(&self, _one: usize, _other: usize) -> bool {
+        false
+    }
 
     /// The next moment after `now` at which something happens by itself.
     fn deadline(&self, now: Time) -> Option<Time>;
@@ -167,4 +193,10 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// What its last snapshot says about a page; `None` without a snapshot.
     fn snapshot(&self, page: u64) -> Option<Claim>;
+
+    /// Does its last snapshot say that a page was written? `None` without one.
+    fn snapshot_dirty(&self, page: u64) -> Option<bool>;
+
+    /// Does it say so now?
+    fn dirty(&self, page: u64) -> bool;
 }

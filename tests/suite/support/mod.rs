@@ -1,5 +1,7 @@
 //! What the tests of the kernel share: a small machine, ready to be driven by hand.
 
+pub(crate) mod memory;
+
 use shims::{
     Addr, CopyMode, Event, Features, Len, Outcome, RegisterModes, Request, Span, WriteProtectMode,
 };

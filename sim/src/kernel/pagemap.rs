@@ -1,0 +1,76 @@
+//! `/proc/PID/pagemap`: what a program can learn of a page without touching it. Owns the
+//! translation of an entry into the bits of that file; changes nothing and never faults
+//! (rule c9).
+//!
+//! # Divergence from Linux
+//!
+//! No page frame numbers. Bit 56, a page mapped once only, is clear for any page that a fork
+//! has shared until it is written; Linux sets it again when the other process lets go. It is
+//! clear for any page of a file.
+
+use bitflags::bitflags;
+use shims::Addr;
+
+use super::call::MmId;
+use super::page_table::{Marker, Pte, PteBits};
+use super::{Kernel, page_of};
+
+bitflags! {
+    /// An entry of `pagemap`, in the positions Linux uses.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+    pub struct PagemapBits: u64 {
+        /// Mapped by this address space alone.
+        const EXCLUSIVE = 1 << 56;
+        /// Write-protected by userfaultfd.
+        const UFFD_WP = 1 << 57;
+        /// A guard (6.15 and later).
+        const GUARD = 1 << 58;
+        /// A page of a file, or of shared memory.
+        const FILE = 1 << 61;
+        /// Not mapped, but not nothing either: every marker shows like this.
+        const SWAP = 1 << 62;
+        /// A page is mapped.
+        const PRESENT = 1 << 63;
+    }
+}
+
+impl Kernel {
+    /// What `pagemap` says of the page that holds `addr`.
+    pub fn pagemap(&self, mm: MmId, addr: Addr) -> PagemapBits {
+        match self.table(mm).get(self.granule(mm, page_of(addr))) {
+            Pte::None => PagemapBits::empty(),
+            Pte::Present { bits, .. } => {
+                let others = PteBits::ZERO_PAGE | PteBits::FORKED | PteBits::CACHED;
+                let own = !bits.intersects(others);
+                let mut seen = PagemapBits::PRESENT;
+                seen.set(PagemapBits::UFFD_WP, bits.contains(PteBits::UFFD_WP));
+                seen.set(PagemapBits::EXCLUSIVE, own);
+                seen.set(PagemapBits::FILE, bits.contains(PteBits::CACHED));
+                seen
+            }
+            Pte::Marker(marker) => {
+                let mut seen = PagemapBits::SWAP;
+                seen.set(PagemapBits::UFFD_WP, marker.is_protected());
+                seen.set(PagemapBits::GUARD, marker.is_guard() && self.profile.guard.in_pagemap);
+                seen
+            }
+        }
+    }
+}
+
+impl Marker {
+    /// Does `pagemap` show it as write-protected?
+    pub const fn is_protected(self) -> bool {
+        matches!(self, Marker::WriteProtect | Marker::PoisonScanned | Marker::GuardScanned)
+    }
+
+    /// Does every access to it fail as to a broken page?
+    pub const fn is_poison(self) -> bool {
+        matches!(self, Marker::Poison | Marker::PoisonScanned)
+    }
+
+    /// Is it a guard?
+    pub const fn is_guard(self) -> bool {
+        matches!(self, Marker::Guard | Marker::GuardScanned)
+    }
+}
