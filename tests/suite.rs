@@ -8,6 +8,8 @@ mod support;
 mod catalogue;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/coop.rs"]
+mod coop;
 #[path = "suite/exhaustive.rs"]
 mod exhaustive;
 #[path = "suite/formats.rs"]
@@ -32,6 +34,8 @@ mod kernel_poison;
 mod kernel_punch;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
+#[path = "suite/kernel_remote.rs"]
+mod kernel_remote;
 #[path = "suite/kernel_shmem.rs"]
 mod kernel_shmem;
 #[path = "suite/kernel_wp.rs"]

@@ -5,13 +5,15 @@
 //! - [`vma`]: the mappings of an address space.
 //! - [`profile`]: kernel versions as data.
 //! - [`world`]: tasks, a handler under test, oracles; [`scenario`]: worlds as text.
+//! - [`coop`]: a handler under test as ordinary blocking code; [`sync`]: the locks, channels
+//!   and threads it uses.
 //! - [`explore`]: running worlds; [`schedule`] and [`timeline`]: what a run leaves behind.
 //!
 //! # What is modelled
 //!
 //! Private anonymous memory in 4 KiB pages: mapping, unmapping, moving, protection, copying
-//! by `fork`; registration for `MISSING` and `WP`; faults by user accesses and by
-//! `MADV_POPULATE_*`; `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY`, `ZEROPAGE`,
+//! by `fork`; registration for `MISSING` and `WP`; faults by user accesses, by
+//! `MADV_POPULATE_*`, `mlock`, `process_vm_*`, `/proc/PID/mem` and calls that copy; `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY`, `ZEROPAGE`,
 //! `WRITEPROTECT` (with `WP_UNPOPULATED` and `WP_ASYNC`, too), `POISON`, `MOVE`, `WAKE`; the
 //! features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; the advices of `madvise`,
 //! guards among them, and `process_madvise` of oneself; `pagemap` and `PAGEMAP_SCAN`; `close`.
@@ -34,12 +36,14 @@
 //! - `sim` knows the seam (`shims`) and nothing of any handler.
 
 mod content;
+pub mod coop;
 mod digest;
 pub mod explore;
 pub mod kernel;
 pub mod profile;
 pub mod scenario;
 pub mod schedule;
+pub mod sync;
 pub mod timeline;
 pub mod vma;
 pub mod world;

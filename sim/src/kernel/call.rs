@@ -7,6 +7,7 @@ use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
 use super::madvise::Madvise;
 use super::scan::PagemapScan;
+use super::transfer::Via;
 use crate::Content;
 use crate::vma::{CtxId, FileId, Mmap, Mremap, Prot};
 
@@ -169,6 +170,27 @@ pub enum Call {
         ctx: CtxId,
         /// How many messages fit; at least one.
         max: usize,
+    },
+    /// An access by the kernel on behalf of this thread. Its value is the bytes transferred.
+    Transfer {
+        /// How, and whose memory.
+        via: Via,
+        /// Where; any bytes.
+        range: Span,
+        /// `None` to read; the stamp that a write leaves in each page.
+        store: Option<Content>,
+    },
+    /// `mlock(2)`, or `mlock2(2)` with `MLOCK_ONFAULT`.
+    Mlock {
+        /// Where; rounded outward.
+        range: Span,
+        /// Lock pages as they come, and fetch none now.
+        on_fault: bool,
+    },
+    /// `munlock(2)`.
+    Munlock {
+        /// Where; rounded outward.
+        range: Span,
     },
     /// `PAGEMAP_SCAN` of the caller's own memory. Its value is the number of regions; what it
     /// has found waits in [`Kernel::take_scan`](super::Kernel::take_scan).

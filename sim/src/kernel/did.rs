@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use shims::{Addr, Errno, Event, Outcome};
+use shims::{Addr, Errno, Event, Outcome, Span};
 
 use super::call::{Ret, Signal};
 use crate::Content;
@@ -189,6 +189,11 @@ pub enum Did {
         /// How many pages it has protected.
         protected: u32,
     },
+    /// Mappings were locked; their pages follow.
+    Lock {
+        /// What is to be faulted in.
+        span: Span,
+    },
     /// A guard was put on a page that was not there.
     Guard {
         /// Page.
@@ -290,6 +295,7 @@ impl Did {
             Did::Move { from, page, content } => {
                 (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
             }
+            Did::Lock { span } => (tag(63) ^ span.start.raw(), span.len.bytes()),
             Did::Guard { page } => (tag(61) ^ page.raw(), 0),
             Did::GiveUp { page, content } => (tag(62) ^ page.raw(), content.word()),
             Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),

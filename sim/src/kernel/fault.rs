@@ -39,22 +39,34 @@ pub(super) enum Walk {
 }
 
 /// Who asks for a page.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum By {
     Load,
     Store,
+    /// A system call copies from user memory.
+    CopyFrom,
+    /// A system call copies to user memory.
+    CopyTo,
     PopulateRead,
     PopulateWrite,
+    /// Whatever the mapping allows, but at once or not at all.
+    ForceRead,
+    ForceWrite,
 }
 
 impl By {
     pub(super) const fn writes(self) -> bool {
-        matches!(self, By::Store | By::PopulateWrite)
+        matches!(self, By::Store | By::CopyTo | By::PopulateWrite | By::ForceWrite)
+    }
+
+    /// May it wait for a page?
+    const fn waits(self) -> bool {
+        !matches!(self, By::ForceRead | By::ForceWrite)
     }
 }
 
 /// What a fault does next, whatever asked for the page.
-enum Fault {
+pub(super) enum Fault {
     /// It goes on at this place.
     At(FaultPc, Did),
     /// The page is usable now; this is what it held.
@@ -134,7 +146,7 @@ impl Kernel {
         }
     }
 
-    fn step_fault(
+    pub(super) fn step_fault(
         &mut self,
         thread: ThreadId,
         mm: MmId,
@@ -258,11 +270,15 @@ impl Kernel {
             return Walk::Refused(Signal::SegvMapErr);
         };
         let wanted = match by {
-            By::Store | By::PopulateWrite => VmaFlags::WRITE,
+            By::Store | By::CopyTo | By::PopulateWrite => VmaFlags::WRITE,
             // x86 has no pages that can be written or executed and not read.
-            By::Load => VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC,
+            By::Load | By::CopyFrom => VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC,
             // The kernel on behalf of a caller goes by the letter.
             By::PopulateRead => VmaFlags::READ,
+            By::ForceRead => VmaFlags::MAYREAD,
+            // A private mapping is written by copying the page, whatever it allows now.
+            By::ForceWrite if vma.is_private() => VmaFlags::MAYWRITE,
+            By::ForceWrite => VmaFlags::WRITE,
         };
         if !vma.flags().intersects(wanted) {
             return Walk::Refused(Signal::SegvAccErr);
@@ -275,13 +291,13 @@ impl Kernel {
                     if self.ctx(ctx).features.contains(Features::WP_ASYNC) {
                         return Walk::Unprotect(content, bits);
                     }
-                    self.ask(ctx, Reason::Wp)
+                    self.ask(ctx, Reason::Wp, by)
                 }
                 _ => Walk::Copy(content),
             },
             Pte::None | Pte::Marker(Marker::WriteProtect) if maps_object(vma) => Walk::File,
             Pte::None => match asked(RegisterModes::MISSING) {
-                Some(ctx) => self.ask(ctx, Reason::Missing),
+                Some(ctx) => self.ask(ctx, Reason::Missing, by),
                 None => Walk::Fill,
             },
             Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
@@ -289,7 +305,7 @@ impl Kernel {
             // c3: what is missing is asked for first, and trapped when it is there.
             Pte::Marker(Marker::WriteProtect) if asked(RegisterModes::WP).is_some() => {
                 match asked(RegisterModes::MISSING) {
-                    Some(ctx) => self.ask(ctx, Reason::Missing),
+                    Some(ctx) => self.ask(ctx, Reason::Missing, by),
                     None => Walk::FillProtected,
                 }
             }
@@ -298,9 +314,9 @@ impl Kernel {
     }
 
     /// The beginning of rule c5.
-    pub(super) fn ask(&self, ctx: CtxId, reason: Reason) -> Walk {
+    pub(super) fn ask(&self, ctx: CtxId, reason: Reason, by: By) -> Walk {
         let asked = self.ctx(ctx);
-        if asked.features.contains(Features::SIGBUS) {
+        if asked.features.contains(Features::SIGBUS) || !by.waits() {
             Walk::Refused(Signal::BusAdrErr)
         } else if asked.released {
             Walk::Released

@@ -41,6 +41,7 @@ mod run;
 mod scan;
 mod sim_uffd;
 mod syscalls;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use sim_uffd::SimUffd;
+pub(crate) use sim_uffd::payload_of;
+pub use transfer::Via;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
@@ -63,6 +66,7 @@ use batch::Batch;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
+use transfer::Transfer;
 
 /// Set one field of a call in progress.
 macro_rules! set {
@@ -269,6 +273,7 @@ impl Kernel {
             }
             Call::Madvise { range, advice } => advice.begin(range, self.profile.guard.exist),
             Call::ProcessMadvise { ranges, advice } => self.begin_batch(thread, ranges, advice),
+            Call::Transfer { via, range, store } => Transfer::begin(via, range, store),
             Call::PagemapScan(ask) => Kernel::begin_scan(*ask),
             call => Run::Once(Box::new(call)),
         };
@@ -282,6 +287,7 @@ impl Kernel {
         match &thread.run {
             Run::Idle | Run::Done(_) => false,
             Run::Access { at, .. } | Run::Populate { at, .. } => !matches!(at, FaultPc::Asleep(_)),
+            Run::Transfer(transfer) => !matches!(transfer.at, FaultPc::Asleep(_)),
             Run::Remove(remove) => match remove.at {
                 RemovePc::Asleep { .. } => false,
                 // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
@@ -301,6 +307,8 @@ impl Kernel {
                 | Call::Mremap(_)
                 | Call::Fork
                 | Call::Madvise { .. }
+                | Call::Mlock { .. }
+                | Call::Munlock { .. }
                 | Call::Mprotect { .. } => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
@@ -325,19 +333,11 @@ impl Kernel {
         match &self.threads[usize::from(thread.0)].run {
             Run::Idle | Run::Done(_) => None,
             Run::Access { at: FaultPc::Asleep(ctx), .. }
-            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => {
-                let ctx = self.ctx(*ctx);
-                let find = |queue: &[ctx::Faulter], taken| {
-                    queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| {
-                        Sleep::Fault {
-                            addr: faulter.fault.addr,
-                            write: faulter.fault.is_write(),
-                            taken,
-                        }
-                    })
-                };
-                find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
-            }
+            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
+            Run::Transfer(transfer) => match transfer.at {
+                FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
+                _ => Some(Sleep::Lock),
+            },
             Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
@@ -346,6 +346,19 @@ impl Kernel {
                 .map_or(Some(Sleep::Lock), |sender| Some(Sleep::Event(sender.event))),
             _ => Some(Sleep::Lock),
         }
+    }
+
+    /// The fault of `thread`, which sleeps in `ctx`.
+    fn faulter(&self, thread: ThreadId, ctx: CtxId) -> Option<Sleep> {
+        let ctx = self.ctx(ctx);
+        let find = |queue: &[ctx::Faulter], taken| {
+            queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| Sleep::Fault {
+                addr: faulter.fault.addr,
+                write: faulter.fault.is_write(),
+                taken,
+            })
+        };
+        find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
     }
 
     /// Move `thread` by one atomic step.
@@ -428,6 +441,12 @@ impl Kernel {
             Run::Closing { ctx } => {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
+            }
+            Run::Transfer(ref transfer) => {
+                let transfer = **transfer;
+                let (next, did) = self.step_transfer(thread, mm, transfer);
+                let put = |run: &mut Run, transfer| *run = Run::Transfer(Box::new(transfer));
+                (self.go_on(index, next, put), did)
             }
             Run::Walk(ref walk) => {
                 let walk = **walk;
@@ -514,14 +533,11 @@ impl Kernel {
     fn wake_range(&mut self, ctx: CtxId, range: shims::Span) -> u32 {
         let threads = &mut self.threads;
         self.ctxs[ctx.0 as usize].unlink(range, |thread| {
-            match &mut threads[usize::from(thread.0)].run {
-                // One that has not come to sleep yet finds out in F3.
-                Run::Access { at, .. } | Run::Populate { at, .. } => {
-                    if let FaultPc::Asleep(_) = at {
-                        *at = FaultPc::Classify;
-                    }
-                }
-                run => unreachable!("thread {} is no faulter but in {run:?}", thread.0),
+            let at = threads[usize::from(thread.0)].run.fault_pc();
+            let at = at.unwrap_or_else(|| unreachable!("thread {} is no faulter", thread.0));
+            // One that has not come to sleep yet finds out in F3.
+            if let FaultPc::Asleep(_) = at {
+                *at = FaultPc::Classify;
             }
         })
     }

@@ -1,6 +1,5 @@
-//! `/proc/PID/pagemap`: what a program can learn of a page without touching it. Owns the
-//! translation of an entry into the bits of that file; changes nothing and never faults
-//! (rule c9).
+//! `/proc/PID/pagemap` and `mincore`: what a program can learn of a page without touching it.
+//! Owns the translation of an entry; changes nothing and never faults (rule c9).
 //!
 //! # Divergence from Linux
 //!
@@ -9,11 +8,12 @@
 //! clear for any page of a file.
 
 use bitflags::bitflags;
-use shims::Addr;
+use shims::{Addr, Errno, Span};
 
 use super::call::MmId;
 use super::page_table::{Marker, Pte, PteBits};
-use super::{Kernel, page_of};
+use super::resolve::TASK_SIZE;
+use super::{Kernel, PAGE, page_addr, page_of};
 
 bitflags! {
     /// An entry of `pagemap`, in the positions Linux uses.
@@ -55,6 +55,22 @@ impl Kernel {
                 seen
             }
         }
+    }
+
+    /// `mincore`: which pages of `range` are in memory. Nothing is faulted in (rule c9).
+    ///
+    /// Errors: `EINVAL` for a start that is not aligned, `ENOMEM` for a hole.
+    pub fn mincore(&self, mm: MmId, range: Span) -> Result<Vec<bool>, Errno> {
+        if !range.start.is_aligned(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        let end = range.end().filter(|end| end.raw() <= TASK_SIZE).ok_or(Errno::ENOMEM)?;
+        let pages = page_of(range.start)..end.raw().div_ceil(PAGE.bytes());
+        let resident = |vpn| {
+            self.space(mm).find(page_addr(vpn)).ok_or(Errno::ENOMEM)?;
+            Ok(self.table(mm).get(vpn).is_present())
+        };
+        pages.map(resident).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use super::madvise::{Madvise, Walk};
 use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
 use super::scan::ScanRun;
+use super::transfer::Transfer;
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -40,12 +41,26 @@ pub(crate) enum Run {
     Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
+    /// An access by the kernel. Boxed: it is rare.
+    Transfer(Box<Transfer>),
     /// A `madvise` that announces nothing. Boxed: it is rare.
     Walk(Box<Walk>),
     /// `PAGEMAP_SCAN`. Boxed: it is rare.
     Scan(Box<ScanRun>),
     /// The call is over; the value waits to be fetched.
     Done(Ret),
+}
+
+impl Run {
+    /// Where the fault is that the thread may be in.
+    #[inline]
+    pub(crate) fn fault_pc(&mut self) -> Option<&mut FaultPc> {
+        match self {
+            Run::Access { at, .. } | Run::Populate { at, .. } => Some(at),
+            Run::Transfer(transfer) => Some(&mut transfer.at),
+            _ => None,
+        }
+    }
 }
 
 /// What a step leaves behind: the place its call has come to, or the call's value. A step

@@ -36,6 +36,10 @@ impl Kernel {
             Call::Mprotect { range, prot } => done(
                 self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
             ),
+            Call::Mlock { range, on_fault } => self.mlock(mm, range, on_fault),
+            Call::Munlock { range } => {
+                done(self.mm(mm).space.munlock(range.start.raw(), range.len.bytes()).map(|()| 0))
+            }
             Call::Madvise { range, advice: Madvise::Flags(advice) } => done(
                 self.mm(mm).space.madvise(range.start.raw(), range.len.bytes(), advice).map(|()| 0),
             ),

@@ -34,6 +34,17 @@ impl AddressSpace {
     /// split beyond the limit; `EINVAL` for an end that wraps; `EPERM` when nothing may be
     /// locked. What came before an error stays locked.
     pub fn mlock(&mut self, start: u64, len: u64, on_fault: bool) -> Result<(), Errno> {
+        let (start, end) = self.lock_vmas(start, len, on_fault)?;
+        self.populate_all(start, end)
+    }
+
+    /// The part of `mlock` that comes before the pages: returns what is to be faulted in.
+    pub(crate) fn lock_vmas(
+        &mut self,
+        start: u64,
+        len: u64,
+        on_fault: bool,
+    ) -> Result<(u64, u64), Errno> {
         if !self.limits.may_lock_any && self.limits.rlimit_memlock == 0 {
             return Err(Errno::EPERM);
         }
@@ -55,8 +66,7 @@ impl AddressSpace {
                 return Err(Errno::ENOMEM);
             }
         }
-        let end = self.lock_loop(start, len, bits)?;
-        self.populate_all(start, end)
+        Ok((start, self.lock_loop(start, len, bits)?))
     }
 
     /// `munlock`. Errors as [`mlock`](AddressSpace::mlock), without the limits.

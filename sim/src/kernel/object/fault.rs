@@ -38,7 +38,7 @@ impl Kernel {
             self.map_around(mm, &vma, vpn);
         }
         match told {
-            Some(ctx) => self.ask(ctx, reason),
+            Some(ctx) => self.ask(ctx, reason, by),
             None => Walk::FillFile,
         }
     }
