@@ -4,7 +4,8 @@
 use super::area::PAGE;
 use super::merge::{self, Joins};
 use super::space::{is_aligned, is_data};
-use super::{AddressSpace, Limits, MapFlags, Mmap, Vma, VmaFlags};
+use super::tree::Near;
+use super::{AddressSpace, Limits, MapFlags, Mmap, Rules, Vma, VmaFlags};
 
 impl AddressSpace {
     /// Map what was asked if it is simple and nothing speaks against it, in one descent.
@@ -38,26 +39,35 @@ impl AddressSpace {
         {
             return false;
         }
-        let Some(near) = self
-            .tree
-            .near(start)
-            .filter(|near| near.sees_prev() && near.sees(0) && near.start() >= end)
-        else {
-            return false;
-        };
         let rules = &self.rules;
-        let prev = near.prev().filter(|prev| prev.end == start);
-        let next = if near.start() == end { near.get() } else { None };
-        let done = match merge::joins(rules, prev, &vma, next) {
-            Joins::Nobody => near.insert(&vma),
-            Joins::Prev => near.grow_prev(|prev| merge::grow_up(rules, prev, &vma)),
-            Joins::Next => near.grow_down(|next| merge::grow_down(rules, next, &vma)),
-            Joins::Both => near.join(|prev, next| merge::bridge(rules, prev, &vma, next)),
+        let done = match self.tree.near_alone(start) {
+            Some(near) => map_near(rules, near, &vma),
+            None => match self.tree.near(start) {
+                Some(near) => map_near(rules, near, &vma),
+                None => false,
+            },
         };
         if done {
             self.total_pages += pages;
             self.data_pages += data;
         }
         done
+    }
+}
+
+/// Put `vma` into the leaf if its range is free there, joined with its neighbours where
+/// possible. False, and nothing has changed, otherwise.
+#[inline(always)]
+fn map_near(rules: &Rules, near: Near<'_>, vma: &Vma) -> bool {
+    if !near.sees_prev() || !near.sees(0) || near.start() < vma.end {
+        return false;
+    }
+    let prev = near.prev().filter(|prev| prev.end == vma.start);
+    let next = if near.start() == vma.end { near.get() } else { None };
+    match merge::joins(rules, prev, vma, next) {
+        Joins::Nobody => near.insert(vma),
+        Joins::Prev => near.grow_prev(|prev| merge::grow_up(rules, prev, vma)),
+        Joins::Next => near.grow_down(|next| merge::grow_down(rules, next, vma)),
+        Joins::Both => near.join(|prev, next| merge::bridge(rules, prev, vma, next)),
     }
 }

@@ -5,6 +5,7 @@ use shims::Errno;
 
 use super::area::PAGE_SHIFT;
 use super::space::{is_aligned, is_data, page_align};
+use super::tree::Near;
 use super::{AddressSpace, CtxId, Part, Removed, VmaFlags};
 
 impl AddressSpace {
@@ -42,29 +43,17 @@ impl AddressSpace {
 
     /// Unmap `[start, end)`, aligned and not empty.
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
-        if let Some(near) = self.tree.near(start)
-            && near.sees(0)
-            && let Some(vma) = near.get()
-            // Another VMA in the range is for the general case, as is what may be refused.
-            && (vma.end >= end || (near.sees(1) && near.next_start() >= end))
-            && !vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB)
-        {
-            if vma.start >= end {
-                return Ok(Removed::default());
-            }
-            let (from, to) = (start.max(vma.start), end.min(vma.end));
-            let gone = Part::between(vma, from, to);
-            let flags = vma.flags;
-            let done = match (vma.start < start, end < vma.end) {
-                (true, false) => near.trim_end(start),
-                (false, false) => near.remove(),
-                (false, true) => near.trim_start(end),
-                (true, true) => near.punch(start, end, self.limits.max_map_count),
-            };
-            if done {
-                self.uncount(flags, (to - from) >> PAGE_SHIFT);
-                return Ok(Removed::one(gone));
-            }
+        let max = self.limits.max_map_count;
+        let simple = match self.tree.near_alone(start) {
+            Some(near) => unmap_near(near, start, end, max),
+            None => match self.tree.near(start) {
+                Some(near) => unmap_near(near, start, end, max),
+                None => None,
+            },
+        };
+        if let Some((gone, flags)) = simple {
+            self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
+            return Ok(Removed::one(gone));
         }
         self.unmap_any(start, end)
     }
@@ -146,4 +135,27 @@ impl AddressSpace {
         }
         removed
     }
+}
+
+/// Unmap `[start, end)` if that concerns one VMA, cannot be refused and stays within its
+/// leaf. None, and nothing has changed, otherwise.
+#[inline(always)]
+fn unmap_near(near: Near<'_>, start: u64, end: u64, max: usize) -> Option<(Part, VmaFlags)> {
+    if !near.sees(0) {
+        return None;
+    }
+    let vma = near.get()?;
+    let one = vma.end >= end || (near.sees(1) && near.next_start() >= end);
+    let barred = vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB);
+    if !one || barred || vma.start >= end {
+        return None;
+    }
+    let gone = (Part::between(vma, start.max(vma.start), end.min(vma.end)), vma.flags);
+    let done = match (vma.start < start, end < vma.end) {
+        (true, false) => near.trim_end(start),
+        (false, false) => near.remove(),
+        (false, true) => near.trim_start(end),
+        (true, true) => near.punch(start, end, max),
+    };
+    if done { Some(gone) } else { None }
 }

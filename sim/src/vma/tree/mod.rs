@@ -17,6 +17,7 @@ use std::hash::{Hash, Hasher};
 
 use triomphe::Arc;
 
+pub(super) use self::near::Near;
 use self::node::{Inner, Leaf, Node, Summary};
 use super::Vma;
 
@@ -111,12 +112,7 @@ impl Tree {
         let Some(leaf) = self.leaf(addr) else {
             return Cursor { tree: self, leaf: None, index: 0 };
         };
-        let above = leaf.above(addr);
-        let index = match above.checked_sub(1) {
-            Some(last) if leaf.vmas[last].end > addr => last,
-            _ => above,
-        };
-        Cursor { tree: self, leaf: Some(leaf), index }
+        Cursor { tree: self, leaf: Some(leaf), index: leaf.settle(leaf.above(addr), addr) }
     }
 
     /// The VMA that contains `addr`.

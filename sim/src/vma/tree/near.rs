@@ -22,28 +22,43 @@ pub(in super::super) struct Near<'a> {
 }
 
 impl Tree {
-    /// The place of [`Tree::seek`], to be edited.
+    /// The place of [`Tree::seek`], to be edited, in a tree of one leaf.
+    ///
+    /// Inlined beside [`near`](Tree::near), so that the compiler leaves out for it whatever
+    /// is there for parents.
+    #[inline(always)]
+    pub(in super::super) fn near_alone(&mut self, addr: u64) -> Option<Near<'_>> {
+        let Some(Node::Leaf(leaf)) = &mut self.root else { return None };
+        let leaf = own(leaf);
+        // It is often half empty.
+        let above =
+            if leaf.vmas.len() <= LEAF / 2 { leaf.above_in_half(addr) } else { leaf.above(addr) };
+        Some(Near {
+            index: leaf.settle(above, addr),
+            leaf,
+            len: &mut self.len,
+            bound: u64::MAX,
+            narrow: 1,
+        })
+    }
+
+    /// The place of [`Tree::seek`], to be edited, in a tree of more leaves.
     #[inline(always)]
     pub(in super::super) fn near(&mut self, addr: u64) -> Option<Near<'_>> {
-        let (mut bound, mut narrow) = (u64::MAX, 1);
-        let mut node = self.root.as_mut()?;
-        let leaf = loop {
-            match node {
-                Node::Leaf(leaf) => break own(leaf),
-                Node::Inner(inner) => {
-                    let inner = own(inner);
-                    let i = inner.child_of(addr);
-                    (bound, narrow) = (inner.gaps[i], NARROW);
-                    node = &mut inner.children[i];
+        let Some(Node::Inner(inner)) = &mut self.root else { return None };
+        let mut inner = own(inner);
+        loop {
+            let i = inner.child_of(addr);
+            let bound = inner.gaps[i];
+            match &mut inner.children[i] {
+                Node::Inner(below) => inner = own(below),
+                Node::Leaf(leaf) => {
+                    let leaf = own(leaf);
+                    let index = leaf.settle(leaf.above(addr), addr);
+                    return Some(Near { leaf, len: &mut self.len, index, bound, narrow: NARROW });
                 }
             }
-        };
-        let above = leaf.above(addr);
-        let index = match above.checked_sub(1) {
-            Some(last) if leaf.vmas[last].end > addr => last,
-            _ => above,
-        };
-        Some(Near { leaf, len: &mut self.len, index, bound, narrow })
+        }
     }
 }
 

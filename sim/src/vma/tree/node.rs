@@ -190,6 +190,21 @@ impl Leaf {
         rank(&self.starts, addr)
     }
 
+    /// The same of a leaf that is at most half full.
+    #[inline(always)]
+    pub(super) fn above_in_half(&self, addr: u64) -> usize {
+        rank(self.starts.first_chunk::<{ LEAF / 2 }>().expect("half of it"), addr)
+    }
+
+    /// The index of the first VMA that ends above `addr`, when `above` start at or below it.
+    #[inline(always)]
+    pub(super) fn settle(&self, above: usize, addr: u64) -> usize {
+        match above.checked_sub(1) {
+            Some(last) if self.vmas[last].end > addr => last,
+            _ => above,
+        }
+    }
+
     /// How many of its VMAs start below `addr`.
     #[inline]
     pub(super) fn index_of(&self, addr: u64) -> usize {
