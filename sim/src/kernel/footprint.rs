@@ -89,8 +89,14 @@ impl Kernel {
     /// What the next step of `thread` touches; nothing if it is in no call.
     pub fn footprint(&self, thread: ThreadId) -> Footprint {
         let run = &self.threads[usize::from(thread.0)].run;
+        if self.processes.is_some() {
+            // Any step may be its thread's last, and close files.
+            return Footprint::ALL;
+        }
         match run {
             Run::Idle | Run::Done(_) => Footprint::NONE,
+            // A page of a file has no one address, and a read can map more than it names.
+            _ if self.objects.is_some() => Footprint::ALL,
             Run::Access { access, at } => self.fault_footprint(thread, *access, false, *at),
             Run::Populate { next, write, at, .. } => {
                 let store = write.then_some(crate::Content::Zero);
@@ -108,7 +114,11 @@ impl Kernel {
 
     /// What the first step of `call` by `thread`, which is idle, will touch.
     pub fn footprint_of(&self, thread: ThreadId, call: &Call) -> Footprint {
+        if self.processes.is_some() {
+            return Footprint::ALL;
+        }
         match *call {
+            _ if self.objects.is_some() => Footprint::ALL,
             Call::Load { addr } => {
                 let access = Access { addr, store: None };
                 self.fault_footprint(thread, access, false, FaultPc::Classify)

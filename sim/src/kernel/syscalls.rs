@@ -49,6 +49,7 @@ impl Kernel {
                 done(Err(Errno::EBADF))
             }
             Call::Mremap(request) => self.mremap(mm, &request),
+            Call::Fork if !self.may_fork(mm) => done(Err(Errno::ENOTMODELLED)),
             Call::Fork => self.fork(mm),
             Call::Ftruncate { .. } | Call::Punch { .. } => self.cut_file(&call),
             Call::Register { ctx, range, modes } => {
@@ -75,6 +76,9 @@ impl Kernel {
         }
         check_range(range)?;
         let mm = self.ctx(ctx).mm;
+        if self.mm(mm).dead {
+            return Err(Errno::ENOMEM);
+        }
         let huge = self.check_kinds(mm, range, modes)?;
         let wp_async = self.ctx(ctx).features.contains(Features::WP_ASYNC);
         self.mm(mm).space.uffd_register(range, ctx, modes, wp_async)?;
@@ -98,7 +102,10 @@ impl Kernel {
     /// until somebody wakes it (measured: 28 to 69 of 1,000 raced rounds on a busy machine).
     fn unregister(&mut self, ctx: CtxId, range: Span) -> (Run, Did) {
         let mm = self.ctx(ctx).mm;
-        let parts = match check_range(range).and_then(|()| self.space(mm).uffd_parts(range, ctx)) {
+        let dead = self.mm(mm).dead;
+        let alive = |()| if dead { Err(Errno::ENOMEM) } else { Ok(()) };
+        let parts = check_range(range).and_then(alive);
+        let parts = match parts.and_then(|()| self.space(mm).uffd_parts(range, ctx)) {
             Ok(parts) => parts,
             Err(errno) => return done(Err(errno)),
         };
@@ -142,6 +149,10 @@ impl Kernel {
             while let Some((vpn, _)) = table.first_entry(start, end) {
                 table.set(vpn, Pte::None);
             }
+        }
+        if self.objects.is_some() {
+            let files: Vec<_> = removed.parts().filter_map(|part| part.backing.file()).collect();
+            files.into_iter().for_each(|file| self.unmapped(file));
         }
     }
 
