@@ -8,16 +8,16 @@ use super::lock::UNLOCKABLE;
 use super::merge::Merge;
 use super::space::{is_aligned, is_data, page_align};
 use super::{
-    AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Removed,
-    Vma, VmaFlags, merge,
+    AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Refused,
+    Removed, Vma, VmaFlags, merge,
 };
 
 impl AddressSpace {
     /// `mmap`. On an error the splits that a `MAP_FIXED` has made stay (v2.7).
     ///
     /// Errors: `EINVAL`, `ENOMEM`, `EOVERFLOW`, `EEXIST`, `EACCES`, `EPERM`, `EAGAIN`, in
-    /// the order of rule v2.7.
-    pub fn mmap(&mut self, request: &Mmap) -> Result<Mapped, Errno> {
+    /// the order of rule v2.7. Contexts may have to be told all the same: [`Refused`].
+    pub fn mmap(&mut self, request: &Mmap) -> Result<Mapped, Refused> {
         if self.map_simply(request) {
             return Ok(Mapped { addr: Addr::new(request.addr), removed: Removed::default() });
         }
@@ -25,9 +25,9 @@ impl AddressSpace {
     }
 
     #[inline(never)]
-    fn map_any(&mut self, request: &Mmap) -> Result<Mapped, Errno> {
+    fn map_any(&mut self, request: &Mmap) -> Result<Mapped, Refused> {
         if request.len == 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         let fixed = request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
         let huge = huge_page(request);
@@ -37,13 +37,13 @@ impl AddressSpace {
             len = Addr::new(len).align_up(page).ok_or(Errno::ENOMEM)?.raw();
         }
         if !is_aligned(request.offset) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         if (request.offset >> PAGE_SHIFT).checked_add(len >> PAGE_SHIFT).is_none() {
-            return Err(Errno::EOVERFLOW);
+            return Err(Errno::EOVERFLOW.into());
         }
         if self.map_count() > self.limits.max_map_count {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.into());
         }
         let start = if fixed {
             self.fixed_place(request.addr, len, page)?
@@ -54,7 +54,7 @@ impl AddressSpace {
         if request.flags.contains(MapFlags::FIXED_NOREPLACE)
             && self.tree.at_or_above(start).is_some_and(|vma| vma.start < end)
         {
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.into());
         }
         let mut vma = Vma {
             start,
@@ -174,7 +174,7 @@ impl AddressSpace {
     }
 
     /// The region step: limits against what will be left, the overlay, the merge.
-    fn map_region(&mut self, vma: &Vma) -> Result<Removed, Errno> {
+    fn map_region(&mut self, vma: &Vma) -> Result<Removed, Refused> {
         let cursor = self.tree.seek(vma.start);
         let next = cursor.get();
         if next.is_none_or(|next| next.start >= vma.end) {
@@ -185,7 +185,10 @@ impl AddressSpace {
         }
         self.cut_out(vma.start, vma.end)?;
         let old = self.tree.iter_from(vma.start).take_while(|old| old.start < vma.end);
-        self.check_limits(vma, old.map(Vma::pages).sum())?;
+        let replaced = old.map(Vma::pages).sum();
+        if let Err(errno) = self.check_limits(vma, replaced) {
+            return Err(self.refuse_after(vma.start, vma.end, errno));
+        }
         let removed = self.drop_range(vma.start, vma.end);
         self.insert_new(vma);
         Ok(removed)

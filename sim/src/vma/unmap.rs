@@ -6,43 +6,37 @@ use shims::Errno;
 use super::area::PAGE_SHIFT;
 use super::space::{is_aligned, is_data, page_align};
 use super::tree::Near;
-use super::{AddressSpace, CtxId, Part, Removed, VmaFlags};
+use super::{AddressSpace, Part, Refused, Removed, VmaFlags};
 
 impl AddressSpace {
     /// `munmap`. Splits made before an error stay; otherwise all or nothing.
     ///
     /// Errors: `EINVAL` for an unaligned start, an empty or too long range, or a cut through
     /// a huge page; `ENOMEM` when it takes a split beyond the limit; `EPERM` for a sealed
-    /// VMA. Contexts may have to be told all the same:
-    /// [`contexts_before_failure`](AddressSpace::contexts_before_failure).
-    pub fn munmap(&mut self, start: u64, len: u64) -> Result<Removed, Errno> {
+    /// VMA. Contexts may have to be told all the same: [`Refused`].
+    pub fn munmap(&mut self, start: u64, len: u64) -> Result<Removed, Refused> {
         let task_size = self.limits.task_size;
         if !is_aligned(start) || start > task_size || len > task_size - start {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         let len = page_align(len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
-        self.unmap_range(start, start + len)
-    }
-
-    /// The contexts that hear of an unmapping of `[start, start + len)` that fails on a
-    /// sealed VMA: those with a VMA below it (d16), in the order of their first VMA. Ask
-    /// before the call.
-    pub fn contexts_before_failure(&self, start: u64, len: u64) -> Vec<CtxId> {
-        let end = start.saturating_add(len);
-        let mut ctxs = Vec::new();
-        for vma in self.tree.iter_from(start).take_while(|vma| vma.start < end) {
-            if vma.flags.contains(VmaFlags::SEALED) {
-                break;
-            }
-            if let Some(ctx) = vma.ctx.filter(|ctx| !ctxs.contains(ctx)) {
-                ctxs.push(ctx);
-            }
+        match self.unmap_simply(start, start + len) {
+            Some(removed) => Ok(removed),
+            None => self.unmap_any(start, start + len),
         }
-        ctxs
     }
 
-    /// Unmap `[start, end)`, aligned and not empty.
+    /// Unmap `[start, end)`, aligned and not empty, on behalf of a call that tells nobody if
+    /// that fails.
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
+        match self.unmap_simply(start, end) {
+            Some(removed) => Ok(removed),
+            None => self.unmap_any(start, end).map_err(|refused| refused.errno),
+        }
+    }
+
+    #[inline]
+    fn unmap_simply(&mut self, start: u64, end: u64) -> Option<Removed> {
         let max = self.limits.max_map_count;
         let simple = match self.tree.near_alone(start) {
             Some(near) => unmap_near(near, start, end, max),
@@ -51,15 +45,13 @@ impl AddressSpace {
                 None => None,
             },
         };
-        if let Some((gone, flags)) = simple {
-            self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
-            return Ok(Removed::one(gone));
-        }
-        self.unmap_any(start, end)
+        let (gone, flags) = simple?;
+        self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
+        Some(Removed::one(gone))
     }
 
     #[inline(never)]
-    fn unmap_any(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
+    fn unmap_any(&mut self, start: u64, end: u64) -> Result<Removed, Refused> {
         let cursor = self.tree.seek(start);
         let Some(&vma) = cursor.get().filter(|vma| vma.start < end) else {
             return Ok(Removed::default());
@@ -84,28 +76,30 @@ impl AddressSpace {
     }
 
     /// Make `start` and `end` VMA borders and check that all between them may go.
-    pub(super) fn cut_out(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+    pub(super) fn cut_out(&mut self, start: u64, end: u64) -> Result<(), Refused> {
         let Some(&first) = self.tree.at_or_above(start).filter(|vma| vma.start < end) else {
             return Ok(());
         };
         if first.start < start {
             if end < first.end && self.map_count() >= self.limits.max_map_count {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.into());
             }
             if first.flags.contains(VmaFlags::SEALED) {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.into());
             }
             self.split(&first, start)?;
         }
         let mut cut = None;
         for vma in self.tree.iter_from(start).take_while(|vma| vma.start < end) {
             if vma.flags.contains(VmaFlags::SEALED) {
-                return Err(Errno::EPERM);
+                return Err(self.refuse_after(start, vma.start, Errno::EPERM));
             }
             cut = Some(*vma).filter(|vma| vma.end > end);
         }
         match cut {
-            Some(last) => self.split(&last, end),
+            Some(last) => {
+                self.split(&last, end).map_err(|errno| self.refuse_after(start, last.start, errno))
+            }
             None => Ok(()),
         }
     }
