@@ -40,6 +40,8 @@ mod kernel_poison;
 mod kernel_processes;
 #[path = "suite/kernel_punch.rs"]
 mod kernel_punch;
+#[path = "suite/kernel_refused.rs"]
+mod kernel_refused;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
 #[path = "suite/kernel_remote.rs"]
