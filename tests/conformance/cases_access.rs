@@ -142,7 +142,7 @@ fn v35_e10_d13_guards_tell_nobody_and_are_covered() {
 #[test]
 fn v44_d16_a_call_that_fails_has_announced_itself() {
     let case = Case::new("v44_d16", 4).features(Features::EVENT_UNMAP);
-    case.kernel_only("no mseal in the kernel yet").run(|run| {
+    case.run(|run| {
         run.copy(0, 4);
         let thread = run.thread();
         assert_eq!(run.get(thread, Op::Seal { at: 2 * PAGE, len: PAGE }), Back::Done);

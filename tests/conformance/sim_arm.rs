@@ -56,6 +56,7 @@ impl SimArm {
             Op::DontNeed { at, len } => Call::DontNeed { range: range(at, len) },
             Op::Map { at, len, prot } => Call::Mmap(Mmap::fixed(BASE.raw() + at, len, prot)),
             Op::Unmap { at, len } => Call::Munmap { range: range(at, len) },
+            Op::Seal { at, len } => Call::Mseal { range: range(at, len) },
             Op::Protect { at, len, prot } => Call::Mprotect { range: range(at, len), prot },
             Op::Remap { at, len, new_len, to, flags } => Call::Mremap(Mremap {
                 old: BASE.raw() + at,
