@@ -15,6 +15,7 @@ mod exhaustive;
 pub mod exit;
 pub mod explore;
 pub mod jobs;
+pub mod kernel;
 pub mod model;
 pub mod replay;
 pub mod save;
