@@ -44,10 +44,14 @@ mod kernel_processes;
 mod kernel_profiles;
 #[path = "suite/kernel_punch.rs"]
 mod kernel_punch;
+#[path = "suite/kernel_refused.rs"]
+mod kernel_refused;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
 #[path = "suite/kernel_remote.rs"]
 mod kernel_remote;
+#[path = "suite/kernel_rest.rs"]
+mod kernel_rest;
 #[path = "suite/kernel_shmem.rs"]
 mod kernel_shmem;
 #[path = "suite/kernel_signals.rs"]
@@ -68,6 +72,8 @@ mod rule_index;
 mod rules;
 #[path = "suite/scenario_docs.rs"]
 mod scenario_docs;
+#[path = "suite/shrink.rs"]
+mod shrink;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]

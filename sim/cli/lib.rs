@@ -15,11 +15,14 @@ mod exhaustive;
 pub mod exit;
 pub mod explore;
 pub mod jobs;
+mod kept;
 pub mod kernel;
 pub mod model;
 pub mod replay;
+pub mod report;
 pub mod save;
 #[cfg(target_os = "linux")]
 pub mod serve;
+pub mod shrink;
 #[cfg(target_os = "linux")]
 pub mod stress;

@@ -42,6 +42,7 @@ const FEATURES: &[(Features, &str)] = &[
     (Features::MOVE, "6.12"),
 ];
 
+/// Rules: f8
 #[test]
 fn a7_each_kernel_has_the_features_of_its_time_and_refuses_the_others() {
     for profile in all() {
@@ -278,7 +279,8 @@ fn h14_h15_which_kernel_has_which_fault() {
 #[test]
 fn a_scenario_names_its_kernel_and_its_faults() {
     let parse = |head: &str| {
-        let text = format!("faultbed scenario 1\nname x\nmemory 4 pages\n{head}\n");
+        let text =
+            format!("faultbed scenario 1\nname x\nmemory 4 pages\n{head}\ntask a\n  read 0\n");
         scenario::parse("x", &text)
     };
     let setup = parse("profile 6.6\nbugs Z5 no-Z15").unwrap();
