@@ -160,8 +160,7 @@ fn without_page(vma: &Vma, pte: Pte, shorter: bool) -> Pte {
         _ if huge && shorter => Pte::None,
         _ if !goes && !shorter && !huge => pte,
         Pte::Marker(Marker::WriteProtect) => pte,
-        _ if keeps_markers(vma) => pte.zapped(),
-        _ => Pte::None,
+        _ => pte.zapped(keeps_markers(vma)),
     }
 }
 
