@@ -14,6 +14,8 @@ mod exhaustive;
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_copy_from.rs"]
+mod kernel_copy_from;
 #[path = "suite/kernel_fork.rs"]
 mod kernel_fork;
 #[path = "suite/kernel_guard.rs"]

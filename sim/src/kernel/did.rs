@@ -189,6 +189,11 @@ pub enum Did {
         /// How many pages it has protected.
         protected: u32,
     },
+    /// A `COPY` gave its locks back, because its source was not to be had at once.
+    LetGo {
+        /// The page it was about to install.
+        page: Addr,
+    },
     /// Mappings were locked; their pages follow.
     Lock {
         /// What is to be faulted in.
@@ -296,6 +301,7 @@ impl Did {
                 (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
             }
             Did::Lock { span } => (tag(63) ^ span.start.raw(), span.len.bytes()),
+            Did::LetGo { page } => (tag(64) ^ page.raw(), 0),
             Did::Guard { page } => (tag(61) ^ page.raw(), 0),
             Did::GiveUp { page, content } => (tag(62) ^ page.raw(), content.word()),
             Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),

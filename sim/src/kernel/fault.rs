@@ -313,6 +313,14 @@ impl Kernel {
         }
     }
 
+    /// What the kernel reads of page `vpn` if it may not fault.
+    pub(super) fn peek(&self, mm: MmId, vpn: Vpn) -> Option<Content> {
+        match self.walk(mm, vpn, By::CopyFrom) {
+            Walk::Hit(content) => Some(content),
+            _ => None,
+        }
+    }
+
     /// The beginning of rule c5.
     pub(super) fn ask(&self, ctx: CtxId, reason: Reason, by: By) -> Walk {
         let asked = self.ctx(ctx);

@@ -21,6 +21,7 @@
 
 mod batch;
 mod call;
+mod copy_from;
 mod ctx;
 mod did;
 mod events;
@@ -45,7 +46,7 @@ mod transfer;
 
 use std::sync::Arc;
 
-use shims::{Addr, Errno, Event, Features, PageSize};
+use shims::{Addr, Errno, Event, Features, PageSize, Request};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
@@ -62,6 +63,7 @@ pub use transfer::Via;
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
+use copy_from::CopyFrom;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
@@ -263,6 +265,11 @@ impl Kernel {
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
+            Call::Resolve {
+                ctx,
+                request: request @ Request::Copy { .. },
+                payload: Payload::From(src),
+            } => Run::CopyFrom(Box::new(CopyFrom::new(ctx, request, src))),
             Call::Resolve { ctx, request, payload } => {
                 Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
             }
@@ -286,6 +293,7 @@ impl Kernel {
         match &thread.run {
             Run::Idle | Run::Done(_) => false,
             Run::Access { at, .. } | Run::Populate { at, .. } => !matches!(at, FaultPc::Asleep(_)),
+            Run::CopyFrom(copy) => copy.asleep().is_none(),
             Run::Transfer(transfer) => !matches!(transfer.at, FaultPc::Asleep(_)),
             Run::Remove(remove) => match remove.at {
                 RemovePc::Asleep { .. } => false,
@@ -333,6 +341,7 @@ impl Kernel {
             Run::Idle | Run::Done(_) => None,
             Run::Access { at: FaultPc::Asleep(ctx), .. }
             | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
+            Run::CopyFrom(copy) => copy.asleep().and_then(|ctx| self.faulter(thread, ctx)),
             Run::Transfer(transfer) => match transfer.at {
                 FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
                 _ => Some(Sleep::Lock),
@@ -440,6 +449,12 @@ impl Kernel {
             Run::Closing { ctx } => {
                 let (ret, did) = self.step_closing(ctx);
                 (Some(Run::Done(ret)), did)
+            }
+            Run::CopyFrom(ref copy) => {
+                let copy = **copy;
+                let (next, did) = self.step_copy_from(thread, mm, copy);
+                let put = |run: &mut Run, copy| *run = Run::CopyFrom(Box::new(copy));
+                (self.go_on(index, next, put), did)
             }
             Run::Transfer(ref transfer) => {
                 let transfer = **transfer;

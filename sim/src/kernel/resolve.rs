@@ -46,10 +46,10 @@ impl Kernel {
                 Ok(()) if matches!(request, Request::WriteProtect { .. }) => {
                     self.step_protect(ctx, &request, None)
                 }
-                Ok(()) => self.do_page(ctx, &request, content, 0),
+                Ok(()) => self.do_page(ctx, &request, content, 0, false),
                 Err(outcome) => answer(0, outcome),
             },
-            ResolvePc::Page(done) => self.do_page(ctx, &request, content, done),
+            ResolvePc::Page(done) => self.do_page(ctx, &request, content, done, true),
             ResolvePc::Protect(next) => self.step_protect(ctx, &request, Some(next)),
             ResolvePc::Wake { bytes, stopped } => {
                 let range = Span::new(request.range().start, shims::Len::new(bytes));
@@ -123,7 +123,7 @@ impl Kernel {
 
     /// What is looked at with the locks held: the mapping, and the gate once more. A range
     /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
-    fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    pub(super) fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
         match *request {
             Request::WriteProtect { .. } => return self.gate(ctx, request),
@@ -149,12 +149,13 @@ impl Kernel {
     /// Do page number `done` of the range, then go on with the next or with the wake. The
     /// locks are held from the first page to the last: the mapping cannot change and no
     /// event can start, but other threads can look at the pages between two steps.
-    fn do_page(
+    pub(super) fn do_page(
         &mut self,
         ctx: CtxId,
         request: &Request,
         content: Content,
         done: u64,
+        held: bool,
     ) -> (Next<ResolvePc>, Did) {
         let mm = self.ctx(ctx).mm;
         let range = request.range();
@@ -164,7 +165,7 @@ impl Kernel {
         let did = match self.one_page(mm, vpn, request, content) {
             Ok(did) => did,
             Err(errno) => {
-                self.hold(ctx, mm, done > 0, false);
+                self.hold(ctx, mm, held, false);
                 if done == 0 {
                     return answer(0, Outcome::mirrored(errno));
                 }
@@ -175,10 +176,10 @@ impl Kernel {
             }
         };
         let at = if done + 1 == pages {
-            self.hold(ctx, mm, done > 0, false);
+            self.hold(ctx, mm, held, false);
             ResolvePc::Wake { bytes: range.len.bytes(), stopped: None }
         } else {
-            self.hold(ctx, mm, done > 0, true);
+            self.hold(ctx, mm, held, true);
             ResolvePc::Page(done + 1)
         };
         (Next::At(at), did)
