@@ -8,6 +8,8 @@ mod support;
 mod catalogue;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/coop.rs"]
+mod coop;
 #[path = "suite/exhaustive.rs"]
 mod exhaustive;
 #[path = "suite/formats.rs"]

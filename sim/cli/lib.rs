@@ -10,6 +10,7 @@ mod clock;
 pub mod conform;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod conform_vma;
+pub mod coop;
 mod exhaustive;
 pub mod exit;
 pub mod explore;

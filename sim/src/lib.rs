@@ -5,6 +5,8 @@
 //! - [`vma`]: the mappings of an address space.
 //! - [`profile`]: kernel versions as data.
 //! - [`world`]: tasks, a handler under test, oracles; [`scenario`]: worlds as text.
+//! - [`coop`]: a handler under test as ordinary blocking code; [`sync`]: the locks, channels
+//!   and threads it uses.
 //! - [`explore`]: running worlds; [`schedule`] and [`timeline`]: what a run leaves behind.
 //!
 //! # What is modelled
@@ -34,12 +36,14 @@
 //! - `sim` knows the seam (`shims`) and nothing of any handler.
 
 mod content;
+pub mod coop;
 mod digest;
 pub mod explore;
 pub mod kernel;
 pub mod profile;
 pub mod scenario;
 pub mod schedule;
+pub mod sync;
 pub mod timeline;
 pub mod vma;
 pub mod world;

@@ -30,6 +30,8 @@ impl Timeline {
 
     /// Add a step, after it was done.
     pub fn step<S: Subject>(&mut self, world: &World<S>, actor: usize, what: &str) {
+        // A thread that the handler has just started has a name now.
+        self.actors = crate::explore::names(world);
         let ctx = world.kernel().ctx(world.ctx());
         let mut queues = String::new();
         let unread = ctx.faults_unread();

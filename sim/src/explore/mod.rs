@@ -106,7 +106,6 @@ pub fn record<S: Subject>(
     world: &mut World<S>,
     chooser: &mut impl Chooser,
 ) -> (Outcome, Vec<Step>) {
-    let names = names(world);
     let mut steps = Vec::new();
     loop {
         let enabled = world.enabled();
@@ -115,7 +114,8 @@ pub fn record<S: Subject>(
         }
         let actor = chooser.choose(enabled);
         let did = world.apply(actor);
-        steps.push(Step { actor: names[actor].clone(), what: world.describe(&did) });
+        // A thread that the handler starts has its name from then on.
+        steps.push(Step { actor: world.actor_name(actor), what: world.describe(&did) });
     }
     (end(world), steps)
 }

@@ -44,7 +44,6 @@ impl<'s> Replay<'s> {
         world: &mut World<S>,
         mut seen: impl FnMut(&World<S>, usize, &str),
     ) -> (Outcome, ReplayReport) {
-        let names = names(world);
         let mut report = ReplayReport::default();
         for (i, step) in self.steps.iter().enumerate() {
             let enabled = world.enabled();
@@ -52,7 +51,8 @@ impl<'s> Replay<'s> {
                 report.skipped.extend(i + 1..=self.steps.len());
                 break;
             }
-            let actor = names.iter().position(|name| *name == step.actor);
+            // Threads that the handler starts have their names from then on.
+            let actor = names(world).iter().position(|name| *name == step.actor);
             match actor {
                 Some(actor) if enabled >> actor & 1 == 1 => {
                     let did = world.apply(actor);

@@ -58,6 +58,7 @@ pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use sim_uffd::SimUffd;
+pub(crate) use sim_uffd::payload_of;
 pub use transfer::Via;
 
 use crate::Profile;

@@ -18,6 +18,8 @@ pub struct Stuck {
     pub sleep: Option<Sleep>,
     /// The handler's state for the page it waits for.
     pub handler: Option<&'static str>,
+    /// Where it stands, for a thread of the handler.
+    pub stands: Option<String>,
 }
 
 /// Something an oracle objects to.
@@ -83,6 +85,24 @@ pub enum Failure {
         /// Which of its threads.
         actor: String,
     },
+    /// Liveness: threads of the handler wait for each other.
+    Deadlock {
+        /// Where each stands, in a sentence.
+        threads: Vec<String>,
+    },
+    /// The handler takes locks in orders that contradict each other. Nobody waited for ever
+    /// in this run; in another one they can.
+    LockOrder {
+        /// Who took what while holding what.
+        orders: Vec<String>,
+    },
+    /// A thread of the handler panicked.
+    Panicked {
+        /// Which.
+        thread: String,
+        /// What it said.
+        why: String,
+    },
     /// The handler gave up although nothing was wrong.
     HandlerFailed {
         /// What it says.
@@ -124,6 +144,9 @@ impl Failure {
             Failure::StillChanging { .. } => "still-changing",
             Failure::Livelock { .. } => "livelock",
             Failure::UseAfterClose { .. } => "use-after-close",
+            Failure::Deadlock { .. } => "deadlock",
+            Failure::LockOrder { .. } => "lock-order",
+            Failure::Panicked { .. } => "panicked",
             Failure::HandlerFailed { .. } => "handler-failed",
             Failure::Expectation { .. } => "expectation",
             Failure::Finally { .. } => "finally",
@@ -134,6 +157,9 @@ impl Failure {
 impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.task)?;
+        if let Some(stands) = &self.stands {
+            return write!(f, " {stands}");
+        }
         match self.sleep {
             Some(Sleep::Fault { addr, write, taken }) => {
                 let page = page_index(addr).unwrap_or(0);
@@ -198,6 +224,11 @@ impl fmt::Display for Failure {
             Failure::UseAfterClose { actor } => {
                 write!(f, "{actor} used the userfaultfd after it was closed")
             }
+            Failure::Deadlock { threads } => f.write_str(&threads.join("; ")),
+            Failure::LockOrder { orders } => {
+                write!(f, "locks are taken in contradicting orders: {}", orders.join("; "))
+            }
+            Failure::Panicked { thread, why } => write!(f, "{thread} panicked: {why}"),
             Failure::HandlerFailed { why } => write!(f, "the handler gave up: {why}"),
             Failure::Expectation { task, line, expected, got } => {
                 write!(f, "line {line}: {task} expected {expected}, got {got}")

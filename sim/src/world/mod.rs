@@ -22,7 +22,7 @@ pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, 
 pub use subject::{Claim, Env, Scope, Standing, Subject, View};
 
 use crate::Digest;
-use crate::kernel::{Call, Kernel, MmId, PAGE, Ret, ThreadId};
+use crate::kernel::{Call, Did, Kernel, MmId, PAGE, Ret, ThreadId};
 use crate::vma::{CtxId, Mmap, Prot};
 use oracle::Truth;
 use shims::{Len, Span};
@@ -58,6 +58,8 @@ pub struct World<S> {
     injection: Option<Injection>,
     truth: Truth,
     now: Time,
+    /// Moves of the clock since something was achieved.
+    idle: u32,
     steps: u32,
     digest: Digest,
     failure: Option<Failure>,
@@ -103,6 +105,7 @@ impl<S: Subject> World<S> {
             injection: None,
             truth,
             now: Time::ZERO,
+            idle: 0,
             steps: 0,
             digest: Digest::new(),
             failure: None,
@@ -190,7 +193,8 @@ impl<S: Subject> World<S> {
             let can = self.subject.can_step(i, self.view(i));
             mask |= u64::from(can) << (first + i);
         }
-        let clock = self.subject.deadline(self.now).is_some_and(|deadline| deadline > self.now);
+        let clock = self.subject.deadline(self.now).is_some_and(|deadline| deadline > self.now)
+            && self.idle < self.subject.idle_limit();
         mask | u64::from(clock) << (first + self.subject_threads.len())
     }
 
@@ -203,12 +207,14 @@ impl<S: Subject> World<S> {
         self.steps += 1;
         let first = self.tasks.len();
         let did = if actor < first {
+            self.idle = 0;
             self.step_task(actor)
         } else if actor - first < self.subject_threads.len() {
             self.step_subject(actor - first)
         } else {
             let deadline = self.subject.deadline(self.now).expect("the clock has somewhere to go");
             self.now = deadline;
+            self.idle += 1;
             Move::Clock(deadline)
         };
         let (a, b) = did.words();
@@ -343,6 +349,12 @@ impl<S: Subject> World<S> {
         let did = self.subject.step(i, &mut env);
         if env.after_close {
             self.fail(Failure::UseAfterClose { actor: self.subject.actor_name(i) });
+        }
+        if let Move::Kernel(Did::Install { .. } | Did::Take(_)) = did {
+            self.idle = 0;
+        }
+        if let Some(failure) = self.subject.complaint() {
+            self.fail(failure);
         }
         did
     }

@@ -7,6 +7,7 @@ use shims::{Addr, Event, Len, Span, Time};
 use super::page_index;
 use super::program::{Control, Injection};
 use crate::kernel::Did;
+use crate::sync::Name;
 
 /// One step of an actor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,17 +39,24 @@ pub struct Note {
     pub page: Option<u64>,
     /// How many, if it is about several things.
     pub count: Option<u32>,
+    /// The lock, condition, channel or atomic it is about.
+    pub of: Option<Name>,
 }
 
 impl Note {
     /// A note without details.
     pub const fn new(what: &'static str) -> Note {
-        Note { what, page: None, count: None }
+        Note { what, page: None, count: None, of: None }
     }
 
     /// The same about page `page`.
     pub const fn page(self, page: u64) -> Note {
         Note { page: Some(page), ..self }
+    }
+
+    /// The same about a lock, a condition, a channel or an atomic.
+    pub const fn of(self, name: Name) -> Note {
+        Note { of: Some(name), ..self }
     }
 
     /// The same with a count.
@@ -73,7 +81,11 @@ impl Move {
                 let last = what.last().copied().unwrap_or(0);
                 let text = u64::from(first) << 16 | u64::from(last) << 8 | what.len() as u64;
                 let page = note.page.map_or(0, |page| page + 1);
-                (106 << 56 ^ text, page << 32 ^ note.count.map_or(0, |n| u64::from(n) + 1))
+                let of = note.of.map_or(0, Name::word);
+                (
+                    106 << 56 ^ text ^ of << 24,
+                    page << 32 ^ note.count.map_or(0, |n| u64::from(n) + 1),
+                )
             }
             Move::Clock(now) => (107 << 56, now.nanos()),
         }
@@ -116,6 +128,9 @@ pub(crate) fn describe_event(event: &Event) -> String {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what)?;
+        if let Some(name) = self.of {
+            write!(f, " {name}")?;
+        }
         if let Some(page) = self.page {
             write!(f, " page {page}")?;
         }

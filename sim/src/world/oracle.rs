@@ -209,6 +209,12 @@ impl<S: Subject> World<S> {
         }
         let stuck = self.stuck(failed_on_purpose);
         if !stuck.is_empty() {
+            let mut stuck = stuck;
+            stuck.extend(self.subject.whereabouts().into_iter().map(|text| {
+                let (task, stands) = text.split_once(' ').unwrap_or((&text, ""));
+                let (task, stands) = (task.to_owned(), Some(stands.to_owned()));
+                Stuck { task, sleep: None, handler: None, stands }
+            }));
             return Some(Failure::Hang(stuck));
         }
         let faults = self.subject.outstanding();
@@ -265,7 +271,7 @@ impl<S: Subject> World<S> {
                 }
                 _ => None,
             };
-            stuck.push(Stuck { task: program.name.clone(), sleep, handler });
+            stuck.push(Stuck { task: program.name.clone(), sleep, handler, stands: None });
         }
         stuck
     }

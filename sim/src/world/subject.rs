@@ -5,6 +5,7 @@ use core::hash::Hash;
 
 use shims::{Event, Time};
 
+use super::failure::Failure;
 use super::moves::Move;
 use super::program::{Control, Injection};
 use crate::Content;
@@ -90,6 +91,16 @@ impl Env<'_> {
         self.kernel.inbox(self.thread)
     }
 
+    /// Would a poll of the userfaultfd return?
+    pub fn readable(&self) -> bool {
+        self.injection.is_some() || self.kernel.ctx(self.ctx).readable()
+    }
+
+    /// Can the call this thread is in move?
+    pub fn can_step(&self) -> bool {
+        self.kernel.can_step(self.thread)
+    }
+
     /// What page `page` of the source holds.
     pub fn fetch(&self, page: u64) -> Content {
         Content::Source { page: page as u32, version: 0 }
@@ -172,6 +183,22 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// The next moment after `now` at which something happens by itself.
     fn deadline(&self, now: Time) -> Option<Time>;
+
+    /// Moves of the clock, with nothing else achieved in between, after which the handler is
+    /// taken to be at rest: one that sleeps, looks and sleeps again would never come to an end.
+    fn idle_limit(&self) -> u32 {
+        u32::MAX
+    }
+
+    /// What it has found wrong with itself: a deadlock among its own threads, say.
+    fn complaint(&self) -> Option<Failure> {
+        None
+    }
+
+    /// Where its threads are, a sentence for each, for the report of a hang.
+    fn whereabouts(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Can a scenario's control be carried out now? Until it can, its task waits.
     fn control_ready(&self, control: Control) -> bool;

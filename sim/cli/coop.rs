@@ -1,0 +1,44 @@
+//! Our `threads` driver on coroutines, without a change: its own locks and conditions are
+//! searched, where `model.rs` repeats its steps by hand. Owns the glue alone.
+
+use std::num::NonZeroUsize;
+
+use handler::{Driver, PageSource, Policy, RegionMap, SourceError, Status};
+use shims::{PageNo, PageSize};
+use sim::coop::{Bed, Coop, Source};
+use sim::kernel::PAGE;
+use sim::sync::Simulated;
+use sim::world::Setup;
+
+/// The source of a world as a source of the handler.
+#[derive(Clone, Copy, Debug)]
+struct Pages(Source);
+
+impl PageSource for Pages {
+    fn page_size(&self) -> PageSize {
+        PAGE
+    }
+
+    fn read_page(&self, page: PageNo, buf: &mut [u8]) -> Result<(), SourceError> {
+        self.0.read_page(page.index(), buf);
+        Ok(())
+    }
+}
+
+/// The driver with `policy`, for the world of `setup`. It has no controls: a scenario that
+/// uses them waits for ever.
+pub fn threads(policy: Policy, setup: &Setup) -> Coop {
+    let workers = NonZeroUsize::new(setup.workers).unwrap_or(NonZeroUsize::MIN);
+    let main = move |bed: Bed| {
+        let regions = RegionMap::single(bed.memory());
+        let (uffd, waiter, source) = (bed.uffd(), bed.waiter(), Pages(bed.source()));
+        let driver: Driver<_, _, _, Simulated> =
+            Driver::on_runtime(policy.clone(), regions, uffd, waiter, source)
+                .expect("the source's pages are those of the memory");
+        match driver.run_threads(workers).status {
+            Status::Failed(error) => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    };
+    Coop::new(setup, main).threads(1 + workers.get())
+}

@@ -1,0 +1,183 @@
+//! What a world gives to a handler that is ordinary code: the userfaultfd, a waiter, the
+//! memory and the source. Owns the translation of their calls into scheduling points.
+
+use shims::{
+    Addr, ApiReply, ContinueMode, CopyMode, Errno, Event, Features, Len, MoveMode, Outcome,
+    PageRange, PoisonMode, RangeIoctls, RegisterModes, Request, Span, Time, Wakeup,
+    WriteProtectMode, ZeropageMode,
+};
+
+use super::op::{Op, Reply};
+use super::point::{point, with};
+use crate::content::{Content, STAMP_LEN};
+use crate::kernel::{Call, PAGE, Payload, Ret, payload_of};
+use crate::vma::CtxId;
+use crate::world::BASE;
+
+/// What a handler is given to work with.
+#[derive(Clone, Copy, Debug)]
+pub struct Bed {
+    pages: u64,
+    ctx: CtxId,
+}
+
+/// The userfaultfd of a world. Copies are the same descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Uffd {
+    ctx: CtxId,
+}
+
+/// A `poll` over the userfaultfd of a world and a bell. Copies share the bell.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiter;
+
+/// The pages behind the memory of a world.
+#[derive(Clone, Copy, Debug)]
+pub struct Source;
+
+impl Bed {
+    pub(super) fn new(pages: u64, ctx: CtxId) -> Bed {
+        Bed { pages, ctx }
+    }
+
+    /// The userfaultfd. The memory is registered with it.
+    pub fn uffd(&self) -> Uffd {
+        Uffd { ctx: self.ctx }
+    }
+
+    /// Where to wait for it.
+    pub fn waiter(&self) -> Waiter {
+        Waiter
+    }
+
+    /// The memory.
+    pub fn memory(&self) -> PageRange {
+        let len = Len::pages(self.pages, PAGE).expect("a world has few pages");
+        PageRange::new(BASE, len, PAGE).expect("a world's memory is aligned")
+    }
+
+    /// What it is to be filled with.
+    pub fn source(&self) -> Source {
+        Source
+    }
+}
+
+impl Source {
+    /// Fill `buf`, which is one page long, with page `page`. Others may move meanwhile, as
+    /// they may while a disk or a network is read.
+    pub fn read_page(&self, page: u64, buf: &mut [u8]) {
+        point(Op::Fetch(page));
+        buf.fill(0);
+        let content = Content::Source { page: page as u32, version: 0 };
+        buf[..STAMP_LEN].copy_from_slice(&content.stamp());
+    }
+}
+
+impl Uffd {
+    fn call(&self, call: Call) -> (Ret, Vec<Event>) {
+        match point(Op::Call(call)) {
+            Reply::Ret(ret, events) => (ret, events),
+            // Its thread unwinds: the answer is dropped.
+            _ => (Ret::Err(Errno::EBADF), Vec::new()),
+        }
+    }
+
+    fn resolve(&self, request: Request, payload: Payload) -> Outcome {
+        match self.call(Call::Resolve { ctx: self.ctx, request, payload }).0 {
+            Ret::Outcome(outcome) => outcome,
+            Ret::Err(errno) => Outcome::bare(errno),
+            ret => unreachable!("a resolving ioctl answered {ret:?}"),
+        }
+    }
+}
+
+impl shims::Uffd for Uffd {
+    /// The context was started when the world was made: a second `UFFDIO_API` is `EINVAL`
+    /// (rule a6).
+    fn api(&self, _: Features) -> Result<ApiReply, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    fn register(&self, range: Span, modes: RegisterModes) -> Result<RangeIoctls, Errno> {
+        match self.call(Call::Register { ctx: self.ctx, range, modes }).0 {
+            Ret::Ok(bits) => Ok(RangeIoctls::from_bits_retain(bits)),
+            Ret::Err(errno) => Err(errno),
+            ret => unreachable!("REGISTER answered {ret:?}"),
+        }
+    }
+
+    fn unregister(&self, range: Span) -> Result<(), Errno> {
+        match self.call(Call::Unregister { ctx: self.ctx, range }).0 {
+            Ret::Ok(_) => Ok(()),
+            Ret::Err(errno) => Err(errno),
+            ret => unreachable!("UNREGISTER answered {ret:?}"),
+        }
+    }
+
+    fn read_events(&self, out: &mut Vec<Event>, max: usize) -> Result<usize, Errno> {
+        if max == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let (ret, events) = self.call(Call::Read { ctx: self.ctx, max });
+        out.extend(events);
+        match ret {
+            Ret::Read(count) => Ok(count),
+            Ret::Err(errno) => Err(errno),
+            ret => unreachable!("read answered {ret:?}"),
+        }
+    }
+
+    fn copy(&self, dst: Span, src: &[u8], mode: CopyMode) -> Outcome {
+        let len = usize::try_from(dst.len.bytes()).unwrap_or(usize::MAX);
+        assert!(src.len() >= len, "the source buffer is shorter than the destination");
+        // An empty or unaligned length is EINVAL whatever the bytes are.
+        let whole = len > 0 && dst.len.is_aligned(PAGE);
+        let payload = if whole { payload_of(src, len) } else { Payload::None };
+        self.resolve(Request::Copy { dst, mode }, payload)
+    }
+
+    fn zeropage(&self, range: Span, mode: ZeropageMode) -> Outcome {
+        self.resolve(Request::Zeropage { range, mode }, Payload::None)
+    }
+
+    fn continue_(&self, range: Span, mode: ContinueMode) -> Outcome {
+        self.resolve(Request::Continue { range, mode }, Payload::None)
+    }
+
+    fn write_protect(&self, range: Span, mode: WriteProtectMode) -> Outcome {
+        self.resolve(Request::WriteProtect { range, mode }, Payload::None)
+    }
+
+    fn move_(&self, dst: Span, src: Addr, mode: MoveMode) -> Outcome {
+        self.resolve(Request::Move { dst, src, mode }, Payload::None)
+    }
+
+    fn poison(&self, range: Span, mode: PoisonMode) -> Outcome {
+        self.resolve(Request::Poison { range, mode }, Payload::None)
+    }
+
+    fn wake(&self, range: Span) -> Result<(), Errno> {
+        match self.resolve(Request::Wake { range }, Payload::None).errno {
+            None => Ok(()),
+            Some(errno) => Err(errno),
+        }
+    }
+}
+
+impl shims::Waiter for Waiter {
+    fn now(&self) -> Time {
+        with(|run| run.now()).unwrap_or_default()
+    }
+
+    fn wait(&self, until: Option<Time>) -> Result<Wakeup, Errno> {
+        match point(Op::Poll { until }) {
+            Reply::Wakeup(wakeup) => Ok(wakeup),
+            // Its thread unwinds.
+            _ => Ok(Wakeup::empty()),
+        }
+    }
+
+    fn notify(&self) {
+        point(Op::Ring);
+    }
+}
