@@ -22,6 +22,8 @@ mod kernel_copy_from;
 mod kernel_fork;
 #[path = "suite/kernel_guard.rs"]
 mod kernel_guard;
+#[path = "suite/kernel_hugetlb.rs"]
+mod kernel_hugetlb;
 #[path = "suite/kernel_madvise.rs"]
 mod kernel_madvise;
 #[path = "suite/kernel_minor.rs"]

@@ -18,16 +18,22 @@
 //! features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; the advices of `madvise`,
 //! guards among them, and `process_madvise` of oneself; `pagemap` and `PAGEMAP_SCAN`; `close`.
 //!
-//! Memory files (tmpfs, memfd, shared anonymous memory) in 4 KiB pages, mapped shared or
-//! privately by any number of processes: their page cache, `MINOR` and `CONTINUE`, the mapping
-//! of cached neighbours, `ftruncate`, punched holes, `MADV_REMOVE`.
+//! Memory files (tmpfs, memfd, shared anonymous memory in 4 KiB pages, hugetlb in 2 MiB
+//! pages), mapped shared or privately by any number of processes: their page cache, `MINOR` and
+//! `CONTINUE`, the mapping of cached neighbours, `ftruncate`, punched holes, `MADV_REMOVE`, the
+//! pool of huge pages and what is promised from it.
 //!
-//! # What is rejected
+//! # Not modelled
 //!
-//! Huge pages, swap, KSM, DAX and NUMA balancing cannot be expressed, nor can the content of
-//! regular files or parts of pages that a file loses. What can be
-//! asked for and is not simulated answers
-//! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns.
+//! What can be asked for and is not simulated answers
+//! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns: huge pages of
+//! hugetlb that are not 2 MiB; a hole or an end of a memory file that is not a border of its
+//! pages; a `PAGEMAP_SCAN` over hugetlb; a `fork` that shares private huge pages when their
+//! number is limited.
+//!
+//! The rest cannot be expressed: swap, KSM, DAX, NUMA balancing, memory control groups; the
+//! content of regular files; System V shared memory; seals, `read` and `write`, and several
+//! opens of a memory file; full file systems; transparent huge pages in tmpfs; broken memory.
 //!
 //! # Invariants
 //!

@@ -2,7 +2,7 @@
 //! the VMA layer are [`crate::vma::Rules`].
 
 use crate::vma::Rules;
-use shims::Features;
+use shims::{Errno, Features};
 
 /// What the result field of a resolving ioctl holds after `EAGAIN` for a changing address
 /// space.
@@ -60,6 +60,8 @@ pub struct Profile {
     pub remap_len: RemapLen,
     /// See [`GuardRules`].
     pub guard: GuardRules,
+    /// What a `COPY` to hugetlb says when there is no huge page left (rule e12).
+    pub no_huge_page: Errno,
     /// Does `process_madvise` take every advice for the caller's own memory (6.13 and later)?
     pub madvise_self: bool,
 }
@@ -78,6 +80,7 @@ impl Profile {
             changing_gate: ChangingGate::Counter,
             remap_len: RemapLen::Moved,
             guard: GuardRules { exist: true, in_pagemap: true, withstand_copy: false },
+            no_huge_page: Errno::EEXIST,
             madvise_self: true,
         }
     }
@@ -90,6 +93,7 @@ impl Profile {
             again_field: AgainField::Untouched,
             remap_len: RemapLen::Asked,
             guard: GuardRules { exist: false, in_pagemap: false, withstand_copy: false },
+            no_huge_page: Errno::ENOMEM,
             madvise_self: false,
             ..Profile::linux_6_18()
         }

@@ -479,6 +479,18 @@ fn d19_mremap_takes_the_entries_along_and_strips_them_without_event_remap() {
 }
 
 #[test]
+fn c9_mincore_counts_what_the_file_has() {
+    for mut memory in [shared(4, MISSING), private(4, MISSING)] {
+        memory.put(0, ONE);
+        memory.put(1, ONE);
+        memory.poison(1, 2);
+        memory.bed.copy(2, 3);
+        let seen = memory.bed.kernel.mincore(memory.bed.mm, span(0, 4));
+        assert_eq!(seen, Ok(vec![true, true, true, false]), "measured");
+    }
+}
+
+#[test]
 fn what_is_not_modelled_is_refused_by_name() {
     let mut memory = shared(2, NONE);
     let thread = memory.bed.thread();

@@ -159,6 +159,7 @@ impl Kernel {
         match at {
             FaultPc::Classify => match self.walk_any(mm, vpn, by) {
                 Walk::Hit(content) => Fault::Ready(content),
+                Walk::Copy(_) if !self.may_copy(mm, vpn) => Fault::Refused(Signal::BusAdrErr),
                 Walk::Copy(content) => {
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)

@@ -91,6 +91,8 @@ impl Kernel {
         let run = &self.threads[usize::from(thread.0)].run;
         match run {
             Run::Idle | Run::Done(_) => Footprint::NONE,
+            // A page of a file has no one address, and a read can map more than it names.
+            _ if self.objects.is_some() => Footprint::ALL,
             Run::Access { access, at } => self.fault_footprint(thread, *access, false, *at),
             Run::Populate { next, write, at, .. } => {
                 let store = write.then_some(crate::Content::Zero);
@@ -109,6 +111,7 @@ impl Kernel {
     /// What the first step of `call` by `thread`, which is idle, will touch.
     pub fn footprint_of(&self, thread: ThreadId, call: &Call) -> Footprint {
         match *call {
+            _ if self.objects.is_some() => Footprint::ALL,
             Call::Load { addr } => {
                 let access = Access { addr, store: None };
                 self.fault_footprint(thread, access, false, FaultPc::Classify)

@@ -53,7 +53,7 @@ pub use ctx::Ctx;
 pub use did::Did;
 pub use footprint::Footprint;
 pub use madvise::Madvise;
-pub use object::Object;
+pub use object::{HugePages, Object};
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};

@@ -49,7 +49,9 @@ impl Kernel {
                 seen
             }
             Pte::Marker(marker) => {
-                let mut seen = PagemapBits::SWAP;
+                // Measured: markers of huge pages do not look swapped.
+                let huge = self.granule_pages(mm, page_of(addr)) > 1;
+                let mut seen = if huge { PagemapBits::empty() } else { PagemapBits::SWAP };
                 seen.set(PagemapBits::UFFD_WP, marker.is_protected());
                 seen.set(PagemapBits::GUARD, marker.is_guard() && self.profile.guard.in_pagemap);
                 seen
@@ -57,7 +59,8 @@ impl Kernel {
         }
     }
 
-    /// `mincore`: which pages of `range` are in memory. Nothing is faulted in (rule c9).
+    /// `mincore`: which pages of `range` are in memory. Nothing is faulted in (rule c9). A page
+    /// of tmpfs counts if the file has it; of hugetlb, if it is mapped here.
     ///
     /// Errors: `EINVAL` for a start that is not aligned, `ENOMEM` for a hole.
     pub fn mincore(&self, mm: MmId, range: Span) -> Result<Vec<bool>, Errno> {
@@ -67,8 +70,9 @@ impl Kernel {
         let end = range.end().filter(|end| end.raw() <= TASK_SIZE).ok_or(Errno::ENOMEM)?;
         let pages = page_of(range.start)..end.raw().div_ceil(PAGE.bytes());
         let resident = |vpn| {
-            self.space(mm).find(page_addr(vpn)).ok_or(Errno::ENOMEM)?;
-            Ok(self.table(mm).get(vpn).is_present())
+            let vma = self.space(mm).find(page_addr(vpn)).ok_or(Errno::ENOMEM)?;
+            let mapped = self.table(mm).get(self.granule(mm, vpn)).is_present();
+            Ok(mapped || self.is_cached(vma, vpn))
         };
         pages.map(resident).collect()
     }

@@ -10,6 +10,7 @@
 //! - In memory that is not registered for `WP` an absent page counts as written if it has a
 //!   page table, and there is no telling here whether an empty one is still around: such a
 //!   page counts if its block of 2 MiB has any entry.
+//! - hugetlb in the range is [`ENOTMODELLED`](shims::Errno::ENOTMODELLED).
 //! - The regions are handed over as a whole, so none can be unwritable.
 
 use bitflags::bitflags;
@@ -164,6 +165,9 @@ impl Kernel {
             let from = page_of(vma.start()).max(run.next);
             let to = page_of(vma.end()).min(run.end);
             let is_async = self.wp_async(&vma);
+            if vma.page_size() != PAGE {
+                return self.scanned(thread, mm, *run, Ret::Err(Errno::ENOTMODELLED));
+            }
             if run.ask.flags.contains(ScanFlags::CHECK_WPASYNC) && !is_async {
                 run.regions.clear();
                 run.next = run.end;

@@ -9,7 +9,7 @@ use shims::{
 };
 
 use super::call::{Call, Payload, Ret, ThreadId};
-use super::{Kernel, PAGE};
+use super::{Kernel, PAGE, page_of};
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -45,9 +45,13 @@ impl<'k> SimUffd<'k> {
 
 /// The content of each page of a buffer that `UFFDIO_COPY` is given.
 pub(crate) fn payload_of(src: &[u8], len: usize) -> Payload {
-    let page = PAGE.bytes() as usize;
-    if len == page {
-        return Payload::One(Content::of_bytes(&src[..page]));
+    payload_in(src, len, PAGE.bytes() as usize)
+}
+
+/// The same where the pages of the destination have `page` bytes.
+fn payload_in(src: &[u8], len: usize, page: usize) -> Payload {
+    if len <= page {
+        return Payload::One(Content::of_bytes(&src[..len]));
     }
     Payload::Many(src[..len].chunks(page).map(Content::of_bytes).collect())
 }
@@ -93,7 +97,12 @@ impl Uffd for SimUffd<'_> {
         assert!(src.len() >= len, "the source buffer is shorter than the destination");
         // An empty or unaligned length is EINVAL whatever the bytes are.
         let whole = len > 0 && dst.len.is_aligned(PAGE);
-        let payload = if whole { payload_of(src, len) } else { Payload::None };
+        let page = {
+            let kernel = self.kernel.borrow();
+            let pages = kernel.granule_pages(kernel.ctx(self.ctx).mm, page_of(dst.start));
+            (pages * PAGE.bytes()) as usize
+        };
+        let payload = if whole { payload_in(src, len, page) } else { Payload::None };
         self.resolve(Request::Copy { dst, mode }, payload)
     }
 

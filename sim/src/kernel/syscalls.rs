@@ -49,6 +49,7 @@ impl Kernel {
                 done(Err(Errno::EBADF))
             }
             Call::Mremap(request) => self.mremap(mm, &request),
+            Call::Fork if !self.may_fork(mm) => done(Err(Errno::ENOTMODELLED)),
             Call::Fork => self.fork(mm),
             Call::Ftruncate { .. } | Call::Punch { .. } => self.cut_file(&call),
             Call::Register { ctx, range, modes } => {
@@ -142,6 +143,10 @@ impl Kernel {
             while let Some((vpn, _)) = table.first_entry(start, end) {
                 table.set(vpn, Pte::None);
             }
+        }
+        if self.objects.is_some() {
+            let files: Vec<_> = removed.parts().filter_map(|part| part.backing.file()).collect();
+            files.into_iter().for_each(|file| self.unmapped(file));
         }
     }
 

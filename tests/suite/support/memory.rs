@@ -1,7 +1,7 @@
 //! A process with a memory file: mapped and watched at page 0 of the bed, and mapped once
 //! more, shared and watched by nobody, from page [`ALIAS`] on.
 
-use shims::{ContinueMode, Features, Outcome, RegisterModes, Request, ZeropageMode};
+use shims::{ContinueMode, Features, Outcome, PageSize, RegisterModes, Request, ZeropageMode};
 use sim::kernel::{Call, Kernel, Payload, Ret, ThreadId};
 use sim::vma::{FileKind, MapFile, MapFlags, Mmap, Prot};
 use sim::world::BASE;
@@ -11,7 +11,11 @@ use super::{Bed, page, span};
 
 /// Where the second mapping begins, in base pages.
 pub(crate) const ALIAS: u64 = 1 << 16;
+/// Base pages in a huge page.
+pub(crate) const HUGE: u64 = 512;
+
 pub(crate) const SHMEM: FileKind = FileKind::Shmem;
+pub(crate) const HUGETLB: FileKind = FileKind::Hugetlb(PageSize::MIB2);
 pub(crate) const SHARED: MapFlags = MapFlags::SHARED;
 pub(crate) const PRIVATE: MapFlags = MapFlags::PRIVATE;
 
@@ -49,8 +53,10 @@ impl Memory {
         let file = kernel.memory_file(kind, pages * 4096).unwrap();
         let ctx = kernel.userfaultfd(mm, features).unwrap();
         let mut memory = Memory { bed: Bed { kernel, mm, ctx, handler }, file, other };
-        assert_eq!(memory.map(0, pages, 0, how), Ret::Ok(BASE.raw()));
-        assert_eq!(memory.map(ALIAS, pages, 0, SHARED), Ret::Ok(page(ALIAS).raw()));
+        if pages > 0 {
+            assert_eq!(memory.map(0, pages, 0, how), Ret::Ok(BASE.raw()));
+            assert_eq!(memory.map(ALIAS, pages, 0, SHARED), Ret::Ok(page(ALIAS).raw()));
+        }
         if !modes.is_empty() {
             let ret = memory.bed.register(0, pages, modes);
             assert!(matches!(ret, Ret::Ok(_)), "register: {ret:?}");
@@ -115,5 +121,11 @@ impl Memory {
     pub(crate) fn go_on(&mut self, start: u64, end: u64, mode: ContinueMode) -> Outcome {
         let request = Request::Continue { range: span(start, end), mode };
         self.bed.resolve(request, Payload::None)
+    }
+
+    /// `COPY` of `content` to huge page `n`.
+    pub(crate) fn copy_huge(&mut self, n: u64, mode: shims::CopyMode) -> Outcome {
+        let request = Request::Copy { dst: span(n * HUGE, (n + 1) * HUGE), mode };
+        self.bed.resolve(request, Payload::One(super::source(n)))
     }
 }

@@ -23,14 +23,14 @@ pub(crate) struct Cut {
     file: FileId,
     next: Index,
     end: Index,
-    /// Private copies go as well: the file has become shorter.
-    copies: bool,
+    /// The file has become shorter.
+    shorter: bool,
 }
 
 impl Cut {
     /// A hole; what is private stays.
     pub(super) fn hole(file: FileId, start: Index, end: Index) -> Cut {
-        Cut { file, next: start, end, copies: false }
+        Cut { file, next: start, end, shorter: false }
     }
 
     /// How many base pages it covers.
@@ -68,9 +68,13 @@ impl Kernel {
             return Err(Errno::EINVAL);
         }
         let shorter = size < object.size();
-        self.backer_mut(file).size = size;
         let next = size / PAGE.bytes();
-        Ok(shorter.then_some(Cut { file, next, end: Index::MAX, copies: true }))
+        let object = self.backer_mut(file);
+        object.size = size;
+        if shorter {
+            object.promised.split_off(&next);
+        }
+        Ok(shorter.then_some(Cut { file, next, end: Index::MAX, shorter: true }))
     }
 
     /// `fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)`.
@@ -95,7 +99,7 @@ impl Kernel {
         let Some(index) = self.next_to_cut(&cut) else {
             return (Next::Done(Ret::Ok(0)), Did::Return(Ret::Ok(0)));
         };
-        let content = self.drop_index(cut.file, index, cut.copies);
+        let content = self.drop_index(cut.file, index, cut.shorter);
         let next = Cut { next: index + 1, ..cut };
         (Next::At(next), Did::Drop { index, content })
     }
@@ -114,7 +118,7 @@ impl Kernel {
                 }
                 let base = page_of(vma.start());
                 let (start, end) = (base + (from - vma.pgoff()), base + (to - vma.pgoff()));
-                let goes = |pte| without_page(vma, pte, cut.copies) != pte;
+                let goes = |pte| without_page(vma, pte, cut.shorter) != pte;
                 let found = mm.table.entries_in(start, end).find(|(_, pte)| goes(*pte));
                 first = found.map(|(vpn, _)| vpn - base + vma.pgoff()).or(first);
             }
@@ -123,27 +127,38 @@ impl Kernel {
     }
 
     /// Page `index` leaves the cache and every mapping. Returns what the cache held.
-    fn drop_index(&mut self, file: FileId, index: Index, copies: bool) -> Option<crate::Content> {
+    fn drop_index(&mut self, file: FileId, index: Index, shorter: bool) -> Option<crate::Content> {
         self.each_mapping(file, index, |vma, table, vpn| {
             let before = table.get(vpn);
-            let after = without_page(vma, before, copies);
+            let after = without_page(vma, before, shorter);
             if after != before {
                 table.set(vpn, after);
             }
         });
-        self.backer_mut(file).pages.remove(&index)
+        let object = self.backer_mut(file);
+        let content = object.pages.remove(&index);
+        if content.is_some() {
+            // A page that was taken was no longer promised; one that never came still is.
+            object.promised.remove(&index);
+        }
+        content
     }
 }
 
-/// What is left of an entry whose page goes. A private copy outlives a hole, as a poisoned
-/// page does, but not the end of the file; the shared zero page is nobody's copy.
-fn without_page(vma: &Vma, pte: Pte, copies: bool) -> Pte {
+/// What is left of an entry whose page goes (measured, all of it).
+///
+/// In tmpfs a private copy outlives a hole, as a poisoned page does, but not the end of the
+/// file; the shared zero page is nobody's copy. hugetlb makes no exceptions: a hole leaves the
+/// protection behind, a shorter file nothing.
+fn without_page(vma: &Vma, pte: Pte, shorter: bool) -> Pte {
+    let huge = vma.page_size() != PAGE;
     let goes = match pte {
         Pte::Present { bits, .. } => bits.intersects(PteBits::CACHED | PteBits::ZERO_PAGE),
         Pte::None | Pte::Marker(_) => false,
     };
     match pte {
-        _ if !goes && !copies => pte,
+        _ if huge && shorter => Pte::None,
+        _ if !goes && !shorter && !huge => pte,
         Pte::Marker(Marker::WriteProtect) => pte,
         _ if keeps_markers(vma) => pte.zapped(),
         _ => Pte::None,

@@ -10,8 +10,9 @@ use super::super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::super::run::Reason;
 use super::super::{page_addr, page_of};
 use super::map::place;
+use super::pool::is_private_huge;
 use crate::Content;
-use crate::vma::{Backing, Vma, VmaFlags};
+use crate::vma::{Backing, Vma};
 
 /// The pages that a read fault maps besides its own lie in the window of so many pages,
 /// aligned to its size, that contains the fault (rule c2).
@@ -39,8 +40,16 @@ impl Kernel {
         }
         match told {
             Some(ctx) => self.ask(ctx, reason, by),
+            None if self.lacks_page(&vma, vpn, cached, by) => Walk::Refused(Signal::BusAdrErr),
             None => Walk::FillFile,
         }
+    }
+
+    /// Would it take a huge page, and is there none?
+    fn lacks_page(&self, vma: &Vma, vpn: Vpn, cached: Option<Content>, by: By) -> bool {
+        let huge = matches!(vma.backing(), Backing::Hugetlb(..));
+        let takes = cached.is_none() || (by.writes() && vma.is_private());
+        huge && takes && !self.has_huge_page(vma, vpn)
     }
 
     /// Nobody wants to be told: the page comes from the cache, or a page of zeros is added to
@@ -52,8 +61,7 @@ impl Kernel {
         let cached = self.backer(file).cached(index);
         // A private huge page never becomes the file's; a private page of tmpfs is a copy of
         // one that does.
-        let solitary = matches!(vma.backing(), Backing::Hugetlb(..))
-            && !vma.flags().contains(VmaFlags::MAYSHARE);
+        let solitary = is_private_huge(&vma);
         if cached.is_none() && !solitary {
             self.backer_mut(file).put(index, Content::Zero);
         }

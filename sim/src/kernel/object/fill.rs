@@ -74,10 +74,16 @@ impl Kernel {
             Request::Copy { mode, .. } => {
                 // e11, e12: what is cached is there for all who share it.
                 let taken = there.is_present() || (!vma.is_private() && cached.is_some());
-                if huge && taken {
-                    return Err(Errno::EEXIST);
+                if huge {
+                    // e12: in this order, and a private page may lie beyond the end.
+                    self.room(true, taken)?;
+                    if !self.has_huge_page(vma, vpn) {
+                        return Err(self.profile.no_huge_page);
+                    }
+                    self.room(inside || vma.is_private(), false)?;
+                } else {
+                    self.room(inside, taken)?;
                 }
-                self.room(inside, taken)?;
                 let bits = self.install(vma, file, index, content);
                 let bits = protect_if(bits, mode.contains(CopyMode::WP));
                 (Pte::Present { content, bits }, Did::Install { page, content })
@@ -95,18 +101,19 @@ impl Kernel {
             }
             Request::Continue { mode, .. } => {
                 // e15: there has to be something to go on with.
-                // It alone calls a page beyond the end of the file an invalid argument.
-                let content = match (inside, cached) {
-                    (false, _) => return Err(Errno::EINVAL),
-                    (true, None) => return Err(Errno::EFAULT),
-                    (true, Some(content)) => content,
+                let content = match cached {
+                    // It alone calls a page beyond the end of the file an invalid argument.
+                    _ if !inside && !huge => return Err(Errno::EINVAL),
+                    None => return Err(Errno::EFAULT),
+                    Some(content) => content,
                 };
-                self.room(inside, there.is_present())?;
+                self.room(true, there.is_present())?;
                 let bits = protect_if(cached_bits(vma), mode.contains(ContinueMode::WP));
                 (Pte::Present { content, bits }, Did::Install { page, content })
             }
             Request::Poison { .. } => {
-                self.room(inside, !there.is_none())?;
+                // Measured: it does not mind where a hugetlb file ends.
+                self.room(inside || huge, !there.is_none())?;
                 (Pte::Marker(Marker::Poison), Did::Poison { page })
             }
             _ => unreachable!("{request} fills no page"),

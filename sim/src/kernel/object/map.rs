@@ -30,8 +30,24 @@ impl Kernel {
             {
                 Err(Errno::EBADF)
             }
-            Some(_) => self.mm(mm).space.mmap(asked),
+            Some(file) => self.map_promised(mm, asked, file.id),
         }
+    }
+
+    /// Huge pages are promised to a mapping, or it is not made.
+    fn map_promised(&mut self, mm: MmId, asked: &Mmap, file: FileId) -> Result<Mapped, Errno> {
+        let huge = self.object(file).is_some_and(|object| object.page_size() != PAGE);
+        if !huge || asked.flags.contains(MapFlags::NORESERVE) {
+            return self.mm(mm).space.mmap(asked);
+        }
+        let part = (asked.offset / PAGE.bytes(), asked.len.div_ceil(PageSize::MIB2.bytes()));
+        let shared = asked.flags.contains(MapFlags::SHARED);
+        self.check_promise(file, shared, part)?;
+        let mapped = self.mm(mm).space.mmap(asked)?;
+        if shared {
+            self.promise(file, part);
+        }
+        Ok(mapped)
     }
 
     /// The address space numbers the files of such mappings by itself, from the same number
@@ -45,7 +61,7 @@ impl Kernel {
         let unnamed = MapFlags::ANONYMOUS | MapFlags::HUGETLB;
         let flags = asked.flags.difference(unnamed);
         let request = Mmap { file: Some(MapFile::rw(id, kind)), offset: 0, flags, ..*asked };
-        let mapped = self.mm(mm).space.mmap(&request);
+        let mapped = self.map_promised(mm, &request, id);
         if mapped.is_err() {
             self.objects = before;
         }
@@ -75,6 +91,13 @@ impl Kernel {
         if !self.mm(mm).table.write(vpn, content) {
             self.write_cached(mm, vpn, content);
         }
+    }
+
+    /// Is page `vpn` of `vma` a small page that its file has?
+    pub(in crate::kernel) fn is_cached(&self, vma: &Vma, vpn: Vpn) -> bool {
+        matches!(vma.backing(), Backing::Shmem(_))
+            && place(vma, vpn)
+                .is_some_and(|(file, index)| self.backer(file).cached(index).is_some())
     }
 
     /// A store through a shared mapping: everybody who maps the page sees it.

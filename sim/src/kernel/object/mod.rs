@@ -16,9 +16,10 @@ mod cut;
 mod fault;
 mod fill;
 mod map;
+mod pool;
 mod remove;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shims::{Errno, PageSize};
@@ -30,6 +31,7 @@ use crate::vma::{FileId, FileKind, MapFile};
 pub(crate) use cut::Cut;
 pub(super) use fill::is_whole;
 pub(super) use map::{keeps_markers, maps_object};
+pub use pool::HugePages;
 pub(crate) use remove::{RemoveFile, RemoveFilePc};
 
 /// The number of a page of a file, in base pages.
@@ -43,6 +45,8 @@ pub struct Object {
     /// Nothing but its mappings refers to it.
     nameless: bool,
     pages: BTreeMap<Index, Content>,
+    /// Huge pages nobody else can have; what is cached may still be among them.
+    promised: BTreeSet<Index>,
 }
 
 impl Object {
@@ -86,6 +90,8 @@ impl Object {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Objects {
     list: Vec<Object>,
+    /// How many huge pages there are; `None` is without end.
+    huge_pages: Option<u64>,
 }
 
 impl Kernel {
@@ -113,7 +119,8 @@ impl Kernel {
 
     fn new_object(&mut self, page_size: PageSize, size: u64, nameless: bool) -> FileId {
         let objects = Arc::make_mut(self.objects.get_or_insert_default());
-        objects.list.push(Object { page_size, size, nameless, pages: BTreeMap::new() });
+        let (pages, promised) = (BTreeMap::new(), BTreeSet::new());
+        objects.list.push(Object { page_size, size, nameless, pages, promised });
         FileId(u32::try_from(objects.list.len() - 1).expect("fewer than 2^32 memory files"))
     }
 
