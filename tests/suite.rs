@@ -18,10 +18,14 @@ mod formats;
 mod kernel;
 #[path = "suite/kernel_copy_from.rs"]
 mod kernel_copy_from;
+#[path = "suite/kernel_descriptors.rs"]
+mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
 mod kernel_fork;
 #[path = "suite/kernel_guard.rs"]
 mod kernel_guard;
+#[path = "suite/kernel_handshake.rs"]
+mod kernel_handshake;
 #[path = "suite/kernel_hugetlb.rs"]
 mod kernel_hugetlb;
 #[path = "suite/kernel_madvise.rs"]
@@ -34,6 +38,8 @@ mod kernel_move;
 mod kernel_pagemap;
 #[path = "suite/kernel_poison.rs"]
 mod kernel_poison;
+#[path = "suite/kernel_processes.rs"]
+mod kernel_processes;
 #[path = "suite/kernel_punch.rs"]
 mod kernel_punch;
 #[path = "suite/kernel_remap.rs"]
@@ -42,6 +48,8 @@ mod kernel_remap;
 mod kernel_remote;
 #[path = "suite/kernel_shmem.rs"]
 mod kernel_shmem;
+#[path = "suite/kernel_signals.rs"]
+mod kernel_signals;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]

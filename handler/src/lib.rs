@@ -5,7 +5,7 @@
 //! lock, and is a value: cloned, compared and hashed. The same machine is searched in a
 //! simulated kernel and serves real memory, through one of the drivers ([`Driver`]).
 //!
-//! This version serves `MISSING` and `WP` faults and `REMOVE` messages, one page at a time.
+//! This version serves `MISSING` and `WP` faults and all five events, one page at a time.
 //!
 //! ```
 //! use faultbed_handler::{Action, DrainEnd, Machine, Payload, Policy, ReadPermit, RegionMap};
@@ -34,7 +34,7 @@
 //!
 //! # Invariants
 //!
-//! Why the machine is right, in twelve points. Rule ids are those of `docs/kernel/`.
+//! Why the machine is right, in fifteen points. Rule ids are those of `docs/kernel/`.
 //!
 //! 1. **The kernel owns presence, the tracker owns provenance.** Every `MISSING` fault is
 //!    answered by an attempt to install, whatever the tracker says; `EEXIST` says that the
@@ -43,7 +43,7 @@
 //!    ever given up, the bytes of the source otherwise. Were the tracker asked whether a
 //!    page is there, an install that a zap wiped (d8) would leave the next fault without
 //!    an answer for ever.
-//! 2. **Drain, then `REMOVE`s first.** A batch is what was read until `EAGAIN`. The kernel
+//! 2. **Drain, then events first.** A batch is what was read until `EAGAIN`. The kernel
 //!    hands out faults before events (a11), so a fault may stand before the `REMOVE` that
 //!    came first; all `REMOVE`s of a batch are applied before any fault of it. Faults that
 //!    were put off come before new ones. Whatever else a batch holds, or ends with, the
@@ -88,6 +88,22 @@
 //! 12. **Baselines.** Protect, save the bytes, call the pages clean, read on: in this order.
 //!     Only pages that this baseline has protected become clean, and only if it is certain that
 //!     they are there.
+//! 13. **Pages keep their numbers.** `UNMAP` takes regions away, `REMAP` moves them; what is
+//!     known of a page goes with its number. Events are applied in their order, then the
+//!     faults of the batch, by the new regions: an access is repeated against what is mapped
+//!     now. A fault that was read before such a change and is in no region after it is woken
+//!     to meet its fate, and so is whoever waited in the part that left. What is out is let
+//!     come to its end. A fault in an unmapped part that was read *after* the `UNMAP` shows that
+//!     the call has failed (d16).
+//! 14. **Strays.** A fault in no region may be of memory that has just moved, the message
+//!     being still to come. The address space is changing then, and the kernel says so when
+//!     asked (e1): the fault waits for the message. If it is quiet, nobody will explain the
+//!     fault, and the policy decides.
+//! 15. **Children.** A child is served by a machine of its own: faults, installs and events
+//!     are per process. It begins with what was known of its parent's pages when the message
+//!     was read. That is certain for source bytes, because no source install is out then (3);
+//!     pages that were ever given up are unconfirmed, because their zap may have come before
+//!     the copy or after it; a page that was being un-protected is dirty.
 
 pub mod drive;
 mod machine;
@@ -99,10 +115,10 @@ mod tracker;
 
 pub use drive::{Control, Driver, Report};
 pub use machine::{
-    Action, Completion, Counters, DrainEnd, HandlerError, Machine, Payload, ReadPermit, ReqId,
-    Status, StopReason,
+    Action, Completion, Counters, DrainEnd, HandlerError, Machine, Newborn, Payload, ReadPermit,
+    ReqId, Status, StopReason,
 };
-pub use policy::{Backoff, OnSourceError, Policy, Presence, Writes};
+pub use policy::{Backoff, OnSourceError, Outside, Policy, Presence, Writes};
 pub use region::{Piece, Region, RegionError, RegionMap};
 #[cfg(unix)]
 pub use source::{ImageError, ImageFile};

@@ -38,6 +38,17 @@ pub enum Writes {
     Tracked,
 }
 
+/// What a fault leads to that is in no region, and that no message explains.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Outside {
+    /// The handler fails: more is registered than it was told of.
+    Fail,
+    /// The page is zeros. For clients that let mappings grow in place, of which no message
+    /// tells (rule d18).
+    Zeros,
+}
+
 /// Delays that double from one attempt to the next, up to a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Backoff {
@@ -55,6 +66,8 @@ pub struct Policy {
     pub presence: Presence,
     /// Does it find out which pages are written?
     pub writes: Writes,
+    /// What a fault outside every region leads to.
+    pub outside: Outside,
     /// Delays between attempts while the address space is changing (`EAGAIN`).
     pub defer: Backoff,
     /// How often a page is fetched before its source is called broken; at least 1.
@@ -91,6 +104,7 @@ impl Default for Policy {
         Policy {
             presence: Presence::Kernel,
             writes: Writes::Unseen,
+            outside: Outside::Fail,
             defer: Backoff { initial: Duration::from_micros(50), max: Duration::from_millis(2) },
             source_attempts: 4,
             source_backoff: Backoff {

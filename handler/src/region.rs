@@ -93,6 +93,27 @@ impl RegionMap {
         }
     }
 
+    /// Take `start..end` out, as far as it is whole pages; what was there, ascending.
+    pub(crate) fn cut(&mut self, start: Addr, end: Addr) -> Vec<Region> {
+        let pieces = cut(&mut self.regions, start, end);
+        self.index();
+        pieces
+    }
+
+    /// Add `region`, which shares neither addresses nor pages of the image with another.
+    pub(crate) fn put(&mut self, region: Region) {
+        let at = self.regions.partition_point(|r| r.host.start() < region.host.start());
+        self.regions.insert(at, region);
+        self.index();
+        debug_assert!(self.regions.windows(2).all(|w| w[0].host.end() <= w[1].host.start()));
+    }
+
+    fn index(&mut self) {
+        let regions = &self.regions;
+        self.by_offset = (0..regions.len() as u32).collect();
+        self.by_offset.sort_by_key(|&i| regions[i as usize].offset);
+    }
+
     /// The size of every page.
     pub fn page_size(&self) -> PageSize {
         self.page
@@ -154,6 +175,33 @@ impl RegionMap {
     fn number(&self, offset: u64) -> PageNo {
         PageNo::new(offset / self.page.bytes())
     }
+}
+
+/// Take `start..end` out of a list of regions, as far as it is whole pages. What was there,
+/// in the list's order.
+pub(crate) fn cut(regions: &mut Vec<Region>, start: Addr, end: Addr) -> Vec<Region> {
+    let mut out = Vec::new();
+    let mut kept = Vec::with_capacity(regions.len() + 1);
+    for region in regions.drain(..) {
+        let host = region.host;
+        let page = host.page_size();
+        let from = start.align_up(page).unwrap_or(host.end()).clamp(host.start(), host.end());
+        let to = end.align_down(page).clamp(from, host.end());
+        let part = |from: Addr, to: Addr| {
+            let len = to.checked_sub(from)?;
+            let host = PageRange::new(from, len, page).ok()?;
+            let into = from.raw() - region.host.start().raw();
+            Some(Region { host, offset: region.offset + into })
+        };
+        if from == to {
+            kept.push(region);
+            continue;
+        }
+        out.extend(part(from, to));
+        kept.extend([part(host.start(), from), part(to, host.end())].into_iter().flatten());
+    }
+    *regions = kept;
+    out
 }
 
 /// What one region has in common with a span.

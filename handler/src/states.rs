@@ -3,9 +3,9 @@
 
 use core::fmt;
 
-use shims::PageSize;
+use shims::{PageNo, PageSize};
 
-use crate::{PageState, RegionMap, Tracker};
+use crate::{PageState, Tracker};
 
 /// Installed from the source for a read.
 pub const CLEAN: u8 = 1;
@@ -93,10 +93,14 @@ impl PageRecord {
 }
 
 impl PageStates {
-    /// The snapshot of `tracker`.
-    pub(crate) fn of(tracker: &Tracker, regions: &RegionMap) -> PageStates {
-        let page_size: PageSize = regions.page_size();
-        let records = tracker.iter().map(|(page, state)| {
+    /// The snapshot of `tracker`, as far as pages are mapped.
+    pub(crate) fn of(
+        tracker: &Tracker,
+        page_size: PageSize,
+        mapped: impl Fn(PageNo) -> bool,
+    ) -> PageStates {
+        let pages = tracker.iter().filter(|(page, _)| mapped(*page));
+        let records = pages.map(|(page, state)| {
             let state = match state {
                 _ if tracker.is_ambiguous(page) => AMBIGUOUS,
                 PageState::Clean => CLEAN,

@@ -208,6 +208,20 @@ impl Tracker {
         });
     }
 
+    /// What is known of the pages of a child. Its parent's removals may not have taken effect
+    /// when the pages were copied.
+    pub(crate) fn forked(&self) -> Tracker {
+        let mut child = self.clone();
+        child.forget_probes();
+        for byte in child.chunks.iter_mut().flat_map(|(_, bytes)| bytes) {
+            if *byte & (REMOVED_ONCE | UNCONFIRMED) == REMOVED_ONCE {
+                *byte |= UNCONFIRMED;
+                child.unconfirmed += 1;
+            }
+        }
+        child
+    }
+
     /// `page` was protected again, for a baseline.
     pub(crate) fn protected(&mut self, page: PageNo) {
         self.update(page, |byte| byte | if to_protect(byte) { PROTECTED } else { 0 });

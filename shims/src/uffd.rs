@@ -90,7 +90,9 @@ pub trait Uffd {
     }
 }
 
-impl<U: Uffd + ?Sized> Uffd for &U {
+macro_rules! delegate {
+    ($($of:ty),*) => {$(
+impl<U: Uffd + ?Sized> Uffd for $of {
     fn api(&self, features: Features) -> Result<ApiReply, Errno> {
         (**self).api(features)
     }
@@ -125,3 +127,7 @@ impl<U: Uffd + ?Sized> Uffd for &U {
         (**self).wake(range)
     }
 }
+)*};
+}
+
+delegate!(&U, std::sync::Arc<U>);

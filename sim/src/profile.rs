@@ -48,6 +48,7 @@ pub struct GuardRules {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Profile {
     name: &'static str,
+    version: (u16, u16),
     /// The switches of the VMA layer.
     pub vma: Rules,
     /// The features `UFFDIO_API` reports and accepts.
@@ -74,6 +75,7 @@ impl Profile {
     pub fn linux_6_18() -> Profile {
         Profile {
             name: "6.18",
+            version: (6, 18),
             vma: Rules::LINUX_6_18,
             features: Features::from_bits_retain(0x1ffff),
             again_field: AgainField::Mirrored,
@@ -89,6 +91,7 @@ impl Profile {
     pub fn linux_6_12() -> Profile {
         Profile {
             name: "6.12",
+            version: (6, 12),
             vma: Rules::LINUX_6_12,
             again_field: AgainField::Untouched,
             remap_len: RemapLen::Asked,
@@ -104,6 +107,7 @@ impl Profile {
     pub fn linux_5_13() -> Profile {
         Profile {
             name: "5.13",
+            version: (5, 13),
             features: Features::from_bits_retain(0x3ff),
             changing_gate: ChangingGate::Flag,
             ..Profile::linux_6_12()
@@ -118,6 +122,28 @@ impl Profile {
             "6.18" => Some(Profile::linux_6_18()),
             _ => None,
         }
+    }
+
+    /// Does `/dev/userfaultfd` exist (6.1 and later; a2)?
+    pub fn has_device(&self) -> bool {
+        self.version >= (6, 1)
+    }
+
+    /// Does `userfaultfd(2)` know `UFFD_USER_MODE_ONLY` (5.11 and later; a1)?
+    pub fn has_user_mode_only(&self) -> bool {
+        self.version >= (5, 11)
+    }
+
+    /// The ioctls that `fdinfo` lists (rule a9).
+    pub fn ioctls(&self) -> u64 {
+        let mut ranged = shims::RangeIoctls::WAKE
+            | shims::RangeIoctls::COPY
+            | shims::RangeIoctls::ZEROPAGE
+            | shims::RangeIoctls::WRITEPROTECT
+            | shims::RangeIoctls::CONTINUE;
+        ranged.set(shims::RangeIoctls::MOVE, self.features.contains(Features::MOVE));
+        ranged.set(shims::RangeIoctls::POISON, self.features.contains(Features::POISON));
+        ranged.bits() | shims::ApiIoctls::all().bits() & (1 << 63 | 3)
     }
 
     /// The name, as [`Profile::by_name`] takes it.

@@ -154,10 +154,7 @@ impl Inner {
     pub(super) fn page_of(&self, job: &Job) -> PageNo {
         match job.action {
             Action::Fetch { page, .. } => page,
-            Action::Ioctl { request, .. } => {
-                let page = self.machine.regions().page(request.range().start);
-                page.expect("the machine acts inside its regions only")
-            }
+            Action::Ioctl { req, .. } => self.machine.page_of(req),
         }
     }
 }

@@ -13,6 +13,7 @@
 mod control;
 mod desk;
 mod exec;
+mod family;
 mod single;
 mod system;
 mod threads;
@@ -21,11 +22,12 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use shims::{PageNo, PageSize, Runtime, Time, Uffd, Waiter};
+use shims::{Addr, Errno, PageNo, PageSize, Runtime, Span, Time, Uffd, Waiter, ZeropageMode};
 
-use crate::{Counters, Machine, PageSource, Policy, RegionMap, Status};
+use crate::{Counters, Machine, Newborn, PageSource, Policy, RegionMap, Status};
 pub use control::{Control, SnapshotError};
-use desk::Desk;
+use desk::{Desk, Inner};
+pub use family::{Family, Relatives};
 pub use system::System;
 
 /// A fault that has been served, for whoever keeps statistics.
@@ -42,6 +44,10 @@ pub struct Served {
 
 /// Called once for each fault that got an answer, from any of the driver's threads.
 pub type OnServed = dyn Fn(Served) + Send + Sync;
+
+/// Called for each child whose message was read, with the descriptor that brought it. Tells
+/// whether the child will be served.
+pub type OnFork<U> = dyn Fn(&U, Newborn) -> bool + Send + Sync;
 
 /// How a driver ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,6 +81,9 @@ pub struct Driver<U, W, S, R: Runtime = System> {
     source: S,
     control: Control<W, R>,
     on_served: Option<Box<OnServed>>,
+    on_fork: Option<Box<OnFork<U>>>,
+    /// How often to see whether the process is still there.
+    check_life: Option<Duration>,
     /// A page of zeros.
     zeros: Box<[u8]>,
 }
@@ -102,14 +111,54 @@ impl<U: Uffd, W: Waiter, S: PageSource, R: Runtime> Driver<U, W, S, R> {
         waiter: W,
         source: S,
     ) -> Result<Driver<U, W, S, R>, SetupError> {
-        let page = regions.page_size();
+        Driver::of_machine(Machine::new(policy, regions), uffd, waiter, source)
+    }
+
+    /// A driver that serves a child, `uffd` being the descriptor of which its parent's was
+    /// told.
+    pub fn of_child(
+        child: Newborn,
+        uffd: U,
+        waiter: W,
+        source: S,
+    ) -> Result<Driver<U, W, S, R>, SetupError> {
+        Driver::of_machine(child.machine, uffd, waiter, source)
+    }
+
+    fn of_machine(
+        machine: Machine,
+        uffd: U,
+        waiter: W,
+        source: S,
+    ) -> Result<Driver<U, W, S, R>, SetupError> {
+        let page = machine.regions().page_size();
         if source.page_size() != page {
             return Err(SetupError::PageSize { regions: page, source: source.page_size() });
         }
-        let desk = Arc::new(Desk::new(Machine::new(policy, regions)));
+        let desk = Arc::new(Desk::new(machine));
         let zeros = vec![0; page.bytes() as usize].into_boxed_slice();
         let control = Control::new(desk, Arc::new(waiter));
-        Ok(Driver { uffd, source, control, on_served: None, zeros })
+        let (on_served, on_fork, check_life) = (None, None, None);
+        Ok(Driver { uffd, source, control, on_served, on_fork, check_life, zeros })
+    }
+
+    /// Call `hook` for each child of the process that is served. It must see to it that the
+    /// child is served, by a driver that is made [of it](Driver::of_child): its threads wait
+    /// for their pages. A driver without a hook, or whose hook says no, fails when the
+    /// process forks. See [`Family`] for one that serves all descendants.
+    #[must_use]
+    pub fn on_fork(mut self, hook: impl Fn(&U, Newborn) -> bool + Send + Sync + 'static) -> Self {
+        self.on_fork = Some(Box::new(hook));
+        self
+    }
+
+    /// Ask the kernel that often whether the process is still there, while no message comes.
+    /// For processes without a connection that ends with them: a userfaultfd never tells
+    /// (rule a23).
+    #[must_use]
+    pub fn check_life(mut self, every: Duration) -> Self {
+        self.check_life = Some(every);
+        self
     }
 
     /// Call `hook` for each fault that has been served.
@@ -136,6 +185,31 @@ impl<U: Uffd, W: Waiter, S: PageSource, R: Runtime> Driver<U, W, S, R> {
 
     fn now(&self) -> Time {
         self.waiter().now()
+    }
+
+    /// Hand children over whose messages were among those just read.
+    fn bring_up(&self, mut inner: R::Guard<'_, Inner>) {
+        let births = inner.machine.take_births();
+        if births.is_empty() {
+            return;
+        }
+        drop(inner);
+        for newborn in births {
+            let fd = newborn.fd;
+            let adopted = self.on_fork.as_ref().is_some_and(|hook| hook(&self.uffd, newborn));
+            if !adopted {
+                let mut inner = self.control.desk.lock();
+                inner.machine.child_refused(fd);
+                self.control.desk.changed(&inner);
+            }
+        }
+    }
+
+    /// Is the process gone? An ioctl on memory that nobody ever maps tells (rule e9).
+    fn is_gone(&self) -> bool {
+        let page = PageSize::KIB4;
+        let nowhere = Span::new(Addr::new(page.bytes()), page.len());
+        self.uffd.zeropage(nowhere, ZeropageMode::DONTWAKE).errno == Some(Errno::ESRCH)
     }
 
     fn tell(&self, served: &mut Vec<Served>) {

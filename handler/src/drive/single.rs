@@ -46,6 +46,7 @@ impl<U: Uffd, W: Waiter, S: PageSource, R: Runtime> Driver<U, W, S, R> {
                     let mut inner = desk.lock();
                     inner.batch_read(self.now(), &batch, end);
                     desk.changed(&inner);
+                    self.bring_up(inner);
                 }
                 ReadPermit::Wait => {
                     let limit = deadline.map_or(PEER_CHECK, |until| until.since(self.now()));
@@ -79,7 +80,16 @@ impl<U: Uffd, W: Waiter, S: PageSource, R: Runtime> Driver<U, W, S, R> {
 
     /// Wait for messages, and tell the machine of whatever else ended the wait.
     pub(super) fn wait(&self, deadline: Option<Time>) -> Wakeup {
-        let outcome = self.waiter().wait(deadline);
+        let look = self.check_life.map(|every| self.now().after(every));
+        let until = [deadline, look].into_iter().flatten().min();
+        let mut outcome = self.waiter().wait(until);
+        if let Ok(wakeup) = &mut outcome
+            && !wakeup.contains(Wakeup::READABLE)
+            && look.is_some_and(|look| look <= self.now())
+            && self.is_gone()
+        {
+            *wakeup |= Wakeup::PEER_GONE;
+        }
         let trouble = Wakeup::PEER_GONE | Wakeup::ERROR;
         if let Ok(wakeup) = outcome
             && !wakeup.intersects(trouble)

@@ -66,6 +66,7 @@ where
             let mut inner = desk.lock();
             inner.batch_read(now, &batch, end);
             desk.changed(&inner);
+            self.bring_up(inner);
         }
     }
 

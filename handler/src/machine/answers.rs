@@ -22,16 +22,21 @@ impl Machine {
         now: Time,
     ) -> Completion {
         let slot = self.requests.check(req);
+        let content = self.content(self.requests[slot].page);
         let request = &mut self.requests[slot];
         assert_eq!(request.stage, Stage::Fetching, "{req:?} is not being fetched");
         if self.status.is_over() {
             return self.finish(slot, Ending::Dropped);
         }
+        if request.stale {
+            self.wake_then(slot, Ending::Dropped);
+            return Completion::Done;
+        }
         let page = request.page;
         match result {
             Ok(()) => {
                 request.source = 0;
-                request.loaded = self.tracker.content(page) == Content::Source;
+                request.loaded = content == Content::Source;
                 self.counters.stale_fetches += u64::from(!request.loaded);
                 let kept = if request.loaded { Completion::Kept } else { Completion::Done };
                 self.queue(slot, false);
@@ -42,7 +47,7 @@ impl Machine {
                 let attempts = request.source;
                 self.counters.source_errors += 1;
                 let policy = &self.setup.policy;
-                if self.tracker.content(page) != Content::Source {
+                if content != Content::Source {
                     // The page has been removed meanwhile: its source does not matter.
                     self.queue(slot, false);
                 } else if attempts < policy.source_attempts {
@@ -74,6 +79,7 @@ impl Machine {
             Stage::Waking(ending) => self.wake_answered(slot, ending, outcome),
             Stage::Unprotecting => self.unprotect_answered(slot, outcome, now),
             Stage::Protecting => self.protect_answered(slot, outcome, now),
+            Stage::Asking => self.asked(slot, outcome, now),
             stage => panic!("{req:?} has no ioctl out, it is {stage:?}"),
         }
     }
@@ -89,6 +95,7 @@ impl Machine {
         let halted = self.status.is_over();
         let req = &mut self.requests[slot];
         let (page, probe, write) = (req.page, req.probe, req.needs.write);
+        let stale = req.stale;
         if self.gate.reading {
             self.gate.landed.push(page);
         }
@@ -99,6 +106,12 @@ impl Machine {
             verdict = Verdict::Done;
         }
         match verdict {
+            // Its memory has left this address: before that it was installed, or it is not.
+            verdict if stale && verdict != Verdict::Done && verdict != Verdict::Dead => {
+                let ending = if probe { Ending::Probed } else { Ending::Dropped };
+                self.wake_then(slot, ending)
+            }
+            Verdict::Done if stale && probe => self.wake_then(slot, Ending::Probed),
             Verdict::Done if probe => {
                 self.tracker.probed(page, Probed::Absent);
                 self.wake_then(slot, Ending::Probed)

@@ -4,6 +4,7 @@
 
 mod action;
 mod answers;
+mod layout;
 mod reading;
 mod slots;
 mod snapshot;
@@ -15,7 +16,7 @@ use core::hash::{Hash, Hasher};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use shims::{Errno, PageNo, Time};
+use shims::{Errno, Event, PageNo, Time};
 
 pub use action::{Action, Completion, DrainEnd, Payload, ReadPermit, ReqId};
 pub use status::{Counters, HandlerError, Status, StopReason};
@@ -31,6 +32,8 @@ use slots::{Ending, Slots, Stage, Why};
 pub struct Machine {
     /// Shared, because no machine ever changes them.
     setup: Arc<Setup>,
+    /// The regions, once the client has changed them.
+    layout: Option<Box<layout::Layout>>,
     tracker: Tracker,
     requests: Slots,
     /// Requests that need a decision: fetch, or install something that needs no gate.
@@ -48,6 +51,18 @@ pub struct Machine {
     ending: Option<Status>,
     status: Status,
     counters: Counters,
+    /// Machines for children whose messages were read, until somebody takes them.
+    births: Vec<Newborn>,
+}
+
+/// A process that came about by a fork, of which a message has told: the number of its
+/// userfaultfd, and a machine that serves it. Its pages are those of its parent.
+#[derive(Clone, Debug)]
+pub struct Newborn {
+    /// The descriptor, in the table of the process that read the message.
+    pub fd: i32,
+    /// Who serves it.
+    pub machine: Machine,
 }
 
 #[derive(PartialEq, Eq, Hash, Debug)]
@@ -77,8 +92,13 @@ impl Gate {
 impl Machine {
     /// A machine that serves `regions` by `policy`.
     pub fn new(policy: Policy, regions: RegionMap) -> Machine {
+        Machine::shared(Arc::new(Setup { policy, regions }))
+    }
+
+    fn shared(setup: Arc<Setup>) -> Machine {
         Machine {
-            setup: Arc::new(Setup { policy, regions }),
+            setup,
+            layout: None,
             tracker: Tracker::new(),
             requests: Slots::default(),
             ready: VecDeque::new(),
@@ -91,6 +111,7 @@ impl Machine {
             ending: None,
             status: Status::Running,
             counters: Counters::default(),
+            births: Vec::new(),
         }
     }
 
@@ -99,9 +120,12 @@ impl Machine {
         &self.setup.policy
     }
 
-    /// Its regions.
+    /// Its regions, as the client has left them.
     pub fn regions(&self) -> &RegionMap {
-        &self.setup.regions
+        match &self.layout {
+            None => &self.setup.regions,
+            Some(layout) => &layout.regions,
+        }
     }
 
     /// Its tracker.
@@ -136,7 +160,23 @@ impl Machine {
 
     /// Is a fault on `page` being served?
     pub fn is_serving(&self, page: PageNo) -> bool {
-        self.requests.find(page).is_some_and(|slot| self.requests[slot].faults > 0)
+        let addr = self.regions().addr(page);
+        addr.and_then(|addr| self.requests.find(addr))
+            .is_some_and(|slot| self.requests[slot].faults > 0)
+    }
+
+    /// The page that a request is about.
+    ///
+    /// # Panics
+    ///
+    /// If the request has ended.
+    pub fn page_of(&self, req: ReqId) -> PageNo {
+        self.requests[self.requests.check(req)].page
+    }
+
+    /// The machines for children of which the last messages have told.
+    pub fn take_births(&mut self) -> Vec<Newborn> {
+        core::mem::take(&mut self.births)
     }
 
     /// Is a read in progress?
@@ -181,6 +221,13 @@ impl Machine {
     /// `poll` reports an error on the descriptor: serve what was read, then fail.
     pub fn poll_failed(&mut self) {
         self.end_with(Status::Failed(HandlerError::Poll));
+    }
+
+    /// Nobody will serve the child whose descriptor has that number: serve what was read, then
+    /// fail.
+    pub fn child_refused(&mut self, fd: i32) {
+        let error = HandlerError::UnexpectedEvent(Event::Fork { fd });
+        self.end_with(Status::Failed(error));
     }
 
     /// Waiting for messages failed: serve what was read, then fail.
@@ -253,8 +300,8 @@ impl Machine {
     /// later that it need not, never that it must.
     fn is_gated(&self, slot: u32) -> bool {
         let req = &self.requests[slot];
-        match self.tracker.content(req.page) {
-            _ if req.protects || req.needs.only_unprotected() => false,
+        match self.content(req.page) {
+            _ if req.protects || req.stray || req.needs.only_unprotected() => false,
             Content::Source => req.loaded || req.poison,
             Content::Poison => true,
             Content::Zero => false,
@@ -286,6 +333,9 @@ impl Machine {
         } else if req.faults > 0 {
             req.done = 0;
             (req.changing, req.source, req.memory) = (0, 0, 0);
+            if core::mem::take(&mut req.stale) {
+                self.place_anew(slot);
+            }
             self.queue(slot, false);
             return Completion::Kept;
         }
@@ -317,9 +367,10 @@ impl Counters {
 
 impl PartialEq for Machine {
     fn eq(&self, other: &Machine) -> bool {
-        let Machine { setup, tracker, requests, ready, gated, wakes, deferred, .. } = self;
+        let Machine { setup, layout, tracker, requests, ready, gated, wakes, deferred, .. } = self;
         let Machine { gate, paused, snapshot, ending, status, .. } = self;
         (Arc::ptr_eq(setup, &other.setup) || *setup == other.setup)
+            && *layout == other.layout
             && *tracker == other.tracker
             && *requests == other.requests
             && *ready == other.ready
@@ -337,12 +388,12 @@ impl PartialEq for Machine {
 impl Eq for Machine {}
 
 impl Hash for Machine {
-    /// The policy and the regions are left out: they never change, so machines that are
+    /// The policy and the first regions are left out: they never change, so machines that are
     /// compared by their hashes have the same.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Machine { tracker, requests, ready, gated, wakes, deferred, .. } = self;
+        let Machine { layout, tracker, requests, ready, gated, wakes, deferred, .. } = self;
         let Machine { gate, paused, snapshot, ending, status, .. } = self;
-        (tracker, requests, ready, gated, wakes, deferred).hash(state);
+        (layout, tracker, requests, ready, gated, wakes, deferred).hash(state);
         (gate, paused, snapshot, ending, status).hash(state);
     }
 }

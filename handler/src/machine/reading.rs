@@ -43,8 +43,8 @@ impl Machine {
             && self.snapshot_lets_read()
     }
 
-    /// The messages that were read, and why reading ended. `REMOVE`s are applied first,
-    /// wherever they are in `batch` (invariant 2).
+    /// The messages that were read, and why reading ended. Events are applied first, in their
+    /// order, wherever they are in `batch` (invariant 2).
     ///
     /// # Panics
     ///
@@ -54,19 +54,31 @@ impl Machine {
         self.gate.reading = false;
         self.counters.reads += 1;
         self.counters.empty_reads += u64::from(batch.is_empty());
-        let mut removes = false;
-        for event in batch {
-            if let Event::Remove(span) = event {
-                self.remove(*span);
-                removes = true;
+        // Faults that stand before a change of the regions may be at addresses of before it.
+        let mut changed_at = 0;
+        let mut events = false;
+        for (at, event) in batch.iter().enumerate() {
+            match *event {
+                Event::Fault(_) | Event::Unknown(_) => continue,
+                Event::Remove(span) => self.remove(span),
+                Event::Unmap(span) => self.unmapped(span),
+                Event::Remap { from, to, len } => self.remapped(from, to, len),
+                Event::Fork { fd } => self.forked(fd),
+            }
+            events = true;
+            if matches!(event, Event::Unmap(_) | Event::Remap { .. }) {
+                changed_at = at;
             }
         }
         // Invariant 5: an install that straddles the reading of a REMOVE is ambiguous.
         for page in self.gate.landed.drain(..) {
             self.tracker.straddled(page);
         }
-        if removes {
+        if events {
             self.retry_deferred(now);
+        }
+        if changed_at > 0 || matches!(batch.first(), Some(Event::Unmap(_) | Event::Remap { .. })) {
+            self.place_strays();
         }
         if self.status.is_over() {
             let faults = batch.iter().filter(|event| matches!(event, Event::Fault(_))).count();
@@ -75,12 +87,12 @@ impl Machine {
             return;
         }
         let mut wrong = None;
-        for event in batch {
+        for (at, event) in batch.iter().enumerate() {
             let error = match *event {
-                Event::Remove(_) => None,
-                Event::Fault(fault) => self.fault(fault).err(),
-                Event::Unmap(_) | Event::Remap { .. } | Event::Fork { .. } | Event::Unknown(_) => {
-                    Some(HandlerError::UnexpectedEvent(*event))
+                Event::Fault(fault) => self.fault(fault, at < changed_at).err(),
+                Event::Unknown(_) => Some(HandlerError::UnexpectedEvent(*event)),
+                Event::Remove(_) | Event::Unmap(_) | Event::Remap { .. } | Event::Fork { .. } => {
+                    None
                 }
             };
             wrong = wrong.or(error);
@@ -99,7 +111,11 @@ impl Machine {
     fn remove(&mut self, span: Span) {
         self.counters.removes += 1;
         let mut inside = 0;
-        for piece in self.setup.regions.split(span) {
+        let regions = match &self.layout {
+            None => &self.setup.regions,
+            Some(layout) => &layout.regions,
+        };
+        for piece in regions.split(span) {
             inside += piece.bytes;
             if let Some((first, end)) = piece.full {
                 self.tracker.removed(first, end);
@@ -126,14 +142,10 @@ impl Machine {
         }
     }
 
-    fn fault(&mut self, fault: Fault) -> Result<(), HandlerError> {
+    fn fault(&mut self, fault: Fault, stale: bool) -> Result<(), HandlerError> {
         self.counters.faults += 1;
         let kind = fault.kind();
         let (addr, write) = (fault.addr, fault.is_write());
-        let Some(page) = self.setup.regions.page(addr) else {
-            self.counters.count(Ending::Failed, 1);
-            return Err(HandlerError::FaultOutside { addr });
-        };
         let needs = match kind {
             FaultKind::Missing => Needs { page: true, write, ..Needs::default() },
             FaultKind::Wp if self.tracks_writes() => {
@@ -144,18 +156,11 @@ impl Machine {
                 return Err(HandlerError::UnexpectedFault { addr, kind });
             }
         };
-        if let Some(slot) = self.requests.find(page) {
-            self.counters.joined += 1;
-            if self.requests[slot].is_issued() {
-                let req = &mut self.requests[slot];
-                req.late += 1;
-                req.late_needs.add(needs);
-            } else {
-                self.end_probe(slot);
-                let req = &mut self.requests[slot];
-                req.faults += 1;
-                req.needs.add(needs);
-            }
+        let found = self.regions().page(addr);
+        let Some(page) = found.or_else(|| self.outside(addr, needs, stale)) else { return Ok(()) };
+        let addr = addr.align_down(self.setup.regions.page_size());
+        if let Some(slot) = self.requests.find(addr) {
+            self.join(slot, needs);
             return Ok(());
         }
         if self.setup.policy.presence == Presence::Tracker
@@ -166,12 +171,26 @@ impl Machine {
             self.counters.count(Ending::Present, 1);
             return Ok(());
         }
-        let size = self.setup.regions.page_size();
-        let mut req = Req::new(page, addr.align_down(size));
+        let mut req = Req::new(page, addr);
         req.faults = 1;
         req.needs = needs;
         let slot = self.requests.insert(req);
         self.queue(slot, false);
         Ok(())
+    }
+
+    /// A fault that a request which is under way already may answer.
+    pub(super) fn join(&mut self, slot: u32, needs: Needs) {
+        self.counters.joined += 1;
+        if self.requests[slot].is_issued() {
+            let req = &mut self.requests[slot];
+            req.late += 1;
+            req.late_needs.add(needs);
+        } else {
+            self.end_probe(slot);
+            let req = &mut self.requests[slot];
+            req.faults += 1;
+            req.needs.add(needs);
+        }
     }
 }

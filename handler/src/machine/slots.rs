@@ -1,4 +1,4 @@
-//! The requests under way, by id and by page. Owns their storage and the check that an
+//! The requests under way, by id and by address. Owns their storage and the check that an
 //! id is not stale; what happens to a request is `mod.rs`'s business.
 
 use core::hash::{Hash, Hasher};
@@ -24,6 +24,8 @@ pub(super) enum Stage {
     Unprotecting,
     /// Its page is being protected, for a baseline.
     Protecting,
+    /// The kernel is asked whether the address space is changing.
+    Asking,
     /// In the queue of wakes, with the outcome that follows.
     ToWake(Ending),
     /// Its `WAKE` was handed out.
@@ -88,6 +90,10 @@ pub(super) struct Req {
     pub(super) probe: bool,
     /// Is it to protect the page again?
     pub(super) protects: bool,
+    /// Is its address in no region?
+    pub(super) stray: bool,
+    /// Has its memory left this address since?
+    pub(super) stale: bool,
     /// What its faults need.
     pub(super) needs: Needs,
     /// Does the driver hold the bytes of the page?
@@ -118,6 +124,8 @@ impl Req {
             stage: Stage::Queued,
             probe: false,
             protects: false,
+            stray: false,
+            stale: false,
             needs: Needs::default(),
             loaded: false,
             poison: false,
@@ -136,7 +144,7 @@ impl Req {
     pub(super) fn is_out(&self) -> bool {
         match self.stage {
             Stage::Fetching | Stage::Installing(_) | Stage::Waking(_) => true,
-            Stage::Unprotecting | Stage::Protecting => true,
+            Stage::Unprotecting | Stage::Protecting | Stage::Asking => true,
             Stage::Queued | Stage::Deferred(_) | Stage::ToWake(_) => false,
         }
     }
@@ -144,19 +152,19 @@ impl Req {
     /// Is one of its ioctls out, or about to follow one that was?
     pub(super) fn is_issued(&self) -> bool {
         match self.stage {
-            Stage::Installing(_) | Stage::Unprotecting | Stage::Protecting => true,
+            Stage::Installing(_) | Stage::Unprotecting | Stage::Protecting | Stage::Asking => true,
             Stage::ToWake(_) | Stage::Waking(_) => true,
             Stage::Queued | Stage::Fetching | Stage::Deferred(_) => false,
         }
     }
 }
 
-/// The requests under way: at most one for a page.
+/// The requests under way: at most one for an address.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Slots {
     slab: Slab<(u32, Req)>,
-    /// Ascending by page.
-    by_page: Vec<(PageNo, u32)>,
+    /// Ascending by address.
+    by_addr: Vec<(Addr, u32)>,
     next_generation: u32,
 }
 
@@ -170,25 +178,26 @@ impl Slots {
     }
 
     pub(super) fn insert(&mut self, req: Req) -> u32 {
-        let page = req.page;
+        let addr = req.addr;
         let slot = self.slab.insert((self.next_generation, req)) as u32;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let at = self.by_page.partition_point(|(p, _)| *p < page);
-        debug_assert!(self.by_page.get(at).is_none_or(|(p, _)| *p != page));
-        self.by_page.insert(at, (page, slot));
+        let at = self.by_addr.partition_point(|(a, _)| *a < addr);
+        debug_assert!(self.by_addr.get(at).is_none_or(|(a, _)| *a != addr));
+        self.by_addr.insert(at, (addr, slot));
         slot
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Req {
         let (_, req) = self.slab.remove(slot as usize);
-        let at = self.by_page.partition_point(|(p, _)| *p < req.page);
-        self.by_page.remove(at);
+        let at = self.by_addr.partition_point(|(a, _)| *a < req.addr);
+        self.by_addr.remove(at);
         req
     }
 
-    pub(super) fn find(&self, page: PageNo) -> Option<u32> {
-        let at = self.by_page.binary_search_by_key(&page, |(p, _)| *p).ok()?;
-        Some(self.by_page[at].1)
+    /// The request for the page at `addr`, its first byte.
+    pub(super) fn find(&self, addr: Addr) -> Option<u32> {
+        let at = self.by_addr.binary_search_by_key(&addr, |(a, _)| *a).ok()?;
+        Some(self.by_addr[at].1)
     }
 
     pub(super) fn id(&self, slot: u32) -> ReqId {

@@ -74,9 +74,14 @@ impl Machine {
     pub fn take_snapshot(&mut self) -> PageStates {
         assert!(self.snapshot_ready(), "the snapshot is not ready");
         self.snapshot = None;
-        let states = PageStates::of(&self.tracker, &self.setup.regions);
+        let states = self.states();
         self.tracker.forget_probes();
         states
+    }
+
+    pub(super) fn states(&self) -> PageStates {
+        let size = self.setup.regions.page_size();
+        PageStates::of(&self.tracker, size, |page| self.is_in_image(page))
     }
 
     pub(super) fn snapshot_lets_read(&self) -> bool {
@@ -104,7 +109,8 @@ impl Machine {
         let mut from = self.snapshot.as_ref()?.from;
         loop {
             let page = self.tracker.next_to_probe(from)?;
-            if self.requests.find(page).is_none() {
+            let addr = self.regions().addr(page);
+            if addr.is_some_and(|addr| self.requests.find(addr).is_none()) {
                 return Some(page);
             }
             from = PageNo::new(page.index() + 1);
@@ -127,7 +133,7 @@ impl Machine {
         snapshot.from = PageNo::new(page.index() + 1);
         snapshot.probes += 1;
         self.counters.probes += 1;
-        let addr = self.setup.regions.addr(page).expect("the tracker knows pages of regions only");
+        let addr = self.regions().addr(page).expect("a page to ask about is mapped");
         let mut req = Req::new(page, addr);
         req.probe = true;
         Some(self.requests.insert(req))

@@ -92,6 +92,12 @@ pub struct Counters {
     pub faults: u64,
     /// `REMOVE` messages read.
     pub removes: u64,
+    /// `UNMAP` messages read.
+    pub unmaps: u64,
+    /// `REMAP` messages read.
+    pub remaps: u64,
+    /// `FORK` messages read.
+    pub forks: u64,
     /// `REMOVE` messages, or bytes of them, that lie outside every region.
     pub removes_outside: u64,
     /// Faults that joined a request that was under way already.
@@ -183,7 +189,7 @@ impl fmt::Display for HandlerError {
             HandlerError::Panicked => write!(f, "a thread of the handler panicked"),
             HandlerError::Spawn(errno) => write!(f, "starting a worker thread: {errno}"),
             HandlerError::UnexpectedEvent(event) => {
-                write!(f, "unexpected message: {event}; only faults and REMOVE are served")
+                write!(f, "unexpected message: {event}")
             }
             HandlerError::UnexpectedFault { addr, kind } => {
                 write!(f, "unexpected {kind} fault at {addr}; the policy does not ask for such")

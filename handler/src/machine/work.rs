@@ -61,13 +61,16 @@ impl Machine {
     fn advance(&mut self, slot: u32) -> Action {
         let req = &self.requests[slot];
         let (page, addr) = (req.page, req.addr);
+        if req.stray {
+            return self.ask(slot);
+        }
         if req.protects {
             return self.protect(slot);
         }
         if req.needs.only_unprotected() {
             return self.unprotect(slot);
         }
-        let content = match self.tracker.content(page) {
+        let content = match self.content(page) {
             Content::Source if req.poison => Content::Poison,
             Content::Source if !req.loaded => {
                 self.requests[slot].stage = Stage::Fetching;

@@ -44,7 +44,7 @@ impl Machine {
         let snapshot = self.snapshot.as_mut().expect("what is ready was begun");
         assert!(snapshot.protect_from.is_some(), "a snapshot is no baseline");
         snapshot.frozen = true;
-        PageStates::of(&self.tracker, &self.setup.regions)
+        self.states()
     }
 
     /// The bytes are saved: what was protected again is clean from here on, and reading may
@@ -93,7 +93,8 @@ impl Machine {
         let mut from = self.snapshot.as_ref()?.protect_from?;
         loop {
             let page = self.tracker.next_to_protect(from)?;
-            if self.requests.find(page).is_none() {
+            let addr = self.regions().addr(page);
+            if addr.is_some_and(|addr| self.requests.find(addr).is_none()) {
                 return Some(page);
             }
             from = PageNo::new(page.index() + 1);
@@ -110,7 +111,7 @@ impl Machine {
         snapshot.protect_from = Some(PageNo::new(page.index() + 1));
         snapshot.probes += 1;
         self.counters.protects += 1;
-        let addr = self.setup.regions.addr(page).expect("the tracker knows pages of regions only");
+        let addr = self.regions().addr(page).expect("a page to protect is mapped");
         let mut req = Req::new(page, addr);
         (req.probe, req.protects) = (true, true);
         Some(self.requests.insert(req))
@@ -164,6 +165,7 @@ impl Machine {
                 self.finish(slot, Ending::Dropped)
             }
             _ if self.status.is_over() => self.finish(slot, Ending::Dropped),
+            _ if self.requests[slot].stale => self.wake_then(slot, Ending::Dropped),
             Verdict::Changing => self.met_a_change(slot, now),
             Verdict::NoMapping => self.wake_then(slot, Ending::Dropped),
             Verdict::Partial(_) | Verdict::Present | Verdict::Failed(_) => {
@@ -183,9 +185,11 @@ impl Machine {
     ) -> Completion {
         let page = self.requests[slot].page;
         match outcome.verdict() {
-            Verdict::Done => self.tracker.protected(page),
+            Verdict::Done if !self.requests[slot].stale => self.tracker.protected(page),
             Verdict::Dead => self.halt(Status::Stopped(StopReason::PeerGone)),
-            Verdict::Changing if !self.status.is_over() => return self.probe_deferred(slot, now),
+            Verdict::Changing if !self.status.is_over() && !self.requests[slot].stale => {
+                return self.probe_deferred(slot, now);
+            }
             _ => {}
         }
         self.finish(slot, Ending::Probed)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Outcome, RegisterModes, Request, Span};
 
+use super::file_call::FileCall;
 use super::madvise::Madvise;
+use super::process::ProcessCall;
 use super::scan::PagemapScan;
 use super::transfer::Via;
 use crate::Content;
@@ -202,6 +204,10 @@ pub enum Call {
         /// Which.
         ctx: CtxId,
     },
+    /// Something asked of a descriptor, or for one.
+    File(FileCall),
+    /// Something about processes.
+    Process(ProcessCall),
 }
 
 /// How a [`Call`] ended.

@@ -124,6 +124,7 @@ impl Kernel {
                         return (Next::At(copy), Did::Load { page: page_addr(vpn), content });
                     }
                     Fault::Refused(_) => stop(done, Errno::EFAULT),
+                    Fault::Killed(did) => return (Next::Done(Ret::Err(Errno::EINTR)), did),
                 }
             }
             // What was read stays read, whatever has become of the source meanwhile.

@@ -4,6 +4,7 @@
 use shims::{Addr, Event, Fault, FaultFlags, Features, Span};
 
 use super::call::{MmId, ThreadId};
+use super::fd::Created;
 use super::run::Reason;
 
 /// A thread that waits for a page.
@@ -26,6 +27,12 @@ pub struct Ctx {
     pub(crate) mm: MmId,
     pub(crate) features: Features,
     pub(crate) released: bool,
+    /// It has had its handshake (rule a5).
+    pub(crate) started: bool,
+    /// Only accesses from user mode are asked about (rule c5).
+    pub(crate) user_mode_only: bool,
+    /// How it was opened: a child's is opened like that (rule d28).
+    pub(crate) created: Created,
     /// Events announced or about to be, whose senders have not gone on (rule d3).
     pub(crate) changing: u32,
     /// Resolving ioctls in the middle of their pages: an event cannot start meanwhile
@@ -45,6 +52,9 @@ impl Ctx {
             mm,
             features,
             released: false,
+            started: true,
+            user_mode_only: false,
+            created: Created::CLOEXEC.union(Created::NONBLOCK),
             changing: 0,
             filling: 0,
             pending: Vec::new(),
@@ -88,6 +98,11 @@ impl Ctx {
     /// not zero every resolving ioctl on this context fails with `EAGAIN` (rules d3, e1).
     pub fn changing(&self) -> u32 {
         self.changing
+    }
+
+    /// The event a read takes next, if it takes an event.
+    pub(crate) fn next_event(&self) -> Option<&Event> {
+        if self.pending.is_empty() { self.events.first().map(|sender| &sender.event) } else { None }
     }
 
     /// The message a read takes next: faults first, then events, each in order of arrival

@@ -4,7 +4,7 @@ use core::fmt;
 
 use shims::{Addr, Errno, Event, Outcome, Span};
 
-use super::call::{Ret, Signal};
+use super::call::{Ret, Signal, ThreadId};
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -218,6 +218,80 @@ pub enum Did {
         /// Of which userfaultfd.
         ctx: CtxId,
     },
+    /// Something about processes and descriptors.
+    Process(ProcessDid),
+}
+
+/// One step of the kernel that only a world with processes, descriptors or signals has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ProcessDid {
+    /// A call on a descriptor has come in, and keeps the file open.
+    Enter {
+        /// The context.
+        ctx: CtxId,
+    },
+    /// A signal ended a faulter's sleep; its message is gone.
+    Interrupt {
+        /// The page it waited for.
+        page: Addr,
+    },
+    /// A sender was killed and took its event back.
+    Withdraw {
+        /// Where it was queued.
+        ctx: CtxId,
+        /// What.
+        event: Event,
+    },
+    /// A signal handler ran, and the call begins again.
+    Handle,
+    /// A thread began to end.
+    Die,
+    /// The last thread of an address space left it.
+    TearDown,
+    /// The last thread of a process closed its descriptors.
+    CloseAll,
+    /// A thread is about to become another program.
+    Exec,
+    /// `vfork` has made a child.
+    Spawn {
+        /// Its thread.
+        thread: ThreadId,
+    },
+}
+
+impl ProcessDid {
+    fn words(&self) -> (u64, u64) {
+        match *self {
+            ProcessDid::Enter { ctx } => (1, u64::from(ctx.0)),
+            ProcessDid::Interrupt { page } => (2, page.raw()),
+            ProcessDid::Withdraw { ctx, event } => {
+                let (a, b) = of_event(&event);
+                (3 ^ u64::from(ctx.0) << 8, a ^ b.rotate_left(32))
+            }
+            ProcessDid::Handle => (4, 0),
+            ProcessDid::Die => (5, 0),
+            ProcessDid::TearDown => (6, 0),
+            ProcessDid::CloseAll => (7, 0),
+            ProcessDid::Exec => (8, 0),
+            ProcessDid::Spawn { thread } => (9, u64::from(thread.0)),
+        }
+    }
+}
+
+impl fmt::Display for ProcessDid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProcessDid::Enter { .. } => write!(f, "enter"),
+            ProcessDid::Interrupt { page } => write!(f, "signalled, no longer waits for {page}"),
+            ProcessDid::Withdraw { event, .. } => write!(f, "killed, takes back {event}"),
+            ProcessDid::Handle => write!(f, "run a signal handler, start the call over"),
+            ProcessDid::Die => write!(f, "begin to exit"),
+            ProcessDid::TearDown => write!(f, "the address space is gone"),
+            ProcessDid::CloseAll => write!(f, "close all descriptors"),
+            ProcessDid::Exec => write!(f, "exec"),
+            ProcessDid::Spawn { thread } => write!(f, "make a child, thread {}", thread.0),
+        }
+    }
 }
 
 impl Did {
@@ -225,16 +299,6 @@ impl Did {
     pub(crate) fn words(&self) -> (u64, u64) {
         const fn tag(n: u64) -> u64 {
             n << 56
-        }
-        fn of_event(event: &Event) -> (u64, u64) {
-            match *event {
-                Event::Fault(fault) => (fault.addr.raw() ^ 1, fault.flags.bits()),
-                Event::Remove(span) => (span.start.raw() ^ 2, span.len.bytes()),
-                Event::Unmap(span) => (span.start.raw() ^ 3, span.len.bytes()),
-                Event::Remap { from, to, len } => (from.raw() ^ 4, to.raw() ^ len << 1),
-                Event::Fork { fd } => (5, fd as u64),
-                Event::Unknown(code) => (6, u64::from(code)),
-            }
         }
         fn of_errno(errno: Option<Errno>) -> u64 {
             errno.map_or(0, |errno| errno.raw() as u64)
@@ -288,6 +352,10 @@ impl Did {
                 Ret::Forked(mm) => (tag(32), u64::from(mm.0)),
             },
             Did::Release { ctx } => (tag(23), u64::from(ctx.0)),
+            Did::Process(did) => {
+                let (a, b) = did.words();
+                (tag(48) ^ a, b)
+            }
             Did::PassGate => (tag(24), 0),
             Did::NextMapping => (tag(25), 0),
             Did::WakeAll { woken } => (tag(35), u64::from(*woken)),
@@ -307,6 +375,17 @@ impl Did {
             Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),
             Did::MoveHole { from, page } => (tag(31) ^ page.raw(), from.raw()),
         }
+    }
+}
+
+fn of_event(event: &Event) -> (u64, u64) {
+    match *event {
+        Event::Fault(fault) => (fault.addr.raw() ^ 1, fault.flags.bits()),
+        Event::Remove(span) => (span.start.raw() ^ 2, span.len.bytes()),
+        Event::Unmap(span) => (span.start.raw() ^ 3, span.len.bytes()),
+        Event::Remap { from, to, len } => (from.raw() ^ 4, to.raw() ^ len << 1),
+        Event::Fork { fd } => (5, fd as u64),
+        Event::Unknown(code) => (6, u64::from(code)),
     }
 }
 

@@ -95,7 +95,10 @@ impl Kernel {
                     if last { Next::Done(ret) } else { Next::At((place + 1, EventPc::Announce)) };
                 (next, Did::LowerChanging { ctx, changing })
             }
-            EventPc::Asleep => unreachable!("a sleeping thread does not step"),
+            EventPc::Asleep => {
+                let did = self.withdraw_event(thread, ctx);
+                (Next::At((place, EventPc::Lower)), did)
+            }
         }
     }
 

@@ -63,6 +63,10 @@ impl By {
     const fn waits(self) -> bool {
         !matches!(self, By::ForceRead | By::ForceWrite)
     }
+
+    const fn is_user(self) -> bool {
+        matches!(self, By::Load | By::Store)
+    }
 }
 
 /// What a fault does next, whatever asked for the page.
@@ -73,6 +77,8 @@ pub(super) enum Fault {
     Ready(Content),
     /// It is not to be had.
     Refused(Signal),
+    /// The thread was killed while it waited.
+    Killed(Did),
 }
 
 impl Kernel {
@@ -90,6 +96,7 @@ impl Kernel {
         match self.step_fault(thread, mm, (access.addr, vpn), by, at) {
             Fault::At(at, did) => (Next::At(at), did),
             Fault::Refused(signal) => (Next::Done(Ret::Signal(signal)), Did::Raise(signal)),
+            Fault::Killed(did) => (Next::Done(Ret::Err(Errno::EINTR)), did),
             // The processor repeats the access right behind the walk that found the page.
             Fault::Ready(content) => match access.store {
                 None => (Next::Done(Ret::Loaded(content)), Did::Load { page, content }),
@@ -117,6 +124,7 @@ impl Kernel {
         let by = if write { By::PopulateWrite } else { By::PopulateRead };
         match self.step_fault(thread, mm, (page, vpn), by, at) {
             Fault::At(at, did) => (Next::At((next, at)), did),
+            Fault::Killed(did) => (Next::Done(Ret::Err(Errno::EINTR)), did),
             Fault::Refused(signal) => {
                 // A hole is ENOMEM, a guard EFAULT; a protection that forbids the access is
                 // EINVAL. The others are c6 and c12.
@@ -251,7 +259,14 @@ impl Kernel {
                     Fault::At(FaultPc::Classify, Did::SkipSleep { page })
                 }
             }
-            FaultPc::Asleep(_) => unreachable!("a sleeping thread does not step"),
+            FaultPc::Asleep(ctx) => {
+                let did = self.fault_interrupted(thread, ctx, addr, by.is_user());
+                if self.killed(thread) {
+                    Fault::Killed(did)
+                } else {
+                    Fault::At(FaultPc::Classify, did)
+                }
+            }
         }
     }
 
@@ -325,7 +340,8 @@ impl Kernel {
     /// The beginning of rule c5.
     pub(super) fn ask(&self, ctx: CtxId, reason: Reason, by: By) -> Walk {
         let asked = self.ctx(ctx);
-        if asked.features.contains(Features::SIGBUS) || !by.waits() {
+        let refuses = !by.waits() || asked.user_mode_only && !by.is_user();
+        if asked.features.contains(Features::SIGBUS) || refuses {
             Walk::Refused(Signal::BusAdrErr)
         } else if asked.released {
             Walk::Released

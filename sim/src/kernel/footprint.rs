@@ -89,6 +89,10 @@ impl Kernel {
     /// What the next step of `thread` touches; nothing if it is in no call.
     pub fn footprint(&self, thread: ThreadId) -> Footprint {
         let run = &self.threads[usize::from(thread.0)].run;
+        if self.processes.is_some() {
+            // Any step may be its thread's last, and close files.
+            return Footprint::ALL;
+        }
         match run {
             Run::Idle | Run::Done(_) => Footprint::NONE,
             // A page of a file has no one address, and a read can map more than it names.
@@ -110,6 +114,9 @@ impl Kernel {
 
     /// What the first step of `call` by `thread`, which is idle, will touch.
     pub fn footprint_of(&self, thread: ThreadId, call: &Call) -> Footprint {
+        if self.processes.is_some() {
+            return Footprint::ALL;
+        }
         match *call {
             _ if self.objects.is_some() => Footprint::ALL,
             Call::Load { addr } => {

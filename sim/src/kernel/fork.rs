@@ -8,10 +8,9 @@
 //!
 //! # Divergence from Linux
 //!
-//! - There are no descriptor tables. The number in a `FORK` message is that of the child's
-//!   context ([`Kernel::child_userfaultfd`]), and making it never fails (d29).
-//! - For the same reason nothing but `close` of the last reference releases a context; on
-//!   Linux the child under construction holds one (d30).
+//! - To a reader that uses the context itself, the number in a `FORK` message is that of the
+//!   child's context ([`Kernel::child_userfaultfd`]), and making it never fails. A reader that
+//!   uses a descriptor gets a descriptor (d28, d29).
 //! - The child cannot be waited for and does not exit: what it shares with its parent stays
 //!   shared until it is written, as it does on Linux.
 
@@ -40,7 +39,7 @@ impl Kernel {
         let child_of = |parent| ctxs.iter().find(|(of, _)| *of == parent).map(|(_, new)| *new);
         let space = self.space(mm).fork(child_of);
         let table = self.fork_pages(mm, &space);
-        self.mms.push(Mm { space, table, readers: 0, writer: false });
+        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
         let number = |ctx: CtxId| i32::try_from(ctx.0).expect("a descriptor's number");
         let list = ctxs.iter().map(|&(of, new)| (of, Event::Fork { fd: number(new) })).collect();
         self.announce(list, Ret::Forked(child))
@@ -48,7 +47,7 @@ impl Kernel {
 
     /// A context for the child for each of the parent's that wants to know, in the order of
     /// their first VMAs that are copied (rules d25, d26).
-    fn child_ctxs(&mut self, mm: MmId, child: MmId) -> Vec<(CtxId, CtxId)> {
+    pub(super) fn child_ctxs(&mut self, mm: MmId, child: MmId) -> Vec<(CtxId, CtxId)> {
         let mut pairs: Vec<(CtxId, CtxId)> = Vec::new();
         let mut next = u32::try_from(self.ctxs.len()).expect("fewer than 2^32 contexts");
         for vma in self.mms[usize::from(mm.0)].space.iter() {
@@ -62,8 +61,10 @@ impl Kernel {
             }
         }
         for (of, _) in &pairs {
-            let features = self.ctx(*of).features;
-            self.ctxs.push(Ctx::new(child, features));
+            let of = self.ctx(*of);
+            let (user_mode_only, created) = (of.user_mode_only, of.created);
+            let new = Ctx::new(child, of.features);
+            self.ctxs.push(Ctx { user_mode_only, created, ..new });
         }
         pairs
     }

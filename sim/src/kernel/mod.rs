@@ -26,23 +26,29 @@ mod ctx;
 mod did;
 mod events;
 mod fault;
+mod fd;
+mod file_call;
 mod footprint;
 mod fork;
 mod guard;
+mod handshake;
 mod madvise;
 mod move_page;
 mod object;
 mod page_table;
 mod pagemap;
+mod process;
 mod protect;
 mod remap;
 mod remove;
 mod resolve;
 mod run;
 mod scan;
+mod signal;
 mod sim_uffd;
 mod syscalls;
 mod transfer;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -50,16 +56,22 @@ use shims::{Addr, Errno, Event, Features, PageSize, Request};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
-pub use did::Did;
+pub use did::{Did, ProcessDid};
+pub use fd::Fd;
+pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use footprint::Footprint;
+pub use handshake::flags;
 pub use madvise::Madvise;
 pub use object::{HugePages, Object};
 pub use page_table::{Marker, PageTable, Pte, PteBits};
 pub use pagemap::PagemapBits;
+pub use process::{ForkFailure, Privileges, ProcessCall};
 pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
+pub use signal::Sig;
 pub use sim_uffd::SimUffd;
 pub(crate) use sim_uffd::payload_of;
 pub use transfer::Via;
+pub use waiting::poll;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
@@ -67,6 +79,7 @@ use batch::Batch;
 use copy_from::CopyFrom;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
+use process::Processes;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 use transfer::Transfer;
 
@@ -92,6 +105,8 @@ pub struct Mm {
     pub(crate) readers: u32,
     /// An `UNREGISTER` holds the mmap lock for writing across its steps.
     pub(crate) writer: bool,
+    /// Nobody lives in it any more (rule a23).
+    pub(crate) dead: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -127,6 +142,12 @@ pub enum Sleep {
     Event(Event),
     /// A lock that another thread holds, and will give back by itself.
     Lock,
+    /// A message, in `read`.
+    Reader(CtxId),
+    /// A message, in `poll`.
+    Poller(CtxId),
+    /// The child of a `vfork`, or the other threads of a process, to come to their end.
+    Threads,
 }
 
 /// A whole simulated kernel. Cloning forks the world.
@@ -140,6 +161,8 @@ pub struct Kernel {
     asides: Vec<(ThreadId, Aside)>,
     /// The memory files, if any was ever made.
     objects: Option<Arc<Objects>>,
+    /// Boxed, and absent where there are none: most worlds need a process and no more.
+    processes: Option<Box<Processes>>,
 }
 
 impl Kernel {
@@ -152,6 +175,7 @@ impl Kernel {
             threads: Vec::new(),
             asides: Vec::new(),
             objects: None,
+            processes: None,
         }
     }
 
@@ -163,7 +187,8 @@ impl Kernel {
     /// A new, empty address space.
     pub fn new_mm(&mut self) -> MmId {
         let space = AddressSpace::new(self.profile.vma.clone());
-        self.mms.push(Mm { space, table: PageTable::default(), readers: 0, writer: false });
+        let table = PageTable::default();
+        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
         MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
     }
 
@@ -289,31 +314,40 @@ impl Kernel {
 
     /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
     #[inline]
-    pub fn can_step(&self, thread: ThreadId) -> bool {
-        let thread = &self.threads[usize::from(thread.0)];
+    pub fn can_step(&self, id: ThreadId) -> bool {
+        let thread = &self.threads[usize::from(id.0)];
         match &thread.run {
-            Run::Idle | Run::Done(_) => false,
-            Run::Access { at, .. } | Run::Populate { at, .. } => !matches!(at, FaultPc::Asleep(_)),
-            Run::CopyFrom(copy) => copy.asleep().is_none(),
-            Run::Transfer(transfer) => !matches!(transfer.at, FaultPc::Asleep(_)),
+            Run::Idle | Run::Done(_) | Run::Dead => false,
+            Run::Access { at: FaultPc::Asleep(_), .. } => self.signalled(id),
+            Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
+            Run::Access { .. } | Run::Populate { .. } => true,
+            // Its fault is that of a copy by the kernel.
+            Run::CopyFrom(copy) => copy.asleep().is_none() || self.signalled(id),
+            Run::Transfer(transfer) => match transfer.at {
+                FaultPc::Asleep(_) if transfer.copies() => self.signalled(id),
+                FaultPc::Asleep(_) => self.killed(id),
+                _ => true,
+            },
             Run::Remove(remove) => match remove.at {
-                RemovePc::Asleep { .. } => false,
+                RemovePc::Asleep { .. } => self.killed(id),
                 // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
                 RemovePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
             Run::RemoveFile(remove) => match remove.at {
-                RemoveFilePc::Asleep(..) => false,
+                RemoveFilePc::Asleep(..) => self.killed(id),
                 RemoveFilePc::Part => !self.filling(thread.mm, remove.next),
                 _ => true,
             },
-            Run::Events { at: EventPc::Asleep, .. } => false,
+            Run::Events { at: EventPc::Asleep, .. } => self.killed(id),
+            Run::Long(long) => self.long_can_step(id, thread.mm, long),
             // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
                 Call::Mmap(_)
                 | Call::Munmap { .. }
                 | Call::Mremap(_)
                 | Call::Fork
+                | Call::Process(ProcessCall::Fork { .. })
                 | Call::Madvise { .. }
                 | Call::Mlock { .. }
                 | Call::Munlock { .. }
@@ -339,7 +373,8 @@ impl Kernel {
             return None;
         }
         match &self.threads[usize::from(thread.0)].run {
-            Run::Idle | Run::Done(_) => None,
+            Run::Idle | Run::Done(_) | Run::Dead => None,
+            Run::Long(long) => Some(long.sleep()),
             Run::Access { at: FaultPc::Asleep(ctx), .. }
             | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
             Run::CopyFrom(copy) => copy.asleep().and_then(|ctx| self.faulter(thread, ctx)),
@@ -475,14 +510,29 @@ impl Kernel {
             }
             Run::Once(_) => {
                 let Run::Once(call) = core::mem::take(&mut slot.run) else { unreachable!() };
-                let (run, did) = self.step_once(mm, *call);
+                let (run, did) = match *call {
+                    Call::File(call) => self.step_file_call(thread, mm, call),
+                    Call::Process(call) => self.step_process_call(thread, mm, call),
+                    Call::Fork if self.processes.is_some() => self.fork_process(thread, mm, false),
+                    call => self.step_once(mm, call),
+                };
                 (Some(run), did)
             }
-            Run::Idle | Run::Done(_) => unreachable!("thread {} has nothing to do", thread.0),
+            Run::Long(_) => {
+                let Run::Long(long) = core::mem::take(&mut slot.run) else { unreachable!() };
+                let (run, did) = self.step_long(thread, mm, *long);
+                (Some(run), did)
+            }
+            Run::Idle | Run::Done(_) | Run::Dead => {
+                unreachable!("thread {} has nothing to do", thread.0)
+            }
         };
         if let Some(run) = done {
             let run = if self.asides.is_empty() { run } else { self.go_on_batch(thread, run) };
-            self.threads[index].run = run;
+            self.threads[index].run = match run {
+                Run::Done(ret) if self.processes.is_some() => self.leave(thread, ret),
+                run => run,
+            };
         }
         did
     }

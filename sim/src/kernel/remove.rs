@@ -42,7 +42,11 @@ impl Kernel {
             }
             RemovePc::Relook { part_end } => self.remove_relook(mm, call, part_end),
             RemovePc::Zap { part_end } => self.remove_zap(mm, call, part_end),
-            RemovePc::Asleep { .. } => unreachable!("a sleeping thread does not step"),
+            RemovePc::Asleep { ctx, part_end } => {
+                let did = self.withdraw_event(thread, ctx);
+                call.at = RemovePc::Lower { ctx, part_end };
+                (Next::At(call), did)
+            }
         }
     }
 

@@ -118,13 +118,23 @@ impl Kernel {
             Request::Poison { mode, .. } => PoisonMode::DONTWAKE.contains(mode),
             Request::Wake { .. } => unreachable!("a wake is answered before"),
         };
-        if known { Ok(()) } else { Err(Outcome::bare(Errno::EINVAL)) }
+        if !known {
+            return Err(Outcome::bare(Errno::EINVAL));
+        }
+        self.living(ctx)
+    }
+
+    /// a23: the address space may be gone.
+    fn living(&self, ctx: CtxId) -> Result<(), Outcome> {
+        let dead = self.mms[usize::from(self.ctx(ctx).mm.0)].dead;
+        if dead { Err(Outcome::bare(Errno::ESRCH)) } else { Ok(()) }
     }
 
     /// What is looked at with the locks held: the mapping, and the gate once more. A range
     /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
     pub(super) fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
+        self.living(ctx)?;
         match *request {
             Request::WriteProtect { .. } => return self.gate(ctx, request),
             Request::Move { dst, src, .. } => {

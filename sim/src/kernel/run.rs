@@ -4,13 +4,15 @@
 
 use shims::{Addr, Event, Request};
 
-use super::call::{Call, Payload, Ret};
+use super::Sleep;
+use super::call::{Call, MmId, Payload, Ret, ThreadId};
 use super::copy_from::CopyFrom;
 use super::madvise::{Madvise, Walk};
 use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
 use super::scan::ScanRun;
 use super::transfer::Transfer;
+use super::waiting::{Poll, Read};
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -52,6 +54,63 @@ pub(crate) enum Run {
     Scan(Box<ScanRun>),
     /// The call is over; the value waits to be fetched.
     Done(Ret),
+    /// A call that only processes and descriptors have.
+    Long(Box<Long>),
+    /// The thread has ended.
+    Dead,
+}
+
+/// Calls that a kernel without processes and descriptors does not know. Boxed: these are rare.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Long {
+    /// `read` of a descriptor.
+    Read(Read),
+    /// `poll`.
+    Poll(Poll),
+    /// The last references to these contexts are gone; the first of them may be marked.
+    Release { list: Vec<CtxId>, marked: bool, then: Then },
+    /// The thread ends; then these contexts are released.
+    Exit { at: ExitPc, release: Vec<CtxId> },
+    /// `exec` waits for the other threads.
+    Exec,
+    /// `vfork` waits for its child to leave the address space.
+    Vfork { child: ThreadId, mm: MmId },
+    /// `fork` has failed, with the counts of these contexts raised.
+    ForkFails { parents: Vec<CtxId> },
+}
+
+impl Long {
+    /// What a thread waits for that cannot move.
+    pub(super) fn sleep(&self) -> Sleep {
+        match self {
+            Long::Read(read) => Sleep::Reader(read.ctx),
+            Long::Poll(poll) => Sleep::Poller(poll.ctx),
+            Long::Exec | Long::Vfork { .. } => Sleep::Threads,
+            Long::Release { .. } | Long::Exit { .. } | Long::ForkFails { .. } => Sleep::Lock,
+        }
+    }
+}
+
+/// What comes behind a release.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Then {
+    /// The call returns.
+    Return(Ret),
+    /// The call begins again.
+    Again(Box<Call>),
+    /// The thread is no more.
+    Dead,
+}
+
+/// Where the end of a thread is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum ExitPc {
+    /// It is doomed, and about to notice.
+    Begin,
+    /// It was the last to use its address space, and perhaps the last of its process.
+    Memory { last: bool },
+    /// Its descriptors go, if it was the last of its process.
+    Files { last: bool },
 }
 
 impl Run {

@@ -69,6 +69,12 @@ impl Transfer {
         Transfer { kind, next, end, done: 0, at: FaultPc::Classify }
     }
 
+    /// Does it copy, so that a signal disturbs its sleep (rule a26)? What pins does not hear one
+    /// (rule a27).
+    pub(super) fn copies(&self) -> bool {
+        matches!(self.kind, Kind::Copy(Via::Syscall, _))
+    }
+
     /// What any refusal is called.
     fn errno(&self) -> Errno {
         match self.kind {
@@ -124,6 +130,7 @@ impl Kernel {
                 return over(transfer.ret());
             }
             Fault::Refused(_) => return over(Ret::Err(transfer.errno())),
+            Fault::Killed(did) => return (Next::Done(Ret::Err(Errno::EINTR)), did),
             Fault::Ready(content) => content,
         };
         let did = match (transfer.kind, store) {

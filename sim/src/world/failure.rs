@@ -179,6 +179,9 @@ impl fmt::Display for Stuck {
                 write!(f, " sleeps until {} is read", describe_event(&event))
             }
             Some(Sleep::Lock) => write!(f, " waits for the mmap lock"),
+            Some(Sleep::Reader(_)) => write!(f, " waits for a message, in read"),
+            Some(Sleep::Poller(_)) => write!(f, " waits for a message, in poll"),
+            Some(Sleep::Threads) => write!(f, " waits for other threads to end"),
             None => write!(f, " waits for another task or for the handler"),
         }
     }

@@ -221,6 +221,7 @@ impl fmt::Display for Move {
             }
             Did::Return(ret) => write!(f, "return {ret}"),
             Did::Release { .. } => write!(f, "release the userfaultfd"),
+            Did::Process(did) => write!(f, "{did}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests of the kernel share: a small machine, ready to be driven by hand.
 
+pub(crate) mod desk;
 pub(crate) mod memory;
 
 use shims::{

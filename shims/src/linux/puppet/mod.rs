@@ -16,6 +16,7 @@ use super::vma_probe::{raw, result};
 use crate::Errno;
 
 mod stage;
+mod take;
 
 /// How many threads, of all its processes together, a stage has room for.
 pub const SLOTS: usize = 64;

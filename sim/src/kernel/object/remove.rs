@@ -72,7 +72,11 @@ impl Kernel {
                 (Next::At(call), Did::LowerChanging { ctx, changing })
             }
             RemoveFilePc::Cut(cut) => self.remove_file_page(call, cut),
-            RemoveFilePc::Asleep(..) => unreachable!("a sleeping thread does not step"),
+            RemoveFilePc::Asleep(ctx, cut) => {
+                let did = self.withdraw_event(thread, ctx);
+                call.at = RemoveFilePc::Lower(ctx, cut);
+                (Next::At(call), did)
+            }
         }
     }
 
