@@ -50,6 +50,8 @@ mod kernel_remote;
 mod kernel_shmem;
 #[path = "suite/kernel_signals.rs"]
 mod kernel_signals;
+#[path = "suite/kernel_thp.rs"]
+mod kernel_thp;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]

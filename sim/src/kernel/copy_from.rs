@@ -99,14 +99,20 @@ impl Kernel {
                         ));
                     }
                 };
-                match self.peek(caller, page_of(copy.source(done))) {
-                    // The source comes before the look at the destination (e10).
+                // The source comes before the look at the destination, but for a huge page
+                // there (e10).
+                let mm = self.ctx(ctx).mm;
+                let dst = page_of(request.range().start) + done;
+                let source = match self.mm(mm).unit_of(dst) {
+                    Some(_) => Some(Content::Zero),
+                    None => self.peek(caller, page_of(copy.source(done))),
+                };
+                match source {
                     Some(content) => self.do_page(ctx, &request, content, done, held),
                     None => {
-                        let mm = self.ctx(ctx).mm;
                         self.hold(ctx, mm, held, false);
                         copy.at = CopyPc::Fetch { done, at: FaultPc::Classify };
-                        let page = page_addr(page_of(request.range().start) + done);
+                        let page = page_addr(dst);
                         return (Next::At(copy), Did::LetGo { page });
                     }
                 }

@@ -21,6 +21,7 @@
 
 mod batch;
 mod call;
+mod collapse;
 mod copy_from;
 mod ctx;
 mod did;
@@ -47,6 +48,7 @@ mod scan;
 mod signal;
 mod sim_uffd;
 mod syscalls;
+mod thp;
 mod transfer;
 mod waiting;
 
@@ -56,7 +58,7 @@ use shims::{Addr, Errno, Event, Features, PageSize, Request};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
-pub use did::{Did, ProcessDid};
+pub use did::{Did, HugeDid, ProcessDid};
 pub use fd::Fd;
 pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use footprint::Footprint;
@@ -70,6 +72,7 @@ pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use signal::Sig;
 pub use sim_uffd::SimUffd;
 pub(crate) use sim_uffd::payload_of;
+pub use thp::Thp;
 pub use transfer::Via;
 pub use waiting::poll;
 
@@ -100,6 +103,8 @@ pub const PAGE: PageSize = PageSize::KIB4;
 pub struct Mm {
     pub(crate) space: AddressSpace,
     pub(crate) table: PageTable,
+    /// The first pages of its huge pages, ascending.
+    pub(crate) huge: Vec<Vpn>,
     /// Holders of the mmap lock for reading that keep it across steps. Calls that change
     /// the layout wait for zero.
     pub(crate) readers: u32,
@@ -157,6 +162,7 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    thp: Thp,
     /// What few threads have: kept apart, so that the many stay small.
     asides: Vec<(ThreadId, Aside)>,
     /// The memory files, if any was ever made.
@@ -173,6 +179,7 @@ impl Kernel {
             mms: Vec::new(),
             ctxs: Vec::new(),
             threads: Vec::new(),
+            thp: Thp::default(),
             asides: Vec::new(),
             objects: None,
             processes: None,
@@ -187,8 +194,8 @@ impl Kernel {
     /// A new, empty address space.
     pub fn new_mm(&mut self) -> MmId {
         let space = AddressSpace::new(self.profile.vma.clone());
-        let table = PageTable::default();
-        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
+        let (table, huge) = (PageTable::default(), Vec::new());
+        self.mms.push(Mm { space, table, huge, readers: 0, writer: false, dead: false });
         MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
     }
 
@@ -361,6 +368,8 @@ impl Kernel {
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
             // They wait for an `UNREGISTER` that holds the lock, and not for one that waits for
             // them.
+            // It takes the mmap lock for writing, block by block.
+            Run::Walk(walk) if walk.advice == Madvise::Collapse => self.unlocked(thread.mm),
             Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
@@ -480,10 +489,12 @@ impl Kernel {
             }
             Run::Unregister { ctx, range } => {
                 let (ret, did) = self.step_unregister(ctx, range);
+                self.settle_huge();
                 (Some(Run::Done(ret)), did)
             }
             Run::Closing { ctx } => {
                 let (ret, did) = self.step_closing(ctx);
+                self.settle_huge();
                 (Some(Run::Done(ret)), did)
             }
             Run::CopyFrom(ref copy) => {
@@ -516,11 +527,13 @@ impl Kernel {
                     Call::Fork if self.processes.is_some() => self.fork_process(thread, mm, false),
                     call => self.step_once(mm, call),
                 };
+                self.settle_huge();
                 (Some(run), did)
             }
             Run::Long(_) => {
                 let Run::Long(long) = core::mem::take(&mut slot.run) else { unreachable!() };
                 let (run, did) = self.step_long(thread, mm, *long);
+                self.settle_huge();
                 (Some(run), did)
             }
             Run::Idle | Run::Done(_) | Run::Dead => {

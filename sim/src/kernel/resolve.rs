@@ -11,6 +11,7 @@ use super::call::{MmId, Ret};
 use super::did::Did;
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Next, ResolvePc};
+use super::thp::UNIT;
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
 use crate::profile::AgainField;
@@ -172,7 +173,9 @@ impl Kernel {
         let granule = self.granule_pages(mm, page_of(range.start));
         let pages = range.len.whole_pages(PAGE) / granule;
         let vpn = page_of(range.start) + done * granule;
-        let did = match self.one_page(mm, vpn, request, content) {
+        let (count, moved) = self.move_huge(mm, vpn, pages - done, request);
+        let did = moved.unwrap_or_else(|| self.one_page(mm, vpn, request, content));
+        let did = match did {
             Ok(did) => did,
             Err(errno) => {
                 self.hold(ctx, mm, held, false);
@@ -185,14 +188,31 @@ impl Kernel {
                 return (Next::At(at), Did::Return(Ret::Err(errno)));
             }
         };
-        let at = if done + 1 == pages {
+        let at = if done + count == pages {
             self.hold(ctx, mm, held, false);
             ResolvePc::Wake { bytes: range.len.bytes(), stopped: None }
         } else {
             self.hold(ctx, mm, held, true);
-            ResolvePc::Page(done + 1)
+            ResolvePc::Page(done + count)
         };
         (Next::At(at), did)
+    }
+
+    /// If this moves a huge page whole, how many pages that is, and what came of it.
+    #[inline]
+    fn move_huge(
+        &mut self,
+        mm: MmId,
+        vpn: Vpn,
+        left: u64,
+        request: &Request,
+    ) -> (u64, Option<Result<Did, Errno>>) {
+        let Request::Move { dst, src, .. } = *request else { return (1, None) };
+        let from = page_of(src) + (vpn - page_of(dst.start));
+        match self.mm(mm).move_unit(vpn, from, left) {
+            None => (1, None),
+            moved => (UNIT, moved),
+        }
     }
 
     /// Keep or give back the locks across a step. They are taken when the first page is
