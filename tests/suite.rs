@@ -16,6 +16,8 @@ mod exhaustive;
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_copy_from.rs"]
+mod kernel_copy_from;
 #[path = "suite/kernel_descriptors.rs"]
 mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
@@ -50,6 +52,8 @@ mod kernel_remote;
 mod kernel_shmem;
 #[path = "suite/kernel_signals.rs"]
 mod kernel_signals;
+#[path = "suite/kernel_thp.rs"]
+mod kernel_thp;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]
