@@ -7,10 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 work=$target/sim-mutants
+rm -rf "$work"
 mkdir -p "$work"
-cp -r --parents Cargo.toml Cargo.lock clippy.toml shims sim handler tests "$work"
-[ -d benches ] && cp -r benches "$work"
-[ -d examples ] && cp -r examples "$work"
+git ls-files -z | xargs -0 cp --parents -t "$work"
 kernel=$work/sim/src/kernel
 
 # name | file | what perl does to it, with the whole file as one line
@@ -67,6 +66,7 @@ for mutant in "${mutants[@]}"; do
   count=$(grep -c . <<<"$failed" || true)
   if ! grep -q '^test result:' <<<"$out"; then
     echo "| $name | does not build | |"
+    grep -m 1 -A 6 '^error' <<<"$out" >&2 || true
     survivors=$((survivors + 1))
   else
     [ "$count" -gt 0 ] || survivors=$((survivors + 1))

@@ -379,6 +379,7 @@ impl Run {
 
     /// A message, if there is one, without waiting until nothing moves.
     pub(crate) fn read_only(&mut self, uffd: usize) -> Option<String> {
+        self.arm.turns(10);
         let mut events: Vec<Event> = Vec::new();
         self.arm.with(uffd, &mut |uffd| {
             let _ = uffd.read_events(&mut events, 1);
@@ -580,8 +581,7 @@ impl<'n> Case<'n> {
             run.log
         };
         let name = self.name;
-        let lacks = self.not_on_sim.or_else(|| SimArm::lacks(&self.pieces));
-        let simulated = match lacks {
+        let simulated = match self.not_on_sim {
             Some(why) => {
                 eprintln!("{name}: not on the simulator: {why}");
                 None
