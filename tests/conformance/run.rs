@@ -586,7 +586,12 @@ impl<'n> Case<'n> {
                 eprintln!("{name}: not on the simulator: {why}");
                 None
             }
-            None => Some(run_on(Box::new(SimArm::new(profile.clone(), self.pages, &self.pieces)))),
+            None => Some(run_on(Box::new(SimArm::new(
+                profile.clone(),
+                self.pages,
+                &self.pieces,
+                !self.empty_pool,
+            )))),
         };
         if let Some(why) = self.not_on_kernel {
             eprintln!("{name}: not on the running kernel: {why}");

@@ -32,8 +32,11 @@ pub(crate) struct SimArm {
 }
 
 impl SimArm {
-    pub(crate) fn new(profile: Profile, pages: u64, pieces: &[Piece]) -> SimArm {
+    pub(crate) fn new(profile: Profile, pages: u64, pieces: &[Piece], reserve: bool) -> SimArm {
         let mut kernel = Kernel::new(profile);
+        if !reserve {
+            kernel.set_huge_pages(0);
+        }
         let mm = kernel.new_mm();
         let handler = kernel.new_thread(mm);
         let mut files: BTreeMap<u8, MapFile> = BTreeMap::new();
@@ -47,7 +50,10 @@ impl SimArm {
                 let size = (piece.offset + piece.pages) * PAGE;
                 files.insert(piece.file, kernel.memory_file(kind, size).expect("a file"));
             }
-            let request = mmap(piece, &files);
+            let mut request = mmap(piece, &files);
+            if !reserve {
+                request = request.with(MapFlags::NORESERVE);
+            }
             let at = request.addr;
             assert_eq!(kernel.run(handler, Call::Mmap(request)), Ret::Ok(at));
         }
