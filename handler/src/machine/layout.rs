@@ -165,13 +165,14 @@ impl Machine {
         }
     }
 
-    /// Faults came at the old address after its memory had left it.
-    pub(super) fn place_anew(&mut self, slot: u32) {
+    /// Faults came late at an address that its memory has left. Is it in a region again? If
+    /// not, a wake tells those that were read before that from those that come again.
+    pub(super) fn place_anew(&mut self, slot: u32) -> bool {
         let (addr, size) = (self.requests[slot].addr, self.regions().page_size());
         let req = &mut self.requests[slot];
         req.page = PageNo::new((NO_IMAGE | addr.raw()) / size.bytes());
-        (req.stray, req.loaded, req.poison) = (true, false, false);
-        self.find_place(slot);
+        (req.stray, req.stale, req.loaded, req.poison) = (true, false, false, false);
+        self.find_place(slot)
     }
 
     /// Is the address of a stray in a region by now?
@@ -234,8 +235,11 @@ impl Machine {
 
     /// A fault in no region may be one of memory that has just moved, of which the message is
     /// still to come; then the address space is changing. Ask: with an empty range nothing
-    /// happens, and the change is reported before the range is looked at (rule e1).
+    /// happens, and the change is reported before the range is looked at (rule e1). A message
+    /// that ends the change must not be on its way to the machine meanwhile, so the question
+    /// goes through the gate.
     pub(super) fn ask(&mut self, slot: u32) -> Action {
+        self.pass_gate(slot);
         self.requests[slot].stage = Stage::Asking;
         let request = self.question(slot);
         Action::Ioctl { req: self.requests.id(slot), request, payload: Payload::None }
