@@ -93,8 +93,8 @@
 //!     faults of the batch, by the new regions: an access is repeated against what is mapped
 //!     now. A fault that was read before such a change and is in no region after it is woken
 //!     to meet its fate, and so is whoever waited in the part that left. What is out is let
-//!     come to its end. A fault in an unmapped part that was read *after* the `UNMAP` shows that
-//!     the call has failed (d16).
+//!     come to its end. A fault in an unmapped part that was read *after* the `UNMAP`, with
+//!     nothing changing (14), shows that the call has failed (d16).
 //! 14. **Strays.** A fault in no region may be of memory that has just moved, the message
 //!     being still to come. The address space is changing then, and the kernel says so when
 //!     asked (e1): the fault waits for the message. If it is quiet, nobody will explain the

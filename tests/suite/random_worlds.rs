@@ -72,7 +72,10 @@ fn moving_world() -> impl Strategy<Value = String> {
         );
         for (i, ops) in tasks.iter().enumerate() {
             text.push_str(&format!("task t{i}\n"));
-            for (n, op) in ops.iter().enumerate() {
+            // Messages of calls that overlap may be read in another order than the calls took
+            // effect in, and then no handler can know: one thread alone moves, unmaps and gives up.
+            let told = |op: &&String| i == 0 || !op.starts_with(['m', 'd']);
+            for (n, op) in ops.iter().filter(told).enumerate() {
                 text.push_str(&format!("  {op}\n"));
                 if i == 0 && n == 0 && child.is_some() {
                     text.push_str("  fork child\n");

@@ -72,8 +72,16 @@ impl<S: Subject> World<S> {
         }
     }
 
-    /// A task has made the step in which its call takes effect, if this is the one.
-    pub(super) fn took_effect(&mut self, i: usize, op: &Op) {
+    /// Is there anything that this call can move?
+    pub(super) fn can_move(&self, i: usize, op: &Op) -> bool {
+        let Op::Mremap { range, .. } = op else { return false };
+        let space = self.kernel.space(self.mm_of(self.tasks[i].process));
+        space.find(range.start).is_some_and(|vma| range.end().is_some_and(|end| end <= vma.end()))
+    }
+
+    /// A task has made the step in which its call takes effect, if this is the one. `moved`:
+    /// whether it can have moved what it was to move.
+    pub(super) fn took_effect(&mut self, i: usize, op: &Op, moved: bool) {
         if !matches!(op, Op::Fork { .. } | Op::Mremap { .. })
             || self.underway.iter().any(|call| call.task == i)
         {
@@ -82,8 +90,9 @@ impl<S: Subject> World<S> {
         let process = self.tasks[i].process;
         let copied = match *op {
             Op::Mremap { range, to, dontunmap, .. } => {
-                let mm = self.mm_of(process);
-                if self.kernel.space(mm).find(page_addr(to)).is_some() {
+                let space = self.kernel.space(self.mm_of(process));
+                let is_there = space.find(page_addr(to)).is_some();
+                if moved && is_there && (dontunmap || space.find(range.start).is_none()) {
                     self.truth_mut(process).relocate(range, to, dontunmap);
                 }
                 None

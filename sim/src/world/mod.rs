@@ -331,10 +331,13 @@ impl<S: Subject> World<S> {
                 }
             }
         }
+        let op = &setup.programs[i].ops[self.tasks[i].at];
+        let movable = self.can_move(i, op);
         let did = self.kernel.step(thread);
         self.observe(self.tasks[i].process, &did);
-        self.took_effect(i, &setup.programs[i].ops[self.tasks[i].at]);
-        if let Some(ret) = self.kernel.take_ret(thread) {
+        let ret = self.kernel.take_ret(thread);
+        self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
+        if let Some(ret) = ret {
             self.finish_op(i, &setup, ret);
         }
         Move::Kernel(did)
