@@ -7,6 +7,7 @@
 #[path = "vma_peers/mod.rs"]
 mod vma_peers;
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{
@@ -37,13 +38,13 @@ fn rows<P: Peer>() -> Vec<Row<P>> {
         p.map(page_of_slot(slot) + 5, 1);
     }
     fn unmap_alone<P: Peer>(p: &mut P, slot: u64) {
-        p.unmap(page_of_slot(slot) + 5, 1);
+        black_box(p.unmap(page_of_slot(slot) + 5, 1));
     }
     fn map_touching<P: Peer>(p: &mut P, slot: u64) {
         p.map(page_of_slot(slot) + 3, 1);
     }
     fn unmap_tail<P: Peer>(p: &mut P, slot: u64) {
-        p.unmap(page_of_slot(slot) + 3, 1);
+        black_box(p.unmap(page_of_slot(slot) + 3, 1));
     }
     fn split<P: Peer>(p: &mut P, slot: u64) {
         p.protect(page_of_slot(slot) + 1, 1, false);

@@ -40,6 +40,8 @@ mod kernel_poison;
 mod kernel_processes;
 #[path = "suite/kernel_punch.rs"]
 mod kernel_punch;
+#[path = "suite/kernel_refused.rs"]
+mod kernel_refused;
 #[path = "suite/kernel_remap.rs"]
 mod kernel_remap;
 #[path = "suite/kernel_remote.rs"]
@@ -62,6 +64,8 @@ mod random_worlds;
 mod rules;
 #[path = "suite/scenario_docs.rs"]
 mod scenario_docs;
+#[path = "suite/shrink.rs"]
+mod shrink;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]

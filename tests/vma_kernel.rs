@@ -4,7 +4,7 @@
 //! `FAULTBED_VMA_SEED` make the run longer or another one.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use faultbed::conform_vma::{ConformVma, Map, Op, Source, run_both, unsupported};
+use faultbed::conform_vma::{ConformVma, Map, Op, Source, Theme, run_both, unsupported};
 use shims::linux::vma_probe::VmaProbe;
 use sim::vma::{MapFlags, Prot, RemapFlags};
 
@@ -24,7 +24,8 @@ fn two_hundred_thousand_random_calls_agree_with_the_kernel() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let ops = number("FAULTBED_VMA_OPS").unwrap_or(200_000);
     let seed = number("FAULTBED_VMA_SEED").unwrap_or(1);
-    let report = ConformVma { ops, seed, length: 48 }.run().expect("the probe runs");
+    let report =
+        ConformVma { ops, seed, theme: Theme::Plain, length: 48 }.run().expect("the probe runs");
     println!("{report}");
     assert!(report.disagreement.is_none(), "{report}");
 }

@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
-# Break each condition of the merge predicates in turn, in a copy of the tree, and list the
-# tests that notice. A mutant that no test notices fails the script. Prints a Markdown table.
+# Break each condition of the merge predicates, and each of the conditions on which a leaf is
+# edited in place, in turn, in a copy of the tree, and list the tests that notice. A mutant that no test notices fails the script. Prints a Markdown table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=target/vma-mutants
 mkdir -p "$work"
 cp -r --parents Cargo.toml Cargo.lock clippy.toml shims sim handler "$work"
 [ -d benches ] && cp -r benches tests "$work"
-file=$work/sim/src/vma/merge.rs
-cp "$file" "$work/merge.rs.orig"
 
-# name | what sed does to merge.rs
+# name | what sed does to merge.rs, or to the file named first
 mutants=(
   'condition 1: policies may differ|s/a\.policy == b\.policy/true/'
   'condition 2: flags may differ|s/(a\.flags ^ b\.flags)\.difference(sticky(rules))\.is_empty()/true/'
   'condition 2: sticky flags are not ignored|s/(a\.flags ^ b\.flags)\.difference(sticky(rules))/(a.flags ^ b.flags)/'
-  'condition 2: sticky flags do not stick|s/flags: survivor\.flags | sticky,/flags: survivor.flags,/'
+  'condition 2: sticky flags do not stick|s/survivor\.flags |= sticky;//'
   'condition 3: files may differ|s/a\.backing == b\.backing/true/'
   'condition 4: contexts may differ|s/a\.ctx == b\.ctx/true/'
   'condition 5: names may differ|s/a\.name == b\.name/true/'
@@ -27,27 +25,44 @@ mutants=(
   'condition 7: offsets need not be linear|s/ \&\& lower\.pgoff + lower\.pages() == upper\.pgoff//'
   'condition 8: ranges need not touch|s/lower\.end == upper\.start \&\& //'
   'condition 9: special flags merge|s/range\.flags\.intersects(VmaFlags::SPECIAL)/false/'
-  'condition 10: a next with a hook is deleted|s/if !next\.close \&\& neighbours/if neighbours/'
+  'condition 10: a next with a hook is deleted by a new range|s/=> !next\.close \&\& neighbours/=> neighbours/'
+  'condition 10: a next with a hook is deleted by a change|s/if !next\.close \&\& neighbours/if neighbours/'
   'condition 10: a middle with a hook is deleted|s/at_start \&\& at_end \&\& middle\.close/false/'
-  'the heap looks right, too|s/!left_only \&\& //'
-  'an unfaulted survivor inherits nothing|s/anon: survivor\.anon\.or(anon)/anon: survivor.anon/'
+  'an unfaulted survivor inherits nothing|s/survivor\.anon = survivor\.anon\.or(anon);//'
   'reuse: offsets need not be linear|s/let compatible = linear(lower, upper)/let compatible = true/'
   'reuse: policies may differ|s/lower\.policy == upper\.policy/true/'
   'reuse: files may differ|s/lower\.backing\.file() == upper\.backing\.file()/true/'
   'reuse: flags may differ|s/(lower\.flags ^ upper\.flags)\.difference(ignored)\.is_empty()/true/'
   'reuse: protections must be equal|s/let ignored = VmaFlags::ACCESS | sticky/let ignored = sticky/'
   'reuse: a forked chain is taken over|s/compatible \&\& !anon\.is_forked()/compatible/'
+  'in place: a gap the parent does not know of|tree/near.rs:s/to\.saturating_sub(from) <= self\.bound/true/'
+  'in place: the neighbour below is in another leaf|tree/near.rs:s/self\.index > 0 || self\.narrow == 1/true/'
+  'in place: the neighbour above is in another leaf|tree/near.rs:s/self\.index + n < self\.leaf\.vmas\.len() || self\.narrow == 1/true/'
+  'in place: a leaf is emptied|tree/near.rs:s/self\.leaf\.vmas\.len() > self\.narrow/true/'
+  'in place: a leaf overflows|tree/near.rs:s/let fits = self\.leaf\.vmas\.len() < LEAF;/let fits = true;/'
+  'in place: the limit does not count|tree/near.rs:s/ \&\& \*self\.len < max//'
+  'in place: sealed memory is unmapped|unmap.rs:s/VmaFlags::SEALED | VmaFlags::HUGETLB);$/VmaFlags::HUGETLB);/'
+  'in place: a huge page is cut|unmap.rs:s/VmaFlags::SEALED | VmaFlags::HUGETLB);$/VmaFlags::SEALED);/'
+  'simple mmap: above the limit of VMAs|simple.rs:s/|| self\.map_count() > max_map_count//'
+  'simple mmap: below mmap_min_addr|simple.rs:s/|| start < mmap_min_addr//'
+  'simple mmap: beyond RLIMIT_AS|simple.rs:s/self\.total_pages + pages > rlimit_as/false \&\& self.total_pages + pages > rlimit_as/'
+  'simple mmap: beyond RLIMIT_DATA|simple.rs:s/data > 0 \&\& self/false \&\& self/'
+  'simple mmap: mlockall is forgotten|simple.rs:s/|| !self\.future_flags\.is_empty()//'
 )
 
 survivors=0
 echo '| mutant | tests that fail | one of them |'
 echo '|---|---|---|'
 for mutant in "${mutants[@]}"; do
-  cp "$work/merge.rs.orig" "$file"
-  sed -i "${mutant#*|}" "$file"
-  if cmp -s "$file" "$work/merge.rs.orig"; then
+  what=${mutant#*|} name=merge.rs
+  case $what in *.rs:*) name=${what%%:*} what=${what#*:} ;; esac
+  file=$work/sim/src/vma/$name
+  cp "sim/src/vma/$name" "$file"
+  sed -i "$what" "$file"
+  if cmp -s "$file" "sim/src/vma/$name"; then
     echo "| ${mutant%%|*} | not applied | |"
     survivors=$((survivors + 1))
+    cp "sim/src/vma/$name" "$file"
     continue
   fi
   out=$(cd "$work" && CARGO_TARGET_DIR=target RUST_BACKTRACE=0 \
@@ -62,6 +77,6 @@ for mutant in "${mutants[@]}"; do
     first=$(grep -v '^properties' <<<"$failed" | head -1 || true)
     echo "| ${mutant%%|*} | $count | \`${first:-$(head -1 <<<"$failed")}\` |"
   fi
+  cp "sim/src/vma/$name" "$file"
 done
-cp "$work/merge.rs.orig" "$file"
 exit $((survivors > 0))

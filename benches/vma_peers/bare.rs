@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{Peer, page_of_slot};
 
+/// What is known of a range.
 #[derive(Clone, Copy)]
-struct Area {
+pub struct Area {
     end: u64,
     pgoff: u64,
     flags: u64,
@@ -85,6 +86,7 @@ impl Bare {
 
 impl Peer for Bare {
     const NAME: &'static str = "btreemap";
+    type Removed = (u64, Area);
 
     fn build(slots: u64) -> Bare {
         let mut bare = Bare(BTreeMap::new());
@@ -105,8 +107,8 @@ impl Peer for Bare {
         self.put(page, area);
     }
 
-    fn unmap(&mut self, page: u64, pages: u64) {
-        self.take(page, page + pages).expect("it is mapped");
+    fn unmap(&mut self, page: u64, pages: u64) -> (u64, Area) {
+        (page, self.take(page, page + pages).expect("it is mapped"))
     }
 
     fn protect(&mut self, page: u64, pages: u64, write: bool) {

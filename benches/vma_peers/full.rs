@@ -1,7 +1,7 @@
 //! The address space of the simulator: every check, counter and error path of the calls.
 
 use shims::Addr;
-use sim::vma::{AddressSpace, Limits, Mmap, Prot, Rules};
+use sim::vma::{AddressSpace, Limits, Mmap, Prot, Removed, Rules};
 
 use super::{Peer, page_of_slot};
 
@@ -11,6 +11,7 @@ pub struct Full(AddressSpace);
 
 impl Peer for Full {
     const NAME: &'static str = "faultbed";
+    type Removed = Removed;
 
     fn build(slots: u64) -> Full {
         let limits = Limits {
@@ -35,8 +36,8 @@ impl Peer for Full {
         self.0.mmap(&Mmap::fixed(page << 12, pages << 12, Prot::RW)).expect("it is free");
     }
 
-    fn unmap(&mut self, page: u64, pages: u64) {
-        self.0.munmap(page << 12, pages << 12).expect("it is mapped");
+    fn unmap(&mut self, page: u64, pages: u64) -> Removed {
+        self.0.munmap(page << 12, pages << 12).expect("it is mapped")
     }
 
     fn protect(&mut self, page: u64, pages: u64, write: bool) {

@@ -23,6 +23,8 @@ fn attributes(write: bool) -> Attributes {
 
 impl Peer for Ranges {
     const NAME: &'static str = "rangemap";
+    // `RangeMap::remove` does not tell.
+    type Removed = ();
     const FINDS_GAPS: bool = false;
 
     fn build(slots: u64) -> Ranges {

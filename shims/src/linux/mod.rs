@@ -29,6 +29,8 @@ mod read;
 pub mod scm;
 #[cfg(target_arch = "x86_64")]
 pub mod vma_probe;
+#[cfg(target_arch = "x86_64")]
+mod vma_world;
 
 pub use arena::{Arena, Protection};
 pub use fd::{AdoptError, FdInfo, OpenError, OpenFlags, UserFault};

@@ -13,6 +13,8 @@ use core::ops::Range;
 
 use linux_raw_sys::general as sys;
 
+pub use super::vma_world::Limit;
+use super::vma_world::{lower, open_uffds};
 use crate::Errno;
 
 /// A page of the arena's address space, in bytes.
@@ -22,7 +24,7 @@ const OUT_LEN: usize = 16 << 20;
 /// Seconds after which a script that hangs is killed.
 const PATIENCE: u64 = 20;
 /// How many userfaultfds each process of a script has.
-pub const UFFDS: usize = 2;
+pub const UFFDS: usize = 4;
 
 /// A file the script can map. The process opens all of them before the first call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -35,6 +37,8 @@ pub enum ProbeFile {
     MemfdReadOnly,
     /// A regular file, opened for reading only.
     Regular,
+    /// A memfd with pages of 2 MiB. No huge page need exist: map it with `MAP_NORESERVE`.
+    Huge,
 }
 
 impl ProbeFile {
@@ -100,6 +104,8 @@ pub enum Call {
     Unregister(usize, u64, u64),
     /// Close a userfaultfd.
     CloseUffd(usize),
+    /// Lower a limit.
+    Limit(Limit, u64),
     /// `fork`, and go on in the child, which gets userfaultfds of its own.
     Fork,
     /// `brk`, in a heap that [`Call::Heap`] has put into the arena.
@@ -219,7 +225,7 @@ impl VmaProbe {
             Call::CloseUffd(fd) => fd < UFFDS,
             Call::Touch(addr) | Call::Brk(addr) | Call::Heap(addr) => range(addr, 1),
             Call::Mlockall(flags) => flags & u64::from(sys::MCL_CURRENT) == 0,
-            Call::Munlockall | Call::Fork => true,
+            Call::Munlockall | Call::Fork | Call::Limit(..) => true,
         }
     }
 }
@@ -269,7 +275,7 @@ pub(super) fn result(value: u64) -> Result<u64, Errno> {
 struct Fds {
     smaps: u64,
     zero: u64,
-    files: [u64; 4],
+    files: [u64; 5],
     uffds: [u64; UFFDS],
 }
 
@@ -292,7 +298,7 @@ fn child(script: &[Call], arena: &Range<u64>, out: &mut [u8]) -> ! {
             // SAFETY: as above.
             unsafe { raw(sys::__NR_alarm, [PATIENCE, 0, 0, 0, 0, 0]) };
             fds.smaps = open(c"/proc/self/smaps", sys::O_RDONLY);
-            fds.uffds = [new_uffd(), new_uffd()];
+            fds.uffds = open_uffds();
             value = 0;
         }
         let text = at + 16;
@@ -332,6 +338,14 @@ fn open_all() -> Fds {
         raw(sys::__NR_dup2, [memfd, MEMFD, 0, 0, 0, 0]);
         raw(sys::__NR_close, [memfd, 0, 0, 0, 0, 0]);
     }
+    const HUGETLB_2MB: u64 = 4 | 21 << 26;
+    // SAFETY: as above. The size takes no huge page.
+    let huge = unsafe {
+        let huge = [c"huge".as_ptr() as u64, HUGETLB_2MB, 0, 0, 0, 0];
+        let huge = raw(sys::__NR_memfd_create, huge);
+        raw(sys::__NR_ftruncate, [huge, 64 << 21, 0, 0, 0, 0]);
+        huge
+    };
     Fds {
         smaps: open(c"/proc/self/smaps", sys::O_RDONLY),
         zero: open(c"/dev/zero", sys::O_RDONLY),
@@ -340,21 +354,9 @@ fn open_all() -> Fds {
             open(c"/proc/self/fd/700", sys::O_RDWR),
             open(c"/proc/self/fd/700", sys::O_RDONLY),
             open(c"/proc/self/exe", sys::O_RDONLY),
+            huge,
         ],
-        uffds: [new_uffd(), new_uffd()],
-    }
-}
-
-/// A userfaultfd whose missing faults fail (`UFFD_FEATURE_SIGBUS`), so that nothing sleeps.
-fn new_uffd() -> u64 {
-    const UFFDIO_API: u64 = 0xc018_aa3f;
-    const SIGBUS: u64 = 1 << 7;
-    let mut api = [0xaa_u64, SIGBUS, 0];
-    // SAFETY: `api` is a live `struct uffdio_api`.
-    unsafe {
-        let fd = raw(sys::__NR_userfaultfd, [u64::from(sys::O_NONBLOCK), 0, 0, 0, 0, 0]);
-        raw(sys::__NR_ioctl, [fd, UFFDIO_API, &raw mut api as u64, 0, 0, 0]);
-        fd
+        uffds: open_uffds(),
     }
 }
 
@@ -403,6 +405,7 @@ fn perform(call: &Call, fds: &mut Fds) -> u64 {
         Call::Fork => (sys::__NR_fork, [0; 6]),
         Call::Brk(to) => (sys::__NR_brk, [to, 0, 0, 0, 0, 0]),
         Call::Heap(at) => return set_heap(at),
+        Call::Limit(limit, amount) => return lower(limit, amount),
     };
     // SAFETY: every range was checked to lie in the arena, where Rust has nothing, or is
     // placed by the kernel where nothing is; `register` and `nodes` are live.

@@ -4,45 +4,87 @@
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use shims::linux::vma_probe::ProbeFile;
+use shims::linux::vma_probe::{Limit, ProbeFile, UFFDS};
 use sim::vma::{Advice, MapFlags, Prot, RemapFlags};
 
 use super::op::{Map, Op, Source};
 
+/// What the sequences of a run are about.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Theme {
+    /// Private and shared memory, files, two userfaultfds.
+    #[default]
+    Plain,
+    /// The same with low limits: address space, data, locks, stack, number of VMAs.
+    Limits,
+    /// Memory of huge pages beside small ones.
+    Huge,
+    /// Four userfaultfds: one protects asynchronously, one follows moves and forks.
+    Uffd,
+}
+
 /// How a sequence is mixed: each one prefers some calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
+    theme: Theme,
     base: u64,
     pages: u64,
     weights: [u32; 18],
 }
 
+/// A huge page, in pages.
+const HUGE: u64 = 512;
+
 /// The first page in use, a guard gap away from the start of the arena.
 const BASE: u64 = 300;
 
 impl Mix {
-    fn draw(rng: &mut ChaCha8Rng) -> Mix {
+    fn draw(theme: Theme, rng: &mut ChaCha8Rng) -> Mix {
         let pages = *[6, 10, 16, 24].choose(rng).expect("not empty");
         let mut weights = [8, 6, 6, 5, 6, 2, 1, 1, 1, 1, 2, 6, 4, 2, 1, 1, 1, 2];
         // A swarm: every sequence does without some calls and does others more often.
         for weight in weights.iter_mut().skip(1) {
             *weight *= *[0, 1, 1, 3].choose(rng).expect("not empty");
         }
-        Mix { base: BASE, pages, weights }
+        match theme {
+            Theme::Plain | Theme::Limits => {}
+            // Pages are huge ones from here on; see `range`.
+            Theme::Huge => return Mix { theme, base: HUGE, pages: 8 * HUGE, weights },
+            Theme::Uffd => {
+                for kind in [4, 12, 13, 15] {
+                    weights[kind] = weights[kind].max(2) * 2;
+                }
+            }
+        }
+        Mix { theme, base: BASE, pages, weights }
     }
 
     fn page(&self, rng: &mut ChaCha8Rng) -> u64 {
+        if self.theme == Theme::Huge {
+            let huge = self.base + HUGE * rng.random_range(0..self.pages / HUGE);
+            return if rng.random_ratio(1, 8) { huge + rng.random_range(1..HUGE) } else { huge };
+        }
         self.base + rng.random_range(0..self.pages)
     }
 
     fn range(&self, rng: &mut ChaCha8Rng) -> (u64, u64) {
         let at = self.page(rng);
+        if self.theme == Theme::Huge {
+            let most = (self.base + self.pages - at).div_ceil(HUGE).min(4);
+            let end = (at + HUGE * rng.random_range(1..=most)).min(self.base + self.pages);
+            let cut = if rng.random_ratio(1, 8) { rng.random_range(0..HUGE) } else { 0 };
+            return (at, (end - at).saturating_sub(cut).max(1));
+        }
         let most =
             (self.base + self.pages - at).min(*[2, 4, 8, 24].choose(rng).expect("not empty"));
         (at, rng.random_range(1..=most))
     }
 
     fn op(&self, rng: &mut ChaCha8Rng) -> Op {
+        if self.theme == Theme::Limits && rng.random_ratio(1, 5) {
+            return limit(rng);
+        }
+        let uffds = if self.theme == Theme::Uffd { UFFDS } else { 2 };
         let mut ticket = rng.random_range(0..self.weights.iter().sum::<u32>());
         let mut kind = 0;
         while ticket >= self.weights[kind] {
@@ -63,9 +105,9 @@ impl Mix {
             9 => Op::Seal(at, len.min(2)),
             10 => Op::Bind(at, len, rng.random()),
             11 => Op::Touch(at),
-            12 => Op::Register(rng.random_range(0..2), at, len, modes(rng)),
-            13 => Op::Unregister(rng.random_range(0..2), at, len),
-            14 => Op::Close(rng.random_range(0..2)),
+            12 => Op::Register(rng.random_range(0..uffds), at, len, modes(rng)),
+            13 => Op::Unregister(rng.random_range(0..uffds), at, len),
+            14 => Op::Close(rng.random_range(0..uffds)),
             15 => Op::Fork,
             16 => Op::Heap(at),
             _ => Op::Brk(at),
@@ -87,6 +129,16 @@ impl Mix {
             _ => MapFlags::empty(),
         };
         let page = || at - self.base;
+        if self.theme == Theme::Huge && rng.random_ratio(2, 3) {
+            let kind = if rng.random() { MapFlags::SHARED } else { MapFlags::PRIVATE };
+            let (source, flags) = if rng.random() {
+                (Source::Anonymous, MapFlags::HUGETLB)
+            } else {
+                (Source::File(ProbeFile::Huge, page()), MapFlags::empty())
+            };
+            let flags = kind | place | flags | MapFlags::NORESERVE;
+            return Map { at, len, prot: prot(rng), flags, source };
+        }
         let (kind, source) = match rng.random_range(0..20u32) {
             0..13 => (MapFlags::PRIVATE, Source::Anonymous),
             13 => (MapFlags::SHARED, Source::Anonymous),
@@ -120,6 +172,13 @@ impl Mix {
     }
 }
 
+fn limit(rng: &mut ChaCha8Rng) -> Op {
+    let kinds = [Limit::AddressSpace, Limit::Data, Limit::Lock, Limit::Stack, Limit::Count];
+    // Counting the VMAs of a process takes long.
+    let kind = if rng.random_ratio(1, 20) { 4 } else { rng.random_range(0..4) };
+    Op::Limit(kinds[kind], rng.random_range(0..8))
+}
+
 fn prot(rng: &mut ChaCha8Rng) -> Prot {
     let common = [Prot::RW, Prot::RW, Prot::RW, Prot::READ, Prot::READ, Prot::NONE, Prot::RX];
     *common.choose(rng).expect("not empty")
@@ -150,8 +209,8 @@ fn modes(rng: &mut ChaCha8Rng) -> u64 {
 }
 
 /// The sequence of this seed.
-pub fn sequence(seed: u64, length: usize) -> Vec<Op> {
+pub fn sequence(theme: Theme, seed: u64, length: usize) -> Vec<Op> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mix = Mix::draw(&mut rng);
+    let mix = Mix::draw(theme, &mut rng);
     (0..length).map(|_| mix.op(&mut rng)).collect()
 }

@@ -15,7 +15,7 @@ use clap::Args;
 use shims::linux::vma_probe::{ProbeError, VmaProbe};
 
 pub use compare::{Difference, run_both};
-pub use generate::{Mix, sequence};
+pub use generate::{Mix, Theme, sequence};
 pub use model::{ARENA_PAGES, ARENA_START, Model};
 pub use op::{Map, Op, Source};
 pub use shrink::shrink;
@@ -34,6 +34,9 @@ pub struct ConformVma {
     /// The seed of the first sequence.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What the calls are about.
+    #[arg(long, value_enum, default_value_t)]
+    pub theme: Theme,
     /// How many calls a sequence has.
     #[arg(long, default_value_t = 48)]
     pub length: usize,
@@ -73,7 +76,7 @@ impl ConformVma {
         let mut report = Report { compared: 0, sequences: 0, disagreement: None };
         while report.compared < self.ops {
             let seed = self.seed.wrapping_add(report.sequences);
-            let ops = sequence(seed, self.length);
+            let ops = sequence(self.theme, seed, self.length);
             report.sequences += 1;
             report.compared += ops.len() as u64;
             progress(report.compared);

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use shims::linux::vma_probe::ProbeFile;
-use shims::{Addr, Errno, Len, RegisterModes, Span};
+use shims::linux::vma_probe::{Limit, ProbeFile, UFFDS};
+use shims::{Addr, Errno, Len, PageSize, RegisterModes, Span};
 use sim::vma::{
     AddressSpace, Backing, CtxId, FileId, FileKind, Limits, LockAll, MapFile, MapFlags, Mmap,
     Mremap, PolicyId, Rules, Vma, VmaFlags,
@@ -15,7 +15,11 @@ use super::op::{Map, Op, Source};
 /// Where the arena starts: far below everything the loader and the kernel place.
 pub const ARENA_START: u64 = 0x2000_0000_0000;
 /// How many pages it has. Calls use the middle, a stack's guard gap away from the ends.
-pub const ARENA_PAGES: u64 = 1024;
+pub const ARENA_PAGES: u64 = 8192;
+
+/// Which descriptor protects asynchronously, and which one follows moves and forks.
+pub(super) const ASYNC: usize = 2;
+pub(super) const FOLLOWER: usize = 3;
 
 /// The arena's range of addresses.
 pub(super) fn arena() -> Range<u64> {
@@ -32,8 +36,10 @@ pub(super) fn address(page: u64) -> u64 {
 pub struct Model {
     space: AddressSpace,
     /// Which context each descriptor stands for, and whether it is closed.
-    ctxs: [Option<CtxId>; 2],
+    ctxs: [Option<CtxId>; UFFDS],
     next_ctx: u32,
+    /// The contexts that follow moves and forks.
+    followers: Vec<CtxId>,
 }
 
 impl Model {
@@ -41,7 +47,15 @@ impl Model {
     pub fn new() -> Model {
         let limits = Limits { rlimit_stack: 8 << 20, ..Limits::default() };
         let space = AddressSpace::with_limits(Rules::LINUX_6_18, limits);
-        Model { space, ctxs: [Some(CtxId(0)), Some(CtxId(1))], next_ctx: 2 }
+        let mut model = Model { space, ctxs: [None; UFFDS], next_ctx: 0, followers: Vec::new() };
+        model.open_ctxs();
+        model
+    }
+
+    fn open_ctxs(&mut self) {
+        self.ctxs = core::array::from_fn(|fd| Some(CtxId(self.next_ctx + fd as u32)));
+        self.next_ctx += UFFDS as u32;
+        self.followers.extend(self.ctxs[FOLLOWER]);
     }
 
     /// Its mappings.
@@ -55,8 +69,12 @@ impl Model {
     pub fn admits(&self, op: &Op) -> bool {
         match *op {
             Op::Lock(at, len, _) => !self.vmas(at, len).any(may_fail_to_fault),
-            Op::Register(fd, ..) | Op::Unregister(fd, ..) | Op::Close(fd) => {
-                self.ctxs[fd].is_some()
+            Op::Register(fd, ..) | Op::Unregister(fd, ..) => self.ctxs[fd].is_some(),
+            // Its reader keeps it open.
+            Op::Close(fd) => fd != FOLLOWER && self.ctxs[fd].is_some(),
+            Op::Touch(at) => {
+                let vma = self.space.find_next(Addr::new(address(at)));
+                !vma.is_some_and(|vma| vma.flags().contains(VmaFlags::HUGETLB))
             }
             Op::Brk(_) => self.space.heap().start != 0,
             _ => true,
@@ -86,8 +104,14 @@ impl Model {
         let span = |at: u64, len: u64| Span::new(Addr::new(address(at)), Len::new(bytes(len)));
         let space = &mut self.space;
         match *op {
-            Op::Map(map) => space.mmap(&mmap_of(&map)).map(|mapped| mapped.addr.raw()),
-            Op::Unmap(at, len) => space.munmap(address(at), bytes(len)).map(|_| 0),
+            Op::Map(map) => {
+                let mapped = space.mmap(&mmap_of(&map));
+                mapped.map(|mapped| mapped.addr.raw()).map_err(|refused| refused.errno)
+            }
+            Op::Unmap(at, len) => {
+                let removed = space.munmap(address(at), bytes(len));
+                removed.map(|_| 0).map_err(|refused| refused.errno)
+            }
             Op::Protect(at, len, prot) => space.mprotect(address(at), bytes(len), prot).map(|()| 0),
             Op::Advise(at, len, advice) => {
                 space.madvise(address(at), bytes(len), advice).map(|()| 0)
@@ -103,7 +127,7 @@ impl Model {
                         _ => address(new),
                     },
                 };
-                space.mremap(&request, |_| false).result.map(Addr::raw)
+                space.mremap(&request, |ctx| self.followers.contains(&ctx)).result.map(Addr::raw)
             }
             Op::Lock(at, len, on_fault) => {
                 space.mlock(address(at), bytes(len), on_fault).map(|()| 0)
@@ -126,7 +150,7 @@ impl Model {
             Op::Register(fd, at, len, modes) => {
                 let ctx = self.ctxs[fd].expect("admitted");
                 let modes = RegisterModes::from_bits_retain(modes);
-                space.uffd_register(span(at, len), ctx, modes, false).map(|()| 0)
+                space.uffd_register(span(at, len), ctx, modes, fd == ASYNC).map(|()| 0)
             }
             Op::Unregister(fd, at, len) => {
                 let ctx = self.ctxs[fd].expect("admitted");
@@ -137,9 +161,29 @@ impl Model {
                 Ok(0)
             }
             Op::Fork => {
-                self.space = self.space.fork(|_| None);
-                self.ctxs = [Some(CtxId(self.next_ctx)), Some(CtxId(self.next_ctx + 1))];
-                self.next_ctx += 2;
+                // Each follower has a child, which is one as well.
+                let (followers, first) = (self.followers.clone(), self.next_ctx);
+                let place = |ctx| followers.iter().position(|follower| *follower == ctx);
+                self.space = self.space.fork(|ctx| Some(CtxId(first + place(ctx)? as u32)));
+                self.next_ctx += followers.len() as u32;
+                self.followers.extend((first..self.next_ctx).map(CtxId));
+                self.open_ctxs();
+                Ok(0)
+            }
+            Op::Limit(limit, amount) => {
+                let (total, data) = (space.total_pages(), space.data_pages());
+                let count = space.map_count();
+                let limits = space.limits_mut();
+                match limit {
+                    Limit::AddressSpace => limits.rlimit_as = bytes(total + amount),
+                    Limit::Data => limits.rlimit_data = bytes(data + amount),
+                    Limit::Lock => {
+                        limits.may_lock_any = false;
+                        limits.rlimit_memlock = bytes(amount);
+                    }
+                    Limit::Stack => limits.rlimit_stack = bytes(amount),
+                    Limit::Count => limits.max_map_count = count + amount as usize,
+                }
                 Ok(0)
             }
             Op::Heap(at) => {
@@ -194,6 +238,7 @@ fn mmap_of(map: &Map) -> Mmap {
                 ProbeFile::MemfdAgain => rw(2),
                 ProbeFile::MemfdReadOnly => rw(3).read_only(),
                 ProbeFile::Regular => MapFile::rw(FileId(4), FileKind::Regular).read_only(),
+                ProbeFile::Huge => MapFile::rw(FileId(5), FileKind::Hugetlb(PageSize::MIB2)),
             };
             (Some(file), page << 12)
         }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use shims::linux::vma_probe::{Call, ProbeFile};
+use shims::linux::vma_probe::{Call, Limit, ProbeFile};
 use sim::vma::{Advice, MapFlags, Prot, RemapFlags};
 
 use super::model::{ARENA_START, address};
@@ -78,6 +78,8 @@ pub enum Op {
     Close(usize),
     /// Go on in a child.
     Fork,
+    /// Lower a limit, to so much more than there is, or to so many pages.
+    Limit(Limit, u64),
     /// Put an empty heap at a page.
     Heap(u64),
     /// `brk` to a page.
@@ -148,6 +150,7 @@ impl Op {
             Op::Unregister(fd, at, len) => Call::Unregister(fd, address(at), bytes(len)),
             Op::Close(fd) => Call::CloseUffd(fd),
             Op::Fork => Call::Fork,
+            Op::Limit(limit, amount) => Call::Limit(limit, amount),
             Op::Heap(at) => Call::Heap(address(at)),
             Op::Brk(to) => Call::Brk(address(to)),
         }
@@ -193,6 +196,7 @@ impl fmt::Display for Op {
             Op::Unregister(fd, at, len) => write!(f, "unregister uffd{fd} [{at},{})", at + len),
             Op::Close(fd) => write!(f, "close uffd{fd}"),
             Op::Fork => write!(f, "fork"),
+            Op::Limit(limit, amount) => write!(f, "limit {limit:?} {amount}"),
             Op::Heap(at) => write!(f, "heap at {at}"),
             Op::Brk(to) => write!(f, "brk {to}"),
         }

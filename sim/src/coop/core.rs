@@ -333,7 +333,8 @@ impl Core {
         let op = self.threads[thread].op.take().expect("a thread that can move is about to");
         match self.effect(thread, &op, input) {
             Effect::Reply(reply) => {
-                self.threads[thread].reply = Some(reply);
+                // Code that begins waits for no answer.
+                self.threads[thread].reply = (op != Op::Start).then_some(reply);
                 true
             }
             Effect::Now(op) => {

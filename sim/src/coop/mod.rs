@@ -17,6 +17,7 @@
 //!   [`crate::sync`] is not seen changing in between.
 
 mod bed;
+mod check;
 mod core;
 mod fiber;
 mod op;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use shims::{Event, Time, Wakeup};
 
 pub use bed::{Bed, Source, Uffd, Waiter};
+pub use check::{Check, Found};
 pub(crate) use core::Core;
 pub(crate) use op::{ChannelId, CondId, How, LockId, Op, Reply};
 pub(crate) use point::{point, with};
@@ -85,13 +87,11 @@ impl Coop {
         main: impl Fn(Bed) -> Result<(), E> + Send + Sync + 'static,
     ) -> Coop {
         let main = move |bed: Bed| main(bed).map_err(|error| error.to_string());
-        Coop {
-            main: Arc::new(main),
-            pages: setup.pages,
-            room: ROOM,
-            history: Vec::new(),
-            live: OnceCell::new(),
-        }
+        Coop::of(Arc::new(main), setup.pages)
+    }
+
+    fn of(main: Arc<Main>, pages: u64) -> Coop {
+        Coop { main, pages, room: ROOM, history: Vec::new(), live: OnceCell::new() }
     }
 
     /// Make room for so many threads, the first included.

@@ -189,6 +189,11 @@ pub enum Call {
         /// Lock pages as they come, and fetch none now.
         on_fault: bool,
     },
+    /// `mseal(2)`.
+    Mseal {
+        /// Where.
+        range: Span,
+    },
     /// `munlock(2)`.
     Munlock {
         /// Where; rounded outward.
@@ -227,6 +232,25 @@ pub enum Ret {
     Outcome(Outcome),
     /// `read` returned so many messages; they are in the thread's inbox.
     Read(usize),
+}
+
+impl Call {
+    /// Does it take the mmap lock for writing, and for its caller's own memory?
+    pub(super) fn writes_layout(&self) -> bool {
+        matches!(
+            self,
+            Call::Mmap(_)
+                | Call::Munmap { .. }
+                | Call::Mremap(_)
+                | Call::Fork
+                | Call::Process(ProcessCall::Fork { .. })
+                | Call::Madvise { .. }
+                | Call::Mlock { .. }
+                | Call::Munlock { .. }
+                | Call::Mseal { .. }
+                | Call::Mprotect { .. }
+        )
+    }
 }
 
 /// Signals an access can raise.

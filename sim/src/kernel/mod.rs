@@ -332,17 +332,8 @@ impl Kernel {
             },
             Run::Events { at: EventPc::Asleep, .. } => self.killed(id),
             Run::Long(long) => self.long_can_step(id, thread.mm, long),
-            // These take the mmap lock for writing.
             Run::Once(call) => match &**call {
-                Call::Mmap(_)
-                | Call::Munmap { .. }
-                | Call::Mremap(_)
-                | Call::Fork
-                | Call::Process(ProcessCall::Fork { .. })
-                | Call::Madvise { .. }
-                | Call::Mlock { .. }
-                | Call::Munlock { .. }
-                | Call::Mprotect { .. } => self.unlocked(thread.mm),
+                call if call.writes_layout() => self.unlocked(thread.mm),
                 Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
                 // Its first step does not touch the mappings that faulters hold.
                 Call::Unregister { ctx, .. } => !self.mms[usize::from(self.ctx(*ctx).mm.0)].writer,

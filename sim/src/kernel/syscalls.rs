@@ -10,7 +10,7 @@ use super::page_table::{Pte, Vpn};
 use super::resolve::check_range;
 use super::run::{EventPc, Run};
 use super::{Kernel, PAGE, page_of};
-use crate::vma::{CtxId, Part, Removed};
+use crate::vma::{CtxId, Part, Refused, Removed};
 
 impl Kernel {
     pub(super) fn step_once(&mut self, mm: MmId, call: Call) -> (Run, Did) {
@@ -21,7 +21,7 @@ impl Kernel {
                         self.drop_pages(mm, &removed);
                         self.announce_unmap(range, &removed, Ret::Ok(0))
                     }
-                    Err(errno) => done(Err(errno)),
+                    Err(refused) => self.announce_refused(range, &refused),
                 }
             }
             Call::Mmap(request) => match self.mmap(mm, &request) {
@@ -31,11 +31,17 @@ impl Kernel {
                     let range = Span::new(mapped.addr, shims::Len::new(request.len));
                     self.announce_unmap(range, &mapped.removed, ret)
                 }
-                Err(errno) => done(Err(errno)),
+                Err(refused) => {
+                    let (start, len) = (shims::Addr::new(request.addr), request.len);
+                    self.announce_refused(Span::new(start, shims::Len::new(len)), &refused)
+                }
             },
             Call::Mprotect { range, prot } => done(
                 self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
             ),
+            Call::Mseal { range } => {
+                done(self.mm(mm).space.mseal(range.start.raw(), range.len.bytes()).map(|()| 0))
+            }
             Call::Mlock { range, on_fault } => self.mlock(mm, range, on_fault),
             Call::Munlock { range } => {
                 done(self.mm(mm).space.munlock(range.start.raw(), range.len.bytes()).map(|()| 0))
@@ -166,6 +172,19 @@ impl Kernel {
         self.announce(list, ret)
     }
 
+    /// Nothing is gone, and yet who was noted before the refusal is told (rule d16).
+    fn announce_refused(&mut self, range: Span, refused: &Refused) -> (Run, Did) {
+        let len = range.len.bytes().saturating_add(PAGE.bytes() - 1) & !(PAGE.bytes() - 1);
+        let event = Event::Unmap(Span::new(range.start, shims::Len::new(len)));
+        let told = refused.told.iter().filter(|&&ctx| self.hears_unmap(ctx));
+        let list = told.map(|&ctx| (ctx, event)).collect();
+        self.announce(list, Ret::Err(refused.errno))
+    }
+
+    fn hears_unmap(&self, ctx: CtxId) -> bool {
+        self.ctx(ctx).features.contains(Features::EVENT_UNMAP)
+    }
+
     /// One `UNMAP` of `range` for each context that had some of what was removed.
     pub(super) fn push_unmaps(
         &self,
@@ -173,8 +192,7 @@ impl Kernel {
         range: Span,
         removed: &Removed,
     ) {
-        let told =
-            removed.ctxs().filter(|&ctx| self.ctx(ctx).features.contains(Features::EVENT_UNMAP));
+        let told = removed.ctxs().filter(|&ctx| self.hears_unmap(ctx));
         list.extend(told.map(|ctx| (ctx, Event::Unmap(range))));
     }
 

@@ -36,7 +36,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Name::Given(name) => write!(f, "`{name}`"),
-            Name::At(file, line) => write!(f, "of {file}:{line}"),
+            Name::At(file, line) => write!(f, "({file}:{line})"),
         }
     }
 }

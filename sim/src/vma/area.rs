@@ -92,9 +92,7 @@ impl Backing {
 }
 
 /// A virtual memory area: whole pages, `start < end`, one set of attributes.
-// In large trees the time goes into fetching memory: no VMA straddles two cache lines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(align(64))]
 pub struct Vma {
     pub(super) start: u64,
     pub(super) end: u64,

@@ -72,7 +72,7 @@ impl AddressSpace {
         // above, nor what was there before it (v2.4).
         let start = self.heap.start;
         let prev = self.tree.below(old).filter(|prev| prev.end > start);
-        let merge = merge::new_range(&self.rules, prev, &range, None, true);
+        let merge = merge::new_range(&self.rules, prev, &range, None);
         self.place_new(&range, merge);
         if flags.contains(VmaFlags::LOCKED) {
             self.populate(old, new);

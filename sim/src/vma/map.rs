@@ -8,33 +8,42 @@ use super::lock::UNLOCKABLE;
 use super::merge::Merge;
 use super::space::{is_aligned, is_data, page_align};
 use super::{
-    AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Removed,
-    Vma, VmaFlags, merge,
+    AddressSpace, Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, PolicyId, Refused,
+    Removed, Vma, VmaFlags, merge,
 };
 
 impl AddressSpace {
     /// `mmap`. On an error the splits that a `MAP_FIXED` has made stay (v2.7).
     ///
     /// Errors: `EINVAL`, `ENOMEM`, `EOVERFLOW`, `EEXIST`, `EACCES`, `EPERM`, `EAGAIN`, in
-    /// the order of rule v2.7.
-    pub fn mmap(&mut self, request: &Mmap) -> Result<Mapped, Errno> {
+    /// the order of rule v2.7. Contexts may have to be told all the same: [`Refused`].
+    pub fn mmap(&mut self, request: &Mmap) -> Result<Mapped, Refused> {
+        if self.map_simply(request) {
+            return Ok(Mapped { addr: Addr::new(request.addr), removed: Removed::default() });
+        }
+        self.map_any(request)
+    }
+
+    #[inline(never)]
+    fn map_any(&mut self, request: &Mmap) -> Result<Mapped, Refused> {
         if request.len == 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         let fixed = request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
-        let page = huge_page(request).unwrap_or(PageSize::KIB4);
-        let len = page_align(request.len)
-            .and_then(|len| Addr::new(len).align_up(page))
-            .ok_or(Errno::ENOMEM)?
-            .raw();
+        let huge = huge_page(request);
+        let page = huge.unwrap_or(PageSize::KIB4);
+        let mut len = page_align(request.len).ok_or(Errno::ENOMEM)?;
+        if huge.is_some() {
+            len = Addr::new(len).align_up(page).ok_or(Errno::ENOMEM)?.raw();
+        }
         if !is_aligned(request.offset) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         if (request.offset >> PAGE_SHIFT).checked_add(len >> PAGE_SHIFT).is_none() {
-            return Err(Errno::EOVERFLOW);
+            return Err(Errno::EOVERFLOW.into());
         }
         if self.map_count() > self.limits.max_map_count {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.into());
         }
         let start = if fixed {
             self.fixed_place(request.addr, len, page)?
@@ -45,7 +54,7 @@ impl AddressSpace {
         if request.flags.contains(MapFlags::FIXED_NOREPLACE)
             && self.tree.at_or_above(start).is_some_and(|vma| vma.start < end)
         {
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.into());
         }
         let mut vma = Vma {
             start,
@@ -61,13 +70,18 @@ impl AddressSpace {
         };
         self.judge(request, &mut vma)?;
         let removed = self.map_region(&vma)?;
-        if vma.flags.contains(VmaFlags::LOCKED) && vma.flags.intersects(UNLOCKABLE) {
-            self.strip_locks(start);
-        }
         if vma.flags.contains(VmaFlags::LOCKED) || request.flags.contains(MapFlags::POPULATE) {
-            self.populate(start, end);
+            self.lock_and_fault_in(&vma);
         }
         Ok(Mapped { addr: Addr::new(start), removed })
+    }
+
+    #[cold]
+    fn lock_and_fault_in(&mut self, vma: &Vma) {
+        if vma.flags.contains(VmaFlags::LOCKED) && vma.flags.intersects(UNLOCKABLE) {
+            self.strip_locks(vma.start);
+        }
+        self.populate(vma.start, vma.end);
     }
 
     /// Flags and backing of the new mapping, and what is wrong with the request.
@@ -160,39 +174,21 @@ impl AddressSpace {
     }
 
     /// The region step: limits against what will be left, the overlay, the merge.
-    fn map_region(&mut self, vma: &Vma) -> Result<Removed, Errno> {
-        let fits = self.check_limits(vma, 0);
-        if let Some(near) = self.tree.near(vma.start)
-            && near.start() >= vma.end
-        {
-            fits?;
-            let next = near.get().filter(|_| near.start() == vma.end);
-            let merge = merge::new_range(&self.rules, near.prev(), vma, next, false);
-            let done = match &merge {
-                None => near.replace(false, 0, &[*vma]),
-                Some(merge) => {
-                    // A new range never makes two VMAs of its neighbours.
-                    let back = merge.first.start < vma.start;
-                    near.replace(back, merge.remove, &[merge.first])
-                }
-            };
-            match done {
-                true => self.count_pages(vma),
-                false => self.place_new(vma, merge),
-            }
-            return Ok(Removed::default());
-        }
+    fn map_region(&mut self, vma: &Vma) -> Result<Removed, Refused> {
         let cursor = self.tree.seek(vma.start);
         let next = cursor.get();
         if next.is_none_or(|next| next.start >= vma.end) {
-            fits?;
-            let merge = merge::new_range(&self.rules, cursor.prev(), vma, next, false);
+            self.check_limits(vma, 0)?;
+            let merge = merge::new_range(&self.rules, cursor.prev(), vma, next);
             self.place_new(vma, merge);
             return Ok(Removed::default());
         }
         self.cut_out(vma.start, vma.end)?;
         let old = self.tree.iter_from(vma.start).take_while(|old| old.start < vma.end);
-        self.check_limits(vma, old.map(Vma::pages).sum())?;
+        let replaced = old.map(Vma::pages).sum();
+        if let Err(errno) = self.check_limits(vma, replaced) {
+            return Err(self.refuse_after(vma.start, vma.end, errno));
+        }
         let removed = self.drop_range(vma.start, vma.end);
         self.insert_new(vma);
         Ok(removed)
@@ -201,7 +197,7 @@ impl AddressSpace {
     /// Put a range that is free into the tree, joined with its neighbours where possible.
     pub(super) fn insert_new(&mut self, vma: &Vma) {
         let cursor = self.tree.seek(vma.start);
-        let merge = merge::new_range(&self.rules, cursor.prev(), vma, cursor.get(), false);
+        let merge = merge::new_range(&self.rules, cursor.prev(), vma, cursor.get());
         self.place_new(vma, merge);
     }
 

@@ -17,7 +17,7 @@ pub(super) struct Merge {
 }
 
 /// Flags that two VMAs may differ in and still merge; the result has them if one had.
-#[inline]
+#[inline(always)]
 fn sticky(rules: &Rules) -> VmaFlags {
     if rules.sticky_guard {
         VmaFlags::SOFTDIRTY | VmaFlags::MAYBE_GUARD
@@ -27,7 +27,7 @@ fn sticky(rules: &Rules) -> VmaFlags {
 }
 
 /// Conditions 1 to 5: everything but place and anon_vma.
-#[inline]
+#[inline(always)]
 fn same_attributes(rules: &Rules, a: &Vma, b: &Vma) -> bool {
     a.policy == b.policy
         && (a.flags ^ b.flags).difference(sticky(rules)).is_empty()
@@ -37,14 +37,14 @@ fn same_attributes(rules: &Rules, a: &Vma, b: &Vma) -> bool {
 }
 
 /// Conditions 7 and 8: `lower` ends where `upper` starts, in memory and in the file.
-#[inline]
+#[inline(always)]
 fn linear(lower: &Vma, upper: &Vma) -> bool {
     lower.end == upper.start && lower.pgoff + lower.pages() == upper.pgoff
 }
 
 /// The table of v2.3: may a range whose anon_vma is `source` join a neighbour that has
 /// `target`?
-#[inline]
+#[inline(always)]
 fn anon_compatible(rules: &Rules, target: Option<Anon>, source: Option<Anon>) -> bool {
     match (target, source) {
         (None, None) => true,
@@ -64,74 +64,139 @@ fn neighbours_compatible(prev: Option<Anon>, next: Option<Anon>) -> bool {
 }
 
 /// May `range` join `prev`, which ends where it starts?
-#[inline]
+#[inline(always)]
 fn joins_left(rules: &Rules, prev: Option<&Vma>, range: &Vma) -> bool {
-    prev.is_some_and(|prev| {
-        linear(prev, range)
-            && same_attributes(rules, prev, range)
-            && anon_compatible(rules, prev.anon, range.anon)
-    })
-}
-
-/// May `range` join `next`, which starts where it ends?
-#[inline]
-fn joins_right(rules: &Rules, range: &Vma, next: Option<&Vma>) -> bool {
-    next.is_some_and(|next| {
-        linear(range, next)
-            && same_attributes(rules, next, range)
-            && anon_compatible(rules, next.anon, range.anon)
-    })
-}
-
-/// `survivor` stretched over `[start, end)`. Its page offset moves with its start; an
-/// unfaulted survivor takes over `anon`; the sticky flags of all it swallows stay.
-#[inline]
-fn grown(survivor: &Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) -> Vma {
-    let pgoff = if start <= survivor.start {
-        survivor.pgoff - ((survivor.start - start) >> PAGE_SHIFT)
-    } else {
-        survivor.pgoff + ((start - survivor.start) >> PAGE_SHIFT)
-    };
-    Vma {
-        start,
-        end,
-        pgoff,
-        flags: survivor.flags | sticky,
-        anon: survivor.anon.or(anon),
-        ..*survivor
+    match prev {
+        Some(prev) => {
+            linear(prev, range)
+                && same_attributes(rules, prev, range)
+                && anon_compatible(rules, prev.anon, range.anon)
+        }
+        None => false,
     }
 }
 
-/// A range that no VMA covers yet: a new mapping, the growth of an old one, or the copy of
-/// a moved one (v2.4, cases 1 to 3). `left_only` is `brk`'s: it never looks at `next`.
+/// May `range` join `next`, which starts where it ends?
+#[inline(always)]
+fn joins_right(rules: &Rules, range: &Vma, next: Option<&Vma>) -> bool {
+    match next {
+        Some(next) => {
+            linear(range, next)
+                && same_attributes(rules, next, range)
+                && anon_compatible(rules, next.anon, range.anon)
+        }
+        None => false,
+    }
+}
+
+/// `survivor` is stretched over `[start, end)`. Its page offset moves with its start; an
+/// unfaulted survivor takes over `anon`; the sticky flags of all it swallows stay.
+#[inline(always)]
+fn stretch(survivor: &mut Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) {
+    if start <= survivor.start {
+        survivor.pgoff -= (survivor.start - start) >> PAGE_SHIFT;
+    } else {
+        survivor.pgoff += (start - survivor.start) >> PAGE_SHIFT;
+    }
+    survivor.start = start;
+    survivor.end = end;
+    survivor.flags |= sticky;
+    survivor.anon = survivor.anon.or(anon);
+}
+
+#[inline]
+fn grown(survivor: &Vma, start: u64, end: u64, anon: Option<Anon>, sticky: VmaFlags) -> Vma {
+    let mut one = *survivor;
+    stretch(&mut one, start, end, anon, sticky);
+    one
+}
+
+/// Which neighbours a range that no VMA covers yet becomes one VMA with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Joins {
+    /// None.
+    Nobody,
+    /// The one below grows.
+    Prev,
+    /// The one above grows.
+    Next,
+    /// The one below grows and swallows the one above.
+    Both,
+}
+
+/// Decide for a range that no VMA covers yet: a new mapping, the growth of an old one, or
+/// the copy of a moved one (v2.4, cases 1 to 3).
+#[inline(always)]
+pub(super) fn joins(rules: &Rules, prev: Option<&Vma>, range: &Vma, next: Option<&Vma>) -> Joins {
+    if range.flags.intersects(VmaFlags::SPECIAL) {
+        return Joins::Nobody;
+    }
+    let left = joins_left(rules, prev, range);
+    let right = joins_right(rules, range, next);
+    match (left, right) {
+        (true, true) if bridgeable(prev, next) => Joins::Both,
+        (true, _) => Joins::Prev,
+        (false, true) => Joins::Next,
+        (false, false) => Joins::Nobody,
+    }
+}
+
+/// May the two become one if what is between them joins both?
+#[inline(always)]
+fn bridgeable(prev: Option<&Vma>, next: Option<&Vma>) -> bool {
+    match (prev, next) {
+        (Some(prev), Some(next)) => !next.close && neighbours_compatible(prev.anon, next.anon),
+        _ => false,
+    }
+}
+
+/// `prev` takes in `range`, right above it.
+#[inline(always)]
+pub(super) fn grow_up(rules: &Rules, prev: &mut Vma, range: &Vma) {
+    stretch(prev, prev.start, range.end, range.anon, range.flags & sticky(rules));
+}
+
+/// `next` takes in `range`, right below it.
+#[inline(always)]
+pub(super) fn grow_down(rules: &Rules, next: &mut Vma, range: &Vma) {
+    stretch(next, range.start, next.end, range.anon, range.flags & sticky(rules));
+}
+
+/// `prev` takes in `range` and `next`, right above it.
+#[inline(always)]
+pub(super) fn bridge(rules: &Rules, prev: &mut Vma, range: &Vma, next: &Vma) {
+    let kept = (range.flags | next.flags) & sticky(rules);
+    stretch(prev, prev.start, next.end, next.anon.or(range.anon), kept);
+}
+
+/// The merge that [`joins`] decides, as a value. A caller that does not want its range to
+/// join a neighbour leaves that one out.
 pub(super) fn new_range(
     rules: &Rules,
     prev: Option<&Vma>,
     range: &Vma,
     next: Option<&Vma>,
-    left_only: bool,
 ) -> Option<Merge> {
-    if range.flags.intersects(VmaFlags::SPECIAL) {
-        return None;
-    }
-    let left = joins_left(rules, prev, range);
-    let right = !left_only && joins_right(rules, range, next);
-    let kept = range.flags & sticky(rules);
-    match (prev.filter(|_| left), next.filter(|_| right)) {
-        (Some(prev), Some(next)) if !next.close && neighbours_compatible(prev.anon, next.anon) => {
-            let kept = kept | (next.flags & sticky(rules));
-            let one = grown(prev, prev.start, next.end, next.anon.or(range.anon), kept);
-            Some(Merge { at: prev.start, remove: 2, first: one, second: None, end: one.end })
+    let merge = |at: u64, remove, one: Vma| {
+        Some(Merge { at, remove, first: one, second: None, end: one.end })
+    };
+    match (joins(rules, prev, range, next), prev, next) {
+        (Joins::Both, Some(prev), Some(next)) => {
+            let mut one = *prev;
+            bridge(rules, &mut one, range, next);
+            merge(prev.start, 2, one)
         }
-        (Some(prev), _) => {
-            let one = grown(prev, prev.start, range.end, range.anon, kept);
-            Some(Merge { at: prev.start, remove: 1, first: one, second: None, end: one.end })
+        (Joins::Prev, Some(prev), _) => {
+            let mut one = *prev;
+            grow_up(rules, &mut one, range);
+            merge(prev.start, 1, one)
         }
-        (None, Some(next)) => {
-            let one = grown(next, range.start, next.end, range.anon, kept);
-            Some(Merge { at: next.start, remove: 1, first: one, second: None, end: one.end })
+        (Joins::Next, _, Some(next)) => {
+            let mut one = *next;
+            grow_down(rules, &mut one, range);
+            merge(next.start, 1, one)
         }
-        (None, None) => None,
+        _ => None,
     }
 }
 

@@ -75,7 +75,7 @@ impl AddressSpace {
         let joinable = |vma: &&Vma| !(apart && vma.start == source.start);
         let cursor = self.tree.seek(copy.start);
         let (prev, next) = (cursor.prev().filter(joinable), cursor.get().filter(joinable));
-        let merge = merge::new_range(&self.rules, prev, copy, next, false);
+        let merge = merge::new_range(&self.rules, prev, copy, next);
         self.place_new(copy, merge);
     }
 

@@ -1,8 +1,11 @@
 //! What an operation took away: the pieces whose pages must be zapped, and the userfaultfd
 //! contexts that had some of them. Owns the record; zapping and announcing is the caller's.
 
+use core::hash::{Hash, Hasher};
+
 use shims::{Addr, Len, RegisterModes, Span};
 
+use super::area::PAGE_SHIFT;
 use super::{Backing, CtxId, Vma};
 
 /// A piece of a VMA that an operation removed, or whose registration it cleared.
@@ -24,13 +27,19 @@ pub struct Part {
 
 impl Part {
     pub(super) fn of(vma: &Vma) -> Part {
+        Part::between(vma, vma.start, vma.end)
+    }
+
+    /// The part `[start, end)` of it.
+    #[inline]
+    pub(super) fn between(vma: &Vma, start: u64, end: u64) -> Part {
         Part {
-            start: vma.start(),
-            end: vma.end(),
+            start: Addr::new(start),
+            end: Addr::new(end),
             ctx: vma.ctx,
             modes: vma.uffd_modes(),
             backing: vma.backing,
-            pgoff: vma.pgoff,
+            pgoff: vma.pgoff + ((start - vma.start) >> PAGE_SHIFT),
         }
     }
 
@@ -41,33 +50,47 @@ impl Part {
 }
 
 /// The pieces an operation unmapped, in address order. Nothing is allocated for one piece.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Removed {
-    first: Option<Part>,
-    rest: Vec<Part>,
+#[derive(Clone, Debug, Default)]
+pub struct Removed(Pieces);
+
+#[derive(Clone, Debug, Default)]
+enum Pieces {
+    #[default]
+    None,
+    One(Part),
+    Many(Vec<Part>),
 }
 
 impl Removed {
+    #[inline]
     pub(super) fn one(part: Part) -> Removed {
-        Removed { first: Some(part), rest: Vec::new() }
+        Removed(Pieces::One(part))
     }
 
     pub(super) fn push(&mut self, part: Part) {
-        if self.first.is_none() {
-            self.first = Some(part);
-        } else {
-            self.rest.push(part);
+        match &mut self.0 {
+            Pieces::None => self.0 = Pieces::One(part),
+            Pieces::One(first) => self.0 = Pieces::Many(vec![*first, part]),
+            Pieces::Many(parts) => parts.push(part),
+        }
+    }
+
+    fn as_slice(&self) -> &[Part] {
+        match &self.0 {
+            Pieces::None => &[],
+            Pieces::One(part) => core::slice::from_ref(part),
+            Pieces::Many(parts) => parts,
         }
     }
 
     /// Was nothing unmapped?
     pub fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.as_slice().is_empty()
     }
 
     /// The pieces, in address order.
     pub fn parts(&self) -> impl Iterator<Item = &Part> {
-        self.first.iter().chain(&self.rest)
+        self.as_slice().iter()
     }
 
     /// The ranges of the pieces.
@@ -81,6 +104,20 @@ impl Removed {
         self.parts().enumerate().filter_map(|(i, part)| {
             part.ctx.filter(|ctx| !self.parts().take(i).any(|earlier| earlier.ctx == Some(*ctx)))
         })
+    }
+}
+
+impl PartialEq for Removed {
+    fn eq(&self, other: &Removed) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Removed {}
+
+impl Hash for Removed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
     }
 }
 

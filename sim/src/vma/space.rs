@@ -138,25 +138,27 @@ impl AddressSpace {
     }
 
     pub(super) fn count_pages(&mut self, vma: &Vma) {
-        let pages = vma.pages();
-        self.total_pages += pages;
-        if is_data(vma.flags) {
-            self.data_pages += pages;
-        }
-        if vma.flags.contains(VmaFlags::LOCKED) {
-            self.locked_pages += pages;
-        }
+        self.count(vma.flags, vma.pages());
     }
 
     pub(super) fn uncount_pages(&mut self, vma: &Vma) {
-        let pages = vma.pages();
+        self.uncount(vma.flags, vma.pages());
+    }
+
+    /// `pages` pages of a VMA with these flags are mapped now.
+    #[inline]
+    pub(super) fn count(&mut self, flags: VmaFlags, pages: u64) {
+        self.total_pages += pages;
+        self.data_pages += if is_data(flags) { pages } else { 0 };
+        self.locked_pages += if flags.contains(VmaFlags::LOCKED) { pages } else { 0 };
+    }
+
+    /// They are no more.
+    #[inline]
+    pub(super) fn uncount(&mut self, flags: VmaFlags, pages: u64) {
         self.total_pages -= pages;
-        if is_data(vma.flags) {
-            self.data_pages -= pages;
-        }
-        if vma.flags.contains(VmaFlags::LOCKED) {
-            self.locked_pages -= pages;
-        }
+        self.data_pages -= if is_data(flags) { pages } else { 0 };
+        self.locked_pages -= if flags.contains(VmaFlags::LOCKED) { pages } else { 0 };
     }
 }
 

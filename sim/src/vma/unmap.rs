@@ -3,92 +3,103 @@
 
 use shims::Errno;
 
+use super::area::PAGE_SHIFT;
 use super::space::{is_aligned, is_data, page_align};
-use super::{AddressSpace, CtxId, Part, Removed, Vma, VmaFlags};
+use super::tree::Near;
+use super::{AddressSpace, Part, Refused, Removed, VmaFlags};
 
 impl AddressSpace {
     /// `munmap`. Splits made before an error stay; otherwise all or nothing.
     ///
     /// Errors: `EINVAL` for an unaligned start, an empty or too long range, or a cut through
     /// a huge page; `ENOMEM` when it takes a split beyond the limit; `EPERM` for a sealed
-    /// VMA. Contexts may have to be told all the same:
-    /// [`contexts_before_failure`](AddressSpace::contexts_before_failure).
-    pub fn munmap(&mut self, start: u64, len: u64) -> Result<Removed, Errno> {
+    /// VMA. Contexts may have to be told all the same: [`Refused`].
+    pub fn munmap(&mut self, start: u64, len: u64) -> Result<Removed, Refused> {
         let task_size = self.limits.task_size;
         if !is_aligned(start) || start > task_size || len > task_size - start {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         let len = page_align(len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
-        self.unmap_range(start, start + len)
-    }
-
-    /// The contexts that hear of an unmapping of `[start, start + len)` that fails on a
-    /// sealed VMA: those with a VMA below it (d16), in the order of their first VMA. Ask
-    /// before the call.
-    pub fn contexts_before_failure(&self, start: u64, len: u64) -> Vec<CtxId> {
-        let end = start.saturating_add(len);
-        let mut ctxs = Vec::new();
-        for vma in self.tree.iter_from(start).take_while(|vma| vma.start < end) {
-            if vma.flags.contains(VmaFlags::SEALED) {
-                break;
-            }
-            if let Some(ctx) = vma.ctx.filter(|ctx| !ctxs.contains(ctx)) {
-                ctxs.push(ctx);
-            }
+        match self.unmap_simply(start, start + len) {
+            Some(removed) => Ok(removed),
+            None => self.unmap_any(start, start + len),
         }
-        ctxs
     }
 
-    /// Unmap `[start, end)`, aligned and not empty.
+    /// Unmap `[start, end)`, aligned and not empty, on behalf of a call that tells nobody if
+    /// that fails.
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
-        let full = self.map_count() >= self.limits.max_map_count;
-        if let Some(near) = self.tree.near(start)
-            && near.next_start() >= end
-        {
-            let Some(vma) = near.get().filter(|vma| vma.start < end) else {
-                return Ok(Removed::default());
-            };
-            let vma = *vma;
-            if let Some(rest) = remains(&vma, start, end, full) {
-                let done = match &rest {
-                    (None, None) => near.replace(false, 1, &[]),
-                    (Some(one), None) | (None, Some(one)) => near.replace(false, 1, &[*one]),
-                    (Some(lower), Some(upper)) => near.replace(false, 1, &[*lower, *upper]),
-                };
-                if done {
-                    let gone = vma.part(start.max(vma.start), end.min(vma.end));
-                    self.uncount_pages(&gone);
-                    return Ok(Removed::one(Part::of(&gone)));
-                }
+        match self.unmap_simply(start, end) {
+            Some(removed) => Ok(removed),
+            None => self.unmap_any(start, end).map_err(|refused| refused.errno),
+        }
+    }
+
+    #[inline]
+    fn unmap_simply(&mut self, start: u64, end: u64) -> Option<Removed> {
+        let max = self.limits.max_map_count;
+        let simple = match self.tree.near_alone(start) {
+            Some(near) => unmap_near(near, start, end, max),
+            None => match self.tree.near(start) {
+                Some(near) => unmap_near(near, start, end, max),
+                None => None,
+            },
+        };
+        let (gone, flags) = simple?;
+        self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
+        Some(Removed::one(gone))
+    }
+
+    #[inline(never)]
+    fn unmap_any(&mut self, start: u64, end: u64) -> Result<Removed, Refused> {
+        let cursor = self.tree.seek(start);
+        let Some(&vma) = cursor.get().filter(|vma| vma.start < end) else {
+            return Ok(Removed::default());
+        };
+        let (lower, upper) = (vma.start < start, end < vma.end);
+        let alone = vma.end >= end || cursor.nth(1).is_none_or(|next| next.start >= end);
+        let may_fail =
+            vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB) || (lower && upper);
+        if alone && !may_fail {
+            // Cutting first and removing then would edit the tree twice.
+            let gone = vma.part(start.max(vma.start), end.min(vma.end));
+            match (lower, upper) {
+                (true, _) => self.tree.splice(vma.start, 1, &[vma.part(vma.start, start)]),
+                (false, true) => self.tree.splice(vma.start, 1, &[vma.part(end, vma.end)]),
+                (false, false) => self.tree.splice(vma.start, 1, &[]),
             }
+            self.uncount_pages(&gone);
+            return Ok(Removed::one(Part::of(&gone)));
         }
         self.cut_out(start, end)?;
         Ok(self.drop_range(start, end))
     }
 
     /// Make `start` and `end` VMA borders and check that all between them may go.
-    pub(super) fn cut_out(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+    pub(super) fn cut_out(&mut self, start: u64, end: u64) -> Result<(), Refused> {
         let Some(&first) = self.tree.at_or_above(start).filter(|vma| vma.start < end) else {
             return Ok(());
         };
         if first.start < start {
             if end < first.end && self.map_count() >= self.limits.max_map_count {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.into());
             }
             if first.flags.contains(VmaFlags::SEALED) {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.into());
             }
             self.split(&first, start)?;
         }
         let mut cut = None;
         for vma in self.tree.iter_from(start).take_while(|vma| vma.start < end) {
             if vma.flags.contains(VmaFlags::SEALED) {
-                return Err(Errno::EPERM);
+                return Err(self.refuse_after(start, vma.start, Errno::EPERM));
             }
             cut = Some(*vma).filter(|vma| vma.end > end);
         }
         match cut {
-            Some(last) => self.split(&last, end),
+            Some(last) => {
+                self.split(&last, end).map_err(|errno| self.refuse_after(start, last.start, errno))
+            }
             None => Ok(()),
         }
     }
@@ -120,12 +131,25 @@ impl AddressSpace {
     }
 }
 
-/// What remains of the one VMA in a range; `None` if cutting it would fail, or might.
-#[inline]
-fn remains(vma: &Vma, start: u64, end: u64, full: bool) -> Option<(Option<Vma>, Option<Vma>)> {
-    let lower = (vma.start < start).then(|| vma.part(vma.start, start));
-    let upper = (end < vma.end).then(|| vma.part(end, vma.end));
+/// Unmap `[start, end)` if that concerns one VMA, cannot be refused and stays within its
+/// leaf. None, and nothing has changed, otherwise.
+#[inline(always)]
+fn unmap_near(near: Near<'_>, start: u64, end: u64, max: usize) -> Option<(Part, VmaFlags)> {
+    if !near.sees(0) {
+        return None;
+    }
+    let vma = near.get()?;
+    let one = vma.end >= end || (near.sees(1) && near.next_start() >= end);
     let barred = vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB);
-    let inside = lower.is_some() && upper.is_some();
-    if barred || (inside && full) { None } else { Some((lower, upper)) }
+    if !one || barred || vma.start >= end {
+        return None;
+    }
+    let gone = (Part::between(vma, start.max(vma.start), end.min(vma.end)), vma.flags);
+    let done = match (vma.start < start, end < vma.end) {
+        (true, false) => near.trim_end(start),
+        (false, false) => near.remove(),
+        (false, true) => near.trim_start(end),
+        (true, true) => near.punch(start, end, max),
+    };
+    if done { Some(gone) } else { None }
 }

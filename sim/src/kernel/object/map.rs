@@ -8,7 +8,7 @@ use super::super::page_table::{PageTable, Pte, PteBits, Vpn};
 use super::super::{Kernel, Mm, PAGE, page_addr, page_of};
 use super::Index;
 use crate::Content;
-use crate::vma::{Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, Vma};
+use crate::vma::{Backing, FileId, FileKind, MapFile, MapFlags, Mapped, Mmap, Refused, Vma};
 
 impl Kernel {
     /// `mmap`, of memory files as well. Memory that is shared without a file, or made of huge
@@ -16,7 +16,7 @@ impl Kernel {
     ///
     /// Errors beside those of [`AddressSpace::mmap`](crate::vma::AddressSpace::mmap): `EBADF`
     /// for a memory file that nobody made.
-    pub(in crate::kernel) fn mmap(&mut self, mm: MmId, asked: &Mmap) -> Result<Mapped, Errno> {
+    pub(in crate::kernel) fn mmap(&mut self, mm: MmId, asked: &Mmap) -> Result<Mapped, Refused> {
         let huge = asked.flags.contains(MapFlags::HUGETLB);
         let kind = MapFlags::from_bits_retain(asked.flags.bits() & 0xf);
         let shared = matches!(kind, MapFlags::SHARED | MapFlags::SHARED_VALIDATE);
@@ -28,14 +28,14 @@ impl Kernel {
             Some(MapFile { kind: FileKind::Shmem | FileKind::Hugetlb(_), id, .. })
                 if self.object(id).is_none() =>
             {
-                Err(Errno::EBADF)
+                Err(Errno::EBADF.into())
             }
             Some(file) => self.map_promised(mm, asked, file.id),
         }
     }
 
     /// Huge pages are promised to a mapping, or it is not made.
-    fn map_promised(&mut self, mm: MmId, asked: &Mmap, file: FileId) -> Result<Mapped, Errno> {
+    fn map_promised(&mut self, mm: MmId, asked: &Mmap, file: FileId) -> Result<Mapped, Refused> {
         let huge = self.object(file).is_some_and(|object| object.page_size() != PAGE);
         if !huge || asked.flags.contains(MapFlags::NORESERVE) {
             return self.mm(mm).space.mmap(asked);
@@ -52,7 +52,7 @@ impl Kernel {
 
     /// The address space numbers the files of such mappings by itself, from the same number
     /// in each process; here the kernel does.
-    fn map_nameless(&mut self, mm: MmId, asked: &Mmap, huge: bool) -> Result<Mapped, Errno> {
+    fn map_nameless(&mut self, mm: MmId, asked: &Mmap, huge: bool) -> Result<Mapped, Refused> {
         let page_size = if huge { PageSize::MIB2 } else { PAGE };
         let len = asked.len.checked_next_multiple_of(page_size.bytes()).ok_or(Errno::ENOMEM)?;
         let before = self.objects.clone();

@@ -92,7 +92,9 @@ fn perform(space: &mut AddressSpace, step: &str) -> Result<u64, Errno> {
             Ok(0)
         }
         "map" => map(space, range(1), &words[2..]),
-        "munmap" => space.munmap(range(1).0, range(1).1).map(|_| 0),
+        "munmap" => {
+            space.munmap(range(1).0, range(1).1).map(|_| 0).map_err(|refused| refused.errno)
+        }
         "mprotect" => space.mprotect(range(1).0, range(1).1, prot(words[2])).map(|()| 0),
         "madvise" => space.madvise(range(1).0, range(1).1, advice(words[2])).map(|()| 0),
         "write" => {
@@ -143,8 +145,8 @@ fn perform(space: &mut AddressSpace, step: &str) -> Result<u64, Errno> {
             let vma = parse_vma(words[1], BASE >> 12).expect("a VMA");
             let cursor = space.tree.seek(vma.start);
             let left_only = words.contains(&"left-only");
-            let next = cursor.get();
-            let decided = merge::new_range(&space.rules, cursor.prev(), &vma, next, left_only);
+            let next = cursor.get().filter(|_| !left_only);
+            let decided = merge::new_range(&space.rules, cursor.prev(), &vma, next);
             space.place_new(&vma, decided);
             Ok(0)
         }
@@ -178,7 +180,7 @@ fn map(space: &mut AddressSpace, at: (u64, u64), words: &[&str]) -> Result<u64, 
             }
         };
     }
-    space.mmap(&request).map(|mapped| mapped.addr.raw())
+    space.mmap(&request).map(|mapped| mapped.addr.raw()).map_err(|refused| refused.errno)
 }
 
 /// `mremap [0,4) 6` resizes to 6 pages where it is, `mremap [0,4) 6 move` may move it, and

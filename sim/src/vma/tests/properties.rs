@@ -79,8 +79,12 @@ fn perform(space: &mut AddressSpace, step: &Step) {
     let span = |at: u64, len: u64| Span::new(Addr::new(addr(at)), Len::new(bytes(len)));
     let missing = RegisterModes::MISSING;
     let _ = match *step {
-        Step::Map(at, len, prot, how) => space.mmap(&request(at, len, prot, how)).map(|_| ()),
-        Step::Unmap(at, len) => space.munmap(addr(at), bytes(len)).map(|_| ()),
+        Step::Map(at, len, prot, how) => {
+            space.mmap(&request(at, len, prot, how)).map(|_| ()).map_err(|refused| refused.errno)
+        }
+        Step::Unmap(at, len) => {
+            space.munmap(addr(at), bytes(len)).map(|_| ()).map_err(|refused| refused.errno)
+        }
         Step::Protect(at, len, prot) => space.mprotect(addr(at), bytes(len), prot),
         Step::Advise(at, len, advice) => space.madvise(addr(at), bytes(len), advice),
         Step::Write(at) => {
@@ -157,7 +161,7 @@ proptest! {
             let vma = cursor.get().unwrap();
             let prev = cursor.prev().filter(|_| vma.start == addr(at));
             let next = cursor.nth(1).filter(|_| vma.end == addr(at + len));
-            prop_assert_eq!(merge::new_range(&space.rules, prev, vma, next, false), None);
+            prop_assert_eq!(merge::new_range(&space.rules, prev, vma, next), None);
         }
     }
 

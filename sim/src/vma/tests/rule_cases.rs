@@ -1,5 +1,8 @@
 //! Rules that neither the kernel's harness nor the recorded cases show: one case each.
 
+use shims::{Addr, Errno};
+
+use super::super::{AddressSpace, CtxId, Mmap, Prot, Rules};
 use super::on_6_18;
 
 #[test]
@@ -342,6 +345,38 @@ fn advices_that_a_mapping_cannot_take() {
          madvise [2,4) keeponfork = EINVAL
          madvise [0,4) mergeable   => [0,2)rw:sh,shm1+0 [2,4)rw:nr,wf,dd,dp",
     );
+}
+
+#[test]
+fn d16_a_refusal_names_who_was_noted_before_it() {
+    let layout = "[0,2)rw:um@1 [2,3)rw:um@2 [3,4)rw:um@1 [4,6)rw:sl,um@3 [6,8)rw:um@4";
+    let parsed = |layout| AddressSpace::from_layout(Rules::LINUX_6_18, Addr::new(0), layout);
+    let address = |page: u64| page << 12;
+    let space = || parsed(layout).expect("a layout");
+    let refused = |start, pages: u64| space().munmap(address(start), pages << 12).unwrap_err();
+    let told =
+        |start, pages| refused(start, pages).told.iter().map(|ctx| ctx.0).collect::<Vec<_>>();
+    assert_eq!(refused(0, 6).errno, Errno::EPERM);
+    assert_eq!(told(0, 6), [1, 2], "each once, below the seal only");
+    assert_eq!(told(1, 8), [1, 2], "a cut at the start changes nothing");
+    assert_eq!(told(2, 3), [2, 1], "in the order of their first VMAs");
+    assert_eq!(told(4, 4), [0; 0]);
+    assert_eq!(told(5, 2), [0; 0], "a sealed first VMA is refused before it is cut");
+    let over = |start, pages: u64| {
+        let mut space = space();
+        space.limits_mut().rlimit_as = space.total_pages() << 12;
+        // Below `mmap_min_addr`, as this layout is, nobody may map otherwise.
+        space.limits_mut().mmap_min_addr = 0;
+        space.mmap(&Mmap::fixed(address(start), pages << 12, Prot::RW)).unwrap_err()
+    };
+    assert_eq!(over(0, 5).told, [CtxId(1), CtxId(2)]);
+    assert_eq!(over(6, 3).errno, Errno::ENOMEM);
+    assert_eq!(over(6, 3).told, [CtxId(4)], "the limit comes after the walk");
+    assert_eq!(over(8, 1).told, []);
+    let huge = "[0,2)rw:um@1 [512,1024)rw:nr,ht,de,close,huge1+0,um@2";
+    let mut huge = parsed(huge).expect("a layout");
+    let cut = huge.munmap(address(0), 600 << 12).unwrap_err();
+    assert_eq!((cut.errno, cut.told), (Errno::EINVAL, vec![CtxId(1)]), "a huge page cannot be cut");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Changing the tree: one primitive, [`Tree::splice`]. Owns splitting, joining and emptying
 //! nodes.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use super::super::Vma;
-use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary};
-use super::{Root, Tree};
+use super::Tree;
+use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary, own};
 
 /// Nodes narrower than this look for a neighbour to join.
 pub(super) const NARROW: usize = LEAF / 4;
@@ -45,12 +45,18 @@ impl Tree {
     pub(in super::super) fn splice(&mut self, at: u64, remove: usize, insert: &[Vma]) {
         self.len = self.len - remove + insert.len();
         let what = Splice { at, remove, insert };
-        if let Some(root) = &mut self.root
-            && edit_in_place(&mut root.node, &mut root.summary, &what) != InPlace::No
-        {
-            return;
+        let done = match &mut self.root {
+            None => false,
+            Some(Node::Leaf(leaf)) => edit_alone(leaf, &what),
+            Some(root) => {
+                // Nobody above the root wants to know.
+                let mut unasked = Summary { start: 0, end: 0, gap: 0 };
+                edit_in_place(root, &mut unasked, &what) != InPlace::No
+            }
+        };
+        if !done {
+            self.restructure(&what);
         }
-        self.restructure(&what);
     }
 
     /// The same, when nodes must be split, joined or emptied.
@@ -59,15 +65,15 @@ impl Tree {
         let Splice { at, remove, insert } = *what;
         let Some(mut root) = self.root.take() else {
             debug_assert_eq!(remove, 0, "nothing to remove from an empty tree");
-            self.root = Root::of_leaf(insert);
+            self.root = Node::of_leaf(insert);
             return;
         };
-        let edited = match edit(&mut root.node, root.summary.gap, what) {
+        let edited = match edit(&mut root, 0, what) {
             Edited::Spills(here) => {
                 self.root = Some(root);
                 self.remove_tail(at, remove - here);
                 root = self.root.take().expect("the first leaf is still there");
-                edit(&mut root.node, root.summary.gap, &Splice { remove: here, ..*what })
+                edit(&mut root, 0, &Splice { remove: here, ..*what })
             }
             edited => edited,
         };
@@ -81,43 +87,52 @@ impl Tree {
             let (start, here) = (leaf.starts[0], count.min(leaf.vmas.len()));
             let mut root = self.root.take().expect("there are VMAs to remove");
             let what = Splice { at: start, remove: here, insert: &[] };
-            let edited = edit(&mut root.node, root.summary.gap, &what);
+            let edited = edit(&mut root, 0, &what);
             self.settle(root, edited);
             count -= here;
         }
     }
 
     /// Put the root back: it may have become empty, wider than one node, or a chain.
-    fn settle(&mut self, mut root: Root, edited: Edited) {
+    fn settle(&mut self, mut root: Node, edited: Edited) {
         match edited {
             Edited::Emptied => return,
             Edited::Spills(_) => unreachable!("a removal within one leaf does not spill"),
-            Edited::Kept(summary, None) => root.summary = summary,
+            Edited::Kept(_, None) => {}
             Edited::Kept(summary, Some((upper, node))) => {
-                let inner = Inner::of(&[(summary, root.node), (upper, node)]);
-                root = Root { summary: inner.summary(), node: Node::Inner(Arc::new(inner)) };
+                root = Node::Inner(Arc::new(Inner::of(&[(summary, root), (upper, node)])));
             }
         }
-        while let Node::Inner(inner) = &root.node
+        while let Node::Inner(inner) = &root
             && inner.children.len() == 1
         {
-            let child = inner.children[0].clone();
-            root.node = child;
+            root = inner.children[0].clone();
         }
         self.root = Some(root);
     }
 }
 
-impl Root {
-    fn of_leaf(vmas: &[Vma]) -> Option<Root> {
+impl Node {
+    fn of_leaf(vmas: &[Vma]) -> Option<Node> {
         if vmas.is_empty() {
             return None;
         }
         let mut chunk = Vec::with_capacity(vmas.len().max(8));
         chunk.extend_from_slice(vmas);
-        let leaf = Leaf::of(chunk);
-        Some(Root { summary: leaf.summary(), node: Node::Leaf(Arc::new(leaf)) })
+        Some(Node::Leaf(Arc::new(Leaf::of(chunk))))
     }
+}
+
+/// Perform `what` in the leaf that is the whole tree, unless that empties or overfills it.
+fn edit_alone(leaf: &mut Arc<Leaf>, what: &Splice<'_>) -> bool {
+    let new = leaf.vmas.len() + what.insert.len() - what.remove;
+    if new == 0 || new > LEAF {
+        return false;
+    }
+    let leaf = own(leaf);
+    let at = leaf.index_of(what.at);
+    leaf.splice(at, what.remove, what.insert);
+    true
 }
 
 /// Perform `what` if it concerns one leaf, which has room for it and is not left narrow.
@@ -125,7 +140,7 @@ impl Root {
 fn edit_in_place(node: &mut Node, known: &mut Summary, what: &Splice<'_>) -> InPlace {
     match node {
         Node::Leaf(leaf) => {
-            let leaf = Arc::make_mut(leaf);
+            let leaf = own(leaf);
             let at = leaf.index_of(what.at);
             let (old, remove, insert) = (leaf.vmas.len(), what.remove, what.insert.len());
             let new = (old + insert).wrapping_sub(remove);
@@ -137,7 +152,7 @@ fn edit_in_place(node: &mut Node, known: &mut Summary, what: &Splice<'_>) -> InP
             update(known, leaf.with_gap(known.gap.max(changed)))
         }
         Node::Inner(inner) => {
-            let inner = Arc::make_mut(inner);
+            let inner = own(inner);
             let i = inner.child_of(what.at);
             let mut entry = inner.entry(i);
             match edit_in_place(&mut inner.children[i], &mut entry, what) {
@@ -162,8 +177,8 @@ fn update(known: &mut Summary, now: Summary) -> InPlace {
 /// Perform `what` below `node`, whose gaps are at most `bound`.
 fn edit(node: &mut Node, bound: u64, what: &Splice<'_>) -> Edited {
     match node {
-        Node::Leaf(leaf) => edit_leaf(Arc::make_mut(leaf), bound, what),
-        Node::Inner(inner) => edit_inner(Arc::make_mut(inner), bound, what),
+        Node::Leaf(leaf) => edit_leaf(own(leaf), bound, what),
+        Node::Inner(inner) => edit_inner(own(inner), bound, what),
     }
 }
 

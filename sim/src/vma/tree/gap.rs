@@ -1,9 +1,7 @@
 //! Searching gaps. Owns the two directions and the repair of bounds that have become loose.
 
-use std::sync::Arc;
-
 use super::Tree;
-use super::node::Node;
+use super::node::{Node, own};
 
 /// What is looked for: `len` free bytes inside `[low, high)`.
 #[derive(Clone, Copy)]
@@ -37,34 +35,27 @@ impl Tree {
     pub(in super::super) fn highest_gap(&mut self, low: u64, high: u64, len: u64) -> Option<u64> {
         let want = Want { low, high, len };
         let Some(root) = &mut self.root else { return want.fits(low, high).map(|gap| gap.1) };
-        let summary = root.summary;
-        if let Some(gap) = want.fits(summary.end, u64::MAX) {
+        let (start, end) = root.ends();
+        if let Some(gap) = want.fits(end, u64::MAX) {
             return Some(gap.1);
         }
-        if want.may_be_in(summary.start, summary.end, summary.gap) {
-            let mut loose = false;
-            if let Some(top) = highest(&root.node, want, &mut loose) {
-                if loose {
-                    tighten(&mut root.node, want);
-                }
-                return Some(top);
-            }
-            if loose || want.covers(summary.start, summary.end) {
-                root.summary.gap = tighten(&mut root.node, want);
-            }
+        let mut loose = false;
+        let found = highest(root, want, &mut loose);
+        if loose {
+            tighten(root, want);
         }
-        want.fits(0, summary.start).map(|gap| gap.1)
+        found.or_else(|| want.fits(0, start).map(|gap| gap.1))
     }
 
     /// The start of the lowest gap in `[low, high)` with at least `len` bytes.
     pub(in super::super) fn lowest_gap(&self, low: u64, high: u64, len: u64) -> Option<u64> {
         let want = Want { low, high, len };
         let Some(root) = &self.root else { return want.fits(low, high).map(|gap| gap.0) };
-        let summary = root.summary;
-        want.fits(0, summary.start)
+        let (start, end) = root.ends();
+        want.fits(0, start)
             .map(|gap| gap.0)
-            .or_else(|| lowest(&root.node, want))
-            .or_else(|| want.fits(summary.end, u64::MAX).map(|gap| gap.0))
+            .or_else(|| lowest(root, want))
+            .or_else(|| want.fits(end, u64::MAX).map(|gap| gap.0))
     }
 }
 
@@ -126,7 +117,7 @@ fn lowest(node: &Node, want: Want) -> Option<u64> {
 fn tighten(node: &mut Node, want: Want) -> u64 {
     let inner = match node {
         Node::Leaf(leaf) => return leaf.gap(0, leaf.vmas.len()),
-        Node::Inner(inner) => Arc::make_mut(inner),
+        Node::Inner(inner) => own(inner),
     };
     for i in (0..inner.children.len()).rev() {
         if want.may_be_in(inner.starts[i], inner.ends[i], inner.gaps[i]) {

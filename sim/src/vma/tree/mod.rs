@@ -14,22 +14,18 @@ mod node;
 mod tests;
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
+use triomphe::Arc;
+
+pub(super) use self::near::Near;
 use self::node::{Inner, Leaf, Node, Summary};
 use super::Vma;
 
 /// Sorted, disjoint VMAs. Cloning shares them until one side changes.
 #[derive(Clone, Default)]
 pub(super) struct Tree {
-    root: Option<Root>,
+    root: Option<Node>,
     len: usize,
-}
-
-#[derive(Clone)]
-struct Root {
-    node: Node,
-    summary: Summary,
 }
 
 impl Tree {
@@ -53,19 +49,14 @@ impl Tree {
                 })
                 .collect();
         }
-        let root = level.pop().map(|(summary, node)| Root { node, summary });
+        let root = level.pop().map(|(_, node)| node);
         Tree { root, len }
     }
 
     /// Do the summaries tell the truth, and is every leaf at the same depth?
     pub(super) fn is_sound(&self) -> bool {
         let Some(root) = &self.root else { return self.len == 0 };
-        root.node.check().is_some_and(|(seen, _, len)| {
-            seen.start == root.summary.start
-                && seen.end == root.summary.end
-                && seen.gap <= root.summary.gap
-                && len == self.len
-        })
+        root.check().is_some_and(|(_, _, len)| len == self.len)
     }
 
     /// How many VMAs.
@@ -75,7 +66,7 @@ impl Tree {
 
     /// The leaf in which `addr` belongs.
     fn leaf(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &self.root.as_ref()?.node;
+        let mut node = self.root.as_ref()?;
         loop {
             match node {
                 Node::Leaf(leaf) => return Some(leaf),
@@ -86,7 +77,7 @@ impl Tree {
 
     /// The leaf after the one in which `addr` belongs.
     fn leaf_after(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &self.root.as_ref()?.node;
+        let mut node = self.root.as_ref()?;
         let mut right = None;
         while let Node::Inner(inner) = node {
             let i = inner.child_of(addr);
@@ -102,7 +93,7 @@ impl Tree {
 
     /// The leaf before the one in which `addr` belongs.
     fn leaf_before(&self, addr: u64) -> Option<&Leaf> {
-        let mut node = &self.root.as_ref()?.node;
+        let mut node = self.root.as_ref()?;
         let mut left = None;
         while let Node::Inner(inner) = node {
             let i = inner.child_of(addr);
@@ -121,12 +112,7 @@ impl Tree {
         let Some(leaf) = self.leaf(addr) else {
             return Cursor { tree: self, leaf: None, index: 0 };
         };
-        let above = leaf.above(addr);
-        let index = match above.checked_sub(1) {
-            Some(last) if leaf.vmas[last].end > addr => last,
-            _ => above,
-        };
-        Cursor { tree: self, leaf: Some(leaf), index }
+        Cursor { tree: self, leaf: Some(leaf), index: leaf.settle(leaf.above(addr), addr) }
     }
 
     /// The VMA that contains `addr`.
@@ -234,7 +220,7 @@ impl<'a> Iterator for Iter<'a> {
 impl PartialEq for Tree {
     fn eq(&self, other: &Tree) -> bool {
         let same = match (&self.root, &other.root) {
-            (Some(a), Some(b)) => a.node.is_same(&b.node),
+            (Some(a), Some(b)) => a.is_same(b),
             (None, None) => true,
             _ => false,
         };

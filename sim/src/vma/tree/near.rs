@@ -1,116 +1,203 @@
 //! Editing where one has just looked: one descent instead of two. Owns the conditions under
 //! which a leaf may change by itself; everything else is [`Tree::splice`]'s.
 
-use std::sync::Arc;
-
 use super::super::Vma;
 use super::Tree;
 use super::edit::NARROW;
-use super::node::{LEAF, Leaf, Node, Summary};
+use super::node::{LEAF, Leaf, Node, own};
 
-/// A place in a leaf that holds both neighbours of the place, too.
+/// A place in a leaf.
+///
+/// An edit that answers false has changed nothing: it takes more than this leaf, or a parent
+/// would have to know of it, because an end of the leaf moves or a gap becomes too large.
 pub(in super::super) struct Near<'a> {
     leaf: &'a mut Leaf,
-    /// What the parent knows of the leaf; it cannot be told otherwise from here.
-    known: Summary,
-    /// The summary of the whole tree, if the leaf is all of it.
-    root: Option<&'a mut Summary>,
     len: &'a mut usize,
     index: usize,
+    /// No gap of the leaf may become larger than this. A leaf that is the whole tree has
+    /// nobody above it who counts on anything.
+    bound: u64,
+    /// Fewer VMAs than this must not be left: 1 in a leaf that is the whole tree.
+    narrow: usize,
 }
 
 impl Tree {
-    /// The place of [`Tree::seek`], to be edited; `None` if a neighbour is in another leaf.
-    #[inline]
+    /// The place of [`Tree::seek`], to be edited, in a tree of one leaf.
+    ///
+    /// Inlined beside [`near`](Tree::near), so that the compiler leaves out for it whatever
+    /// is there for parents.
+    #[inline(always)]
+    pub(in super::super) fn near_alone(&mut self, addr: u64) -> Option<Near<'_>> {
+        let Some(Node::Leaf(leaf)) = &mut self.root else { return None };
+        let leaf = own(leaf);
+        // It is often half empty.
+        let above =
+            if leaf.vmas.len() <= LEAF / 2 { leaf.above_in_half(addr) } else { leaf.above(addr) };
+        Some(Near {
+            index: leaf.settle(above, addr),
+            leaf,
+            len: &mut self.len,
+            bound: u64::MAX,
+            narrow: 1,
+        })
+    }
+
+    /// The place of [`Tree::seek`], to be edited, in a tree of more leaves.
+    #[inline(always)]
     pub(in super::super) fn near(&mut self, addr: u64) -> Option<Near<'_>> {
-        let root = self.root.as_mut()?;
-        let (mut known, mut node) = (root.summary, &mut root.node);
-        let mut alone = true;
-        let leaf = loop {
-            match node {
-                Node::Leaf(leaf) => break Arc::make_mut(leaf),
-                Node::Inner(inner) => {
-                    let inner = Arc::make_mut(inner);
-                    let i = inner.child_of(addr);
-                    known = inner.entry(i);
-                    node = &mut inner.children[i];
-                    alone = false;
+        let Some(Node::Inner(inner)) = &mut self.root else { return None };
+        let mut inner = own(inner);
+        loop {
+            let i = inner.child_of(addr);
+            let bound = inner.gaps[i];
+            match &mut inner.children[i] {
+                Node::Inner(below) => inner = own(below),
+                Node::Leaf(leaf) => {
+                    let leaf = own(leaf);
+                    let index = leaf.settle(leaf.above(addr), addr);
+                    return Some(Near { leaf, len: &mut self.len, index, bound, narrow: NARROW });
                 }
             }
-        };
-        let above = leaf.above(addr);
-        let index = match above.checked_sub(1) {
-            Some(last) if leaf.vmas[last].end > addr => last,
-            _ => above,
-        };
-        if !alone && (index == 0 || index + 2 >= leaf.vmas.len()) {
-            return None;
         }
-        let root = if alone { Some(&mut root.summary) } else { None };
-        Some(Near { leaf, known, root, len: &mut self.len, index })
     }
 }
 
 impl Near<'_> {
     /// The first VMA that ends above the address.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn get(&self) -> Option<&Vma> {
         self.leaf.vmas.get(self.index)
     }
 
+    /// Is the VMA below the place in this leaf, or known not to be?
+    #[inline(always)]
+    pub(in super::super) fn sees_prev(&self) -> bool {
+        self.index > 0 || self.narrow == 1
+    }
+
+    /// Is the VMA `n` above the place in this leaf, or known not to be?
+    #[inline(always)]
+    pub(in super::super) fn sees(&self, n: usize) -> bool {
+        self.index + n < self.leaf.vmas.len() || self.narrow == 1
+    }
+
     /// Where it starts; above every address if there is none. Does not touch the VMA.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn start(&self) -> u64 {
         self.leaf.starts.get(self.index).copied().unwrap_or(u64::MAX)
     }
 
     /// Where the one after it starts; above every address if there is none.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn next_start(&self) -> u64 {
         self.leaf.starts.get(self.index + 1).copied().unwrap_or(u64::MAX)
     }
 
     /// The one below it.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn prev(&self) -> Option<&Vma> {
-        self.leaf.vmas.get(self.index.checked_sub(1)?)
+        self.leaf.vmas.get(self.index.wrapping_sub(1))
     }
 
-    /// Replace `remove` VMAs, from the one here or with `back` from the one below, with
-    /// `insert`. False, and nothing has changed, if that takes more than this leaf.
-    #[inline]
-    pub(in super::super) fn replace(self, back: bool, remove: usize, insert: &[Vma]) -> bool {
-        let Near { leaf, known, root, len, index } = self;
-        let at = index - usize::from(back);
-        let old = leaf.vmas.len();
-        let new = old - remove + insert.len();
-        if new > LEAF || new == 0 {
-            return false;
+    #[inline(always)]
+    fn prev_end(&self) -> u64 {
+        // Without one below there is no gap, however far up the place is.
+        self.prev().map_or(u64::MAX, |prev| prev.end)
+    }
+
+    /// May the gap `[from, to)` appear?
+    #[inline(always)]
+    fn allows(&self, from: u64, to: u64) -> bool {
+        to.saturating_sub(from) <= self.bound
+    }
+
+    /// Put `vma` here, below the VMA that is here now.
+    #[inline(always)]
+    pub(in super::super) fn insert(self, vma: &Vma) -> bool {
+        let fits = self.leaf.vmas.len() < LEAF;
+        if fits {
+            self.leaf.insert(self.index, vma);
+            *self.len += 1;
         }
-        match root {
-            Some(root) => {
-                leaf.splice(at, remove, insert);
-                let changed = leaf.gap(at.saturating_sub(1), (at + insert.len() + 1).min(new));
-                *root = leaf.with_gap(known.gap.max(changed));
-            }
-            None => {
-                // Both ends of the leaf are other VMAs, so only the gap can matter above.
-                if at == 0 || at + remove >= old || new < NARROW {
-                    return false;
-                }
-                let mut floor = leaf.vmas[at - 1].end;
-                let mut gap = 0;
-                for vma in insert.iter().chain(&leaf.vmas[at + remove..=at + remove]) {
-                    gap = gap.max(vma.start - floor);
-                    floor = vma.end;
-                }
-                if gap > known.gap {
-                    return false;
-                }
-                leaf.splice(at, remove, insert);
-            }
-        }
-        *len = *len - remove + insert.len();
+        fits
+    }
+
+    /// The VMA here starts lower, where the one below ends at the lowest.
+    #[inline(always)]
+    pub(in super::super) fn grow_down(self, change: impl FnOnce(&mut Vma)) -> bool {
+        let vma = &mut self.leaf.vmas[self.index];
+        change(vma);
+        self.leaf.starts[self.index] = vma.start;
         true
+    }
+
+    /// The VMA below ends higher, where the one here starts at the highest.
+    #[inline(always)]
+    pub(in super::super) fn grow_prev(self, change: impl FnOnce(&mut Vma)) -> bool {
+        change(&mut self.leaf.vmas[self.index - 1]);
+        true
+    }
+
+    /// The VMA below takes in the one here.
+    #[inline(always)]
+    pub(in super::super) fn join(self, change: impl FnOnce(&mut Vma, &Vma)) -> bool {
+        let fits = self.leaf.vmas.len() > self.narrow;
+        if fits {
+            let next = self.leaf.vmas[self.index];
+            change(&mut self.leaf.vmas[self.index - 1], &next);
+            self.leaf.remove(self.index);
+            *self.len -= 1;
+        }
+        fits
+    }
+
+    /// The VMA here goes.
+    #[inline(always)]
+    pub(in super::super) fn remove(self) -> bool {
+        let fits = self.sees_prev()
+            && self.sees(1)
+            && self.leaf.vmas.len() > self.narrow
+            && self.allows(self.prev_end(), self.next_start());
+        if fits {
+            self.leaf.remove(self.index);
+            *self.len -= 1;
+        }
+        fits
+    }
+
+    /// The VMA here ends at `end`, inside it.
+    #[inline(always)]
+    pub(in super::super) fn trim_end(self, end: u64) -> bool {
+        let fits = self.sees(1) && self.allows(end, self.next_start());
+        if fits {
+            self.leaf.vmas[self.index].end = end;
+        }
+        fits
+    }
+
+    /// The VMA here starts at `start`, inside it.
+    #[inline(always)]
+    pub(in super::super) fn trim_start(self, start: u64) -> bool {
+        let fits = self.sees_prev() && self.allows(self.prev_end(), start);
+        if fits {
+            let vma = &mut self.leaf.vmas[self.index];
+            *vma = vma.part(start, vma.end);
+            self.leaf.starts[self.index] = start;
+        }
+        fits
+    }
+
+    /// `[start, end)`, inside the VMA here, goes out of it. False if `max` VMAs exist, too.
+    #[inline(always)]
+    pub(in super::super) fn punch(self, start: u64, end: u64, max: usize) -> bool {
+        let fits = self.leaf.vmas.len() < LEAF && *self.len < max && self.allows(start, end);
+        if fits {
+            let vma = &mut self.leaf.vmas[self.index];
+            let upper = vma.part(end, vma.end);
+            vma.end = start;
+            self.leaf.insert(self.index + 1, &upper);
+            *self.len += 1;
+        }
+        fits
     }
 }

@@ -1,13 +1,13 @@
 //! The nodes of the tree: contiguous chunks. Owns what one node can tell and do alone.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use super::super::Vma;
 
 /// The most VMAs in a leaf.
 pub(super) const LEAF: usize = 32;
 /// The most children of an inner node.
-pub(super) const INNER: usize = LEAF;
+pub(super) const INNER: usize = 64;
 
 /// What a parent knows of a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,16 +52,33 @@ const PAD: u64 = u64::MAX >> 1;
 /// Two rounds of comparisons that do not wait for each other: a binary search would wait
 /// for memory at each of its five steps. A comparison is the sign of a difference, which
 /// the compiler does not turn into something slower.
-#[inline]
-fn rank(starts: &[u64; LEAF], addr: u64) -> usize {
+#[inline(always)]
+fn rank<const N: usize>(starts: &[u64; N], addr: u64) -> usize {
     const BLOCK: usize = 4;
     let above = addr.min(PAD - 1) + 1;
     let below = |start: u64| (start.wrapping_sub(above) >> 63) as usize;
-    let full: usize = starts.chunks_exact(BLOCK).map(|block| below(block[BLOCK - 1])).sum();
-    match starts.chunks_exact(BLOCK).nth(full) {
-        Some(b) => full * BLOCK + below(b[0]) + below(b[1]) + below(b[2]),
-        None => LEAF,
+    let mut full = 0;
+    for block in 0..N / BLOCK {
+        full += below(starts[block * BLOCK + BLOCK - 1]);
     }
+    match starts.get(full * BLOCK..full * BLOCK + BLOCK) {
+        Some(b) => full * BLOCK + below(b[0]) + below(b[1]) + below(b[2]),
+        None => N,
+    }
+}
+
+/// The node itself, copied first if somebody shares it.
+#[inline(always)]
+pub(super) fn own<T: Clone>(node: &mut Arc<T>) -> &mut T {
+    #[cold]
+    #[inline(never)]
+    fn copy<T: Clone>(node: &mut Arc<T>) {
+        *node = Arc::new(T::clone(node));
+    }
+    if !Arc::is_unique(node) {
+        copy(node);
+    }
+    Arc::get_mut(node).expect("nobody shares it")
 }
 
 impl Node {
@@ -86,6 +103,14 @@ impl Node {
         match self {
             Node::Leaf(leaf) => leaf.vmas.len(),
             Node::Inner(inner) => inner.children.len(),
+        }
+    }
+
+    /// Where its first VMA starts and its last one ends.
+    pub(super) fn ends(&self) -> (u64, u64) {
+        match self {
+            Node::Leaf(leaf) => (leaf.starts[0], leaf.vmas[leaf.vmas.len() - 1].end),
+            Node::Inner(inner) => (inner.starts[0], inner.ends[inner.children.len() - 1]),
         }
     }
 
@@ -126,12 +151,12 @@ impl Node {
     pub(super) fn append(&mut self, right: &Node) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                let left = Arc::make_mut(left);
+                let left = own(left);
                 let at = left.vmas.len();
                 left.splice(at, 0, &right.vmas);
             }
             (Node::Inner(left), Node::Inner(right)) => {
-                let left = Arc::make_mut(left);
+                let left = own(left);
                 for (i, child) in right.children.iter().enumerate() {
                     left.insert(left.children.len(), right.entry(i), child.clone());
                 }
@@ -165,6 +190,21 @@ impl Leaf {
         rank(&self.starts, addr)
     }
 
+    /// The same of a leaf that is at most half full.
+    #[inline(always)]
+    pub(super) fn above_in_half(&self, addr: u64) -> usize {
+        rank(self.starts.first_chunk::<{ LEAF / 2 }>().expect("half of it"), addr)
+    }
+
+    /// The index of the first VMA that ends above `addr`, when `above` start at or below it.
+    #[inline(always)]
+    pub(super) fn settle(&self, above: usize, addr: u64) -> usize {
+        match above.checked_sub(1) {
+            Some(last) if self.vmas[last].end > addr => last,
+            _ => above,
+        }
+    }
+
     /// How many of its VMAs start below `addr`.
     #[inline]
     pub(super) fn index_of(&self, addr: u64) -> usize {
@@ -190,6 +230,24 @@ impl Leaf {
             self.vmas[at + i] = *vma;
             self.starts[at + i] = vma.start;
         }
+    }
+
+    /// Put `vma` at index `at`; there is room.
+    #[inline]
+    pub(super) fn insert(&mut self, at: usize, vma: &Vma) {
+        let old = self.vmas.len();
+        self.starts.copy_within(at..old, at + 1);
+        self.starts[at] = vma.start;
+        self.vmas.insert(at, *vma);
+    }
+
+    /// Take out the VMA at index `at`.
+    #[inline]
+    pub(super) fn remove(&mut self, at: usize) {
+        let old = self.vmas.len();
+        self.starts.copy_within(at + 1..old, at);
+        self.starts[old - 1] = PAD;
+        self.vmas.remove(at);
     }
 
     /// The largest gap between neighbours among the VMAs `from..to`.

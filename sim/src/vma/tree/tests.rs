@@ -45,6 +45,63 @@ fn random_splice(rng: &mut ChaCha8Rng, model: &mut Vec<Vma>, tree: &mut Tree, fi
     model.splice(at..at + remove, insert);
 }
 
+/// Edit in place where the tree allows it, and expect nothing to happen where it does not.
+fn random_edit_in_place(rng: &mut ChaCha8Rng, model: &mut Vec<Vma>, tree: &mut Tree) -> bool {
+    let addr = rng.random_range(0..END) << 12;
+    let at = model.iter().position(|v| v.end > addr).unwrap_or(model.len());
+    let floor = at.checked_sub(1).map_or(0, |i| model[i].end);
+    let near =
+        if tree.near_alone(addr).is_some() { tree.near_alone(addr) } else { tree.near(addr) };
+    let Some(near) = near else { return false };
+    if near.sees(0) {
+        assert_eq!(near.get(), model.get(at));
+    }
+    if near.sees_prev() {
+        assert_eq!(near.prev(), at.checked_sub(1).map(|i| &model[i]));
+    }
+    let Some(&here) = model.get(at).filter(|_| near.sees(0)) else { return false };
+    let pages = here.pages();
+    let cut = here.start + (rng.random_range(0..pages) << 12);
+    let mut after = model.clone();
+    let done = match rng.random_range(0..6) {
+        0 => {
+            after.remove(at);
+            near.remove()
+        }
+        1 if cut > here.start => {
+            after[at].end = cut;
+            near.trim_end(cut)
+        }
+        2 if cut > here.start => {
+            after[at] = here.part(cut, here.end);
+            near.trim_start(cut)
+        }
+        3 if cut > here.start && cut + 4096 < here.end => {
+            after.splice(at..=at, [here.part(here.start, cut), here.part(cut + 4096, here.end)]);
+            near.punch(cut, cut + 4096, usize::MAX)
+        }
+        4 if near.sees_prev() && floor < here.start => {
+            let new = vma(floor >> 12, here.start >> 12);
+            after.insert(at, new);
+            near.insert(&new)
+        }
+        5 if near.sees_prev() && at > 0 && model[at - 1].end < here.start => {
+            after[at - 1].end = here.start;
+            near.grow_prev(|prev| prev.end = here.start)
+        }
+        _ if near.sees_prev() && at > 0 => {
+            after[at - 1].end = here.end;
+            after.remove(at);
+            near.join(|prev, next| prev.end = next.end)
+        }
+        _ => return false,
+    };
+    if done {
+        *model = after;
+    }
+    done
+}
+
 fn agree(rng: &mut ChaCha8Rng, model: &[Vma], tree: &mut Tree) {
     assert!(tree.is_sound());
     assert!(tree.iter_from(0).eq(model.iter()));
@@ -70,13 +127,17 @@ fn agree(rng: &mut ChaCha8Rng, model: &[Vma], tree: &mut Tree) {
 }
 
 #[test]
-fn every_query_agrees_with_a_sorted_vector_after_every_splice() {
+fn every_query_agrees_with_a_sorted_vector_after_every_edit() {
+    let mut edited = 0;
     for seed in 0..12 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (mut model, mut tree) = (Vec::new(), Tree::default());
         let mut forks: Vec<(Vec<Vma>, Tree)> = Vec::new();
         for step in 0..800 {
             random_splice(&mut rng, &mut model, &mut tree, step % 400 < 200);
+            for _ in 0..3 {
+                edited += usize::from(random_edit_in_place(&mut rng, &mut model, &mut tree));
+            }
             agree(&mut rng, &model, &mut tree);
             if step % 100 == 0 {
                 forks.push((model.clone(), tree.clone()));
@@ -88,4 +149,5 @@ fn every_query_agrees_with_a_sorted_vector_after_every_splice() {
             agree(&mut rng, &model, &mut tree);
         }
     }
+    assert!(edited > 2_000, "edits in place are common: {edited}");
 }
