@@ -66,6 +66,9 @@ pub struct Policy {
     pub presence: Presence,
     /// Does it find out which pages are written?
     pub writes: Writes,
+    /// May the client move its memory? To be set if `EVENT_REMAP` was asked for: an install
+    /// that was decided before a move must not land after it, whatever it installs.
+    pub remaps: bool,
     /// What a fault outside every region leads to.
     pub outside: Outside,
     /// Delays between attempts while the address space is changing (`EAGAIN`).
@@ -104,6 +107,7 @@ impl Default for Policy {
         Policy {
             presence: Presence::Kernel,
             writes: Writes::Unseen,
+            remaps: false,
             outside: Outside::Fail,
             defer: Backoff { initial: Duration::from_micros(50), max: Duration::from_millis(2) },
             source_attempts: 4,

@@ -71,11 +71,9 @@ impl Machine {
     /// If no ioctl of `req` is out.
     pub fn completed(&mut self, req: ReqId, outcome: Outcome, now: Time) -> Completion {
         let slot = self.requests.check(req);
+        self.gate.installs -= u32::from(core::mem::take(&mut self.requests[slot].gated));
         match self.requests[slot].stage {
-            Stage::Installing(content) => {
-                self.gate.installs -= u32::from(content != Content::Zero);
-                self.install_answered(slot, content, outcome, now)
-            }
+            Stage::Installing(content) => self.install_answered(slot, content, outcome, now),
             Stage::Waking(ending) => self.wake_answered(slot, ending, outcome),
             Stage::Unprotecting => self.unprotect_answered(slot, outcome, now),
             Stage::Protecting => self.protect_answered(slot, outcome, now),

@@ -156,8 +156,10 @@ impl Machine {
                 return Err(HandlerError::UnexpectedFault { addr, kind });
             }
         };
-        let found = self.regions().page(addr);
-        let Some(page) = found.or_else(|| self.outside(addr, needs, stale)) else { return Ok(()) };
+        let Some(page) = self.regions().page(addr) else {
+            self.outside(addr, needs, stale);
+            return Ok(());
+        };
         let addr = addr.align_down(self.setup.regions.page_size());
         if let Some(slot) = self.requests.find(addr) {
             self.join(slot, needs);
