@@ -122,7 +122,7 @@ fn z6_a_move_goes_ahead_while_a_removal_is_unread() {
         // What was moved there is gone, and it was the only copy.
         bed.read(1);
         bed.on(remover);
-        assert_eq!(bed.pte(0).is_present(), false);
+        assert!(!bed.pte(0).is_present());
         assert_eq!(bed.pte(2).is_present(), !on);
         assert_eq!(bed.copy(3, 4), Outcome::done(4096), "a COPY looks at the gate still");
     }
