@@ -42,5 +42,10 @@ mod puppet_ops;
 mod puppet_uffd;
 #[path = "conformance/run.rs"]
 mod run;
+#[path = "conformance/table.rs"]
+mod table;
+
+#[path = "selftests/mod.rs"]
+mod selftests;
 #[path = "conformance/sim_arm.rs"]
 mod sim_arm;

@@ -64,6 +64,8 @@ mod random_worlds;
 mod rules;
 #[path = "suite/scenario_docs.rs"]
 mod scenario_docs;
+#[path = "suite/shrink.rs"]
+mod shrink;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]

@@ -17,9 +17,6 @@ use crate::model::Model;
 /// of any scenario shows early, and the worlds stay in the cache.
 const TURN: u64 = 32;
 
-/// Walks done after a failure was found to find a shorter one of the same kind.
-const SHORTEN: u64 = 2_000;
-
 /// What is run.
 #[derive(Clone, Debug)]
 pub struct Campaign {
@@ -125,12 +122,11 @@ impl Campaign {
                 tally.schedules += 1;
                 tally.steps += u64::from(outcome.steps);
                 tally.longest = tally.longest.max(outcome.steps);
-                if let Some(failure) = outcome.failure {
+                if outcome.failure.is_some() {
                     tally.failures += 1;
                     if tally.failures == 1 {
                         let start = &starts[turn.scenario];
-                        let found = self.shorten(start, turn.scenario, walk, &failure, done);
-                        report.found.push(found);
+                        report.found.push(self.found(start, turn.scenario, walk, done));
                     }
                     if !self.keep_going {
                         return false;
@@ -187,28 +183,12 @@ impl Campaign {
         explore::run(&mut start.world.clone(), &mut self.chooser(start, scenario, walk))
     }
 
-    /// The shortest walk with the same class of failure among those that follow.
-    fn shorten(
-        &self,
-        start: &Start,
-        scenario: usize,
-        walk: u64,
-        failure: &Failure,
-        after: u64,
-    ) -> Found {
-        let mut best = (self.walk(start, scenario, walk).steps, walk);
-        for next in walk + 1..=walk + SHORTEN {
-            let outcome = self.walk(start, scenario, next);
-            let same = outcome.failure.as_ref().is_some_and(|f| f.class() == failure.class());
-            if same && outcome.steps < best.0 {
-                best = (outcome.steps, next);
-            }
-        }
-        let (outcome, steps) =
-            explore::record(&mut start.world.clone(), &mut self.chooser(start, scenario, best.1));
+    fn found(&self, start: &Start, scenario: usize, walk: u64, after: u64) -> Found {
+        let mut chooser = self.chooser(start, scenario, walk);
+        let (outcome, steps) = explore::record(&mut start.world.clone(), &mut chooser);
         let failure = outcome.failure.expect("the walk failed before and is deterministic");
         let setup = start.world.setup();
-        let schedule = self.schedule(setup, best.1, outcome.digest, &failure, steps);
+        let schedule = self.schedule(setup, walk, outcome.digest, &failure, steps);
         Found { schedule, failure, after }
     }
 
@@ -241,6 +221,11 @@ pub struct Showing {
     pub outcome: Outcome,
     /// How well the schedule fitted.
     pub report: explore::ReplayReport,
+}
+
+/// The world of `setup` at its start, with `policy`.
+pub fn world(policy: &Policy, setup: &Arc<Setup>) -> World<Model> {
+    World::new(Arc::clone(setup), Model::new(policy.clone(), setup))
 }
 
 /// Replay `schedule` with `policy` and draw it.

@@ -12,13 +12,11 @@ use sim::explore::{self, Census, Exhaust};
 use sim::schedule::Schedule;
 use sim::world::{Setup, World};
 
-use crate::campaign::show;
 use crate::clock::Stopwatch;
 use crate::exit::{FOUND, Failed, OK};
-use crate::explore::shell;
 use crate::jobs;
+use crate::kept::Kept;
 use crate::model::Model;
-use crate::save;
 
 /// Outcomes that are written out for a scenario.
 const SHOWN: usize = 8;
@@ -80,33 +78,28 @@ impl All<'_> {
         );
         let mut kept = Vec::new();
         for schedule in results.iter().flat_map(|one| &one.found) {
-            kept.push((schedule, save::schedule(out, schedule)?));
+            kept.push((schedule, Kept::keep(schedule, &self.policy, out)?));
         }
         if json {
             let kept: Vec<_> = kept
                 .iter()
-                .map(|(schedule, path)| {
+                .map(|(schedule, kept)| {
                     serde_json::json!({
                         "scenario": schedule.setup.name,
                         "class": schedule.fails,
                         "steps": schedule.steps.len(),
-                        "schedule": path,
+                        "shrunk": kept.as_json(),
+                        "schedule": kept.path,
                     })
                 })
                 .collect();
             println(&mut print, &self.as_json(setups, &results, &kept));
         } else {
             self.claim(&mut print, setups, &results, watch.elapsed());
-            for (schedule, path) in &kept {
-                let showing = show(schedule, self.policy.clone());
-                let _ = writeln!(
-                    print,
-                    "\nFAILURE in {}: {}\n\n{}\nreplay: faultbed replay {}",
-                    schedule.setup.name,
-                    schedule.fails.as_deref().unwrap_or("run"),
-                    showing.timeline,
-                    shell(path)
-                );
+            for (schedule, kept) in &kept {
+                let class = schedule.fails.as_deref().unwrap_or("run");
+                let _ = writeln!(print, "\nFAILURE in {}: {class}\n", schedule.setup.name);
+                kept.print(&mut print, &self.policy);
             }
         }
         Ok(if kept.is_empty() { OK } else { FOUND })

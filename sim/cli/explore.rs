@@ -12,15 +12,16 @@ use handler::Policy;
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::explore::{Exhaust, Strategy};
 use sim::scenario;
+use sim::shrink::runs;
 use sim::world::Setup;
 
-use crate::campaign::{Campaign, Found, Report, show};
+use crate::campaign::{Campaign, Found, Report};
 use crate::catalogue;
 use crate::clock::Stopwatch;
 use crate::exhaustive;
 use crate::exit::{FOUND, Failed, OK};
 use crate::jobs;
-use crate::save;
+use crate::kept::Kept;
 
 /// Search the interleavings of the built-in scenarios, or of one scenario.
 #[derive(Args, Clone, Debug)]
@@ -111,7 +112,7 @@ impl Explore {
         let elapsed = watch.elapsed();
         let mut kept = Vec::new();
         for found in &report.found {
-            kept.push((found, save::schedule(&self.out, &found.schedule)?));
+            kept.push((found, Kept::keep(&found.schedule, &campaign.policy, &self.out)?));
         }
         if self.json {
             println!("{}", self.as_json(&names, &report, &kept, elapsed));
@@ -187,7 +188,7 @@ impl Explore {
         &self,
         names: &[String],
         report: &Report,
-        kept: &[(&Found, PathBuf)],
+        kept: &[(&Found, Kept)],
         elapsed: Duration,
         policy: Policy,
     ) {
@@ -224,18 +225,16 @@ impl Explore {
             self.seed,
             report.digest,
         );
-        for (found, path) in kept {
-            let showing = show(&found.schedule, policy.clone());
+        for (found, kept) in kept {
             let _ = writeln!(
                 out,
-                "\nFAILURE in {} after {} schedules: {}\n  {}\n\n{}\nreplay: faultbed replay {}",
+                "\nFAILURE in {} after {} schedules: {}\n  {}\n",
                 found.schedule.setup.name,
                 found.after,
                 found.failure.class(),
                 found.schedule.setup.about,
-                showing.timeline,
-                shell(path),
             );
+            kept.print(&mut out, &policy);
         }
     }
 
@@ -243,7 +242,7 @@ impl Explore {
         &self,
         names: &[String],
         report: &Report,
-        kept: &[(&Found, PathBuf)],
+        kept: &[(&Found, Kept)],
         elapsed: Duration,
     ) -> serde_json::Value {
         let total = report.total();
@@ -262,14 +261,16 @@ impl Explore {
                 "longest": tally.longest,
                 "failures": tally.failures,
             })).collect::<Vec<_>>(),
-            "failures": kept.iter().map(|(found, path)| serde_json::json!({
+            "failures": kept.iter().map(|(found, kept)| serde_json::json!({
                 "scenario": found.schedule.setup.name,
                 "class": found.failure.class(),
                 "what": found.failure.to_string(),
                 "after": found.after,
                 "walk": found.schedule.walk,
                 "steps": found.schedule.steps.len(),
-                "schedule": path,
+                "runs": runs(&found.schedule.steps).count(),
+                "shrunk": kept.as_json(),
+                "schedule": kept.path,
             })).collect::<Vec<_>>(),
         })
     }

@@ -15,10 +15,13 @@ mod exhaustive;
 pub mod exit;
 pub mod explore;
 pub mod jobs;
+mod kept;
 pub mod model;
 pub mod replay;
+pub mod report;
 pub mod save;
 #[cfg(target_os = "linux")]
 pub mod serve;
+pub mod shrink;
 #[cfg(target_os = "linux")]
 pub mod stress;

@@ -16,6 +16,7 @@ struct Cli {
 enum Command {
     Explore(faultbed::explore::Explore),
     Replay(faultbed::replay::Replay),
+    Shrink(faultbed::shrink::Shrink),
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Conform(faultbed::conform::Conform),
     #[cfg(target_os = "linux")]
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Explore(explore) => explore.run(),
         Command::Replay(replay) => replay.run(),
+        Command::Shrink(shrink) => shrink.run(),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Command::Conform(conform) => conform.run(),
         #[cfg(target_os = "linux")]

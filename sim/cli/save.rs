@@ -4,9 +4,43 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use handler::Policy;
 use sim::schedule::Schedule;
 
 use crate::exit::Failed;
+use crate::report;
+
+/// Keep `schedule` in the folder `dir` under a name nobody else uses, and beside it everything
+/// that is made of it. The name of the schedule is the answer; it is there before the others.
+pub fn failure(dir: &Path, schedule: &Schedule, policy: &Policy) -> Result<PathBuf, Failed> {
+    let path = self::schedule(dir, schedule)?;
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
+    for (ending, text) in report::files(schedule, policy, &stem) {
+        replace(&path.with_extension(ending), &text)?;
+    }
+    Ok(path)
+}
+
+/// Put `text` at `path`, whole or not at all; what was there before goes.
+pub fn replace(path: &Path, text: &str) -> Result<(), Failed> {
+    let failed =
+        |error: std::io::Error| Failed::io(format!("cannot write {}: {error}", path.display()));
+    // Two that write the same file at once do not write into each other's.
+    let mut part = path.as_os_str().to_owned();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(part);
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&part)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&part, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&part);
+        failed(error)
+    })
+}
 
 /// Write `schedule` into the folder `dir`, under a name nobody else uses, and tell the name.
 /// The file appears whole or not at all.
@@ -31,8 +65,9 @@ pub fn schedule(dir: &Path, schedule: &Schedule) -> Result<PathBuf, Failed> {
         if fs::read_to_string(&path).is_ok_and(|there| there == text) {
             return Ok(path);
         }
-        let part = path.with_extension("schedule.part");
-        match OpenOptions::new().write(true).create_new(true).open(&part) {
+        // Two that find the same thing at once do not write into each other's file.
+        let part = path.with_extension(format!("{}.part", std::process::id()));
+        match OpenOptions::new().write(true).create(true).truncate(true).open(&part) {
             Ok(mut file) => {
                 let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
                 // `hard_link` fails where `rename` would replace what is there.
@@ -40,11 +75,15 @@ pub fn schedule(dir: &Path, schedule: &Schedule) -> Result<PathBuf, Failed> {
                 let _ = fs::remove_file(&part);
                 match linked {
                     Ok(()) => return Ok(path),
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        // Somebody was faster. With the same run?
+                        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+                            return Ok(path);
+                        }
+                    }
                     Err(error) => return Err(failed(&path, error)),
                 }
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(&part, error)),
         }
     }

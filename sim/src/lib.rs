@@ -7,7 +7,8 @@
 //! - [`world`]: tasks, a handler under test, oracles; [`scenario`]: worlds as text.
 //! - [`coop`]: a handler under test as ordinary blocking code; [`sync`]: the locks, channels
 //!   and threads it uses.
-//! - [`explore`]: running worlds; [`schedule`] and [`timeline`]: what a run leaves behind.
+//! - [`explore`]: running worlds; [`shrink`]: from a failing run to a small one; [`schedule`]
+//!   and [`timeline`]: what a run leaves behind; [`report`]: the facts for richer pictures.
 //!
 //! # What is modelled
 //!
@@ -47,8 +48,10 @@ mod digest;
 pub mod explore;
 pub mod kernel;
 pub mod profile;
+pub mod report;
 pub mod scenario;
 pub mod schedule;
+pub mod shrink;
 pub mod sync;
 pub mod timeline;
 pub mod vma;

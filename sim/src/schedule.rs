@@ -12,20 +12,25 @@
 //! faultbed scenario 1
 //! ...
 //! == schedule ==
-//! guest: miss on write of page 0
-//! guest: queue fault, write of page 0
+//! guest: miss on write of page 0 · queue fault, write of page 0 · sleep on page 0
+//! reader: polled, may read
 //! ...
 //! ```
+//!
+//! A line is a run: the steps that an actor takes in one go.
 
 use core::fmt;
 
 use crate::scenario::{self, ScenarioError};
+use crate::shrink::runs;
 use crate::world::Setup;
 
 /// The first line of a schedule file.
 pub const HEADER: &str = "faultbed schedule 1";
 const SCENARIO: &str = "== scenario ==";
 const SCHEDULE: &str = "== schedule ==";
+/// Between two steps of a run.
+const BETWEEN: &str = " · ";
 
 /// One step of a schedule.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -132,7 +137,11 @@ impl Schedule {
             let Some((actor, what)) = line.split_once(": ") else {
                 return Err(error(i, 1, format!("expected `ACTOR: WHAT`, found `{line}`")));
             };
-            steps.push(Step { actor: actor.trim().to_owned(), what: what.trim().to_owned() });
+            let actor = actor.trim();
+            steps.extend(
+                what.split(BETWEEN)
+                    .map(|what| Step { actor: actor.to_owned(), what: what.trim().to_owned() }),
+            );
         }
         Ok(Schedule { handler, seed, walk, fails, digest, setup, steps })
     }
@@ -150,8 +159,12 @@ impl fmt::Display for Schedule {
         writeln!(f, "digest    {:016x}", self.digest)?;
         write!(f, "\n{SCENARIO}\n{}", self.setup)?;
         writeln!(f, "{SCHEDULE}")?;
-        for step in &self.steps {
-            writeln!(f, "{}: {}", step.actor, step.what)?;
+        for run in runs(&self.steps) {
+            write!(f, "{}: {}", run[0].actor, run[0].what)?;
+            for step in &run[1..] {
+                write!(f, "{BETWEEN}{}", step.what)?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

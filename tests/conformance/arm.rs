@@ -63,6 +63,15 @@ impl Piece {
     }
 }
 
+/// How many pages the unit at `page` has. What is mapped outside of the pieces is of small
+/// pages, unless all of them are huge and a case moves them about.
+pub(crate) fn granule(pieces: &[Piece], page: u64) -> u64 {
+    let inside = |piece: &&Piece| piece.at <= page && page < piece.at + piece.pages;
+    let huge = pieces.iter().all(|piece| piece.kind.is_huge());
+    let outside = if huge { 512 } else { 1 };
+    pieces.iter().find(inside).map_or(outside, |piece| piece.kind.granule())
+}
+
 /// `madvise` by its numbers on Linux.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u64)]

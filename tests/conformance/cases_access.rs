@@ -123,7 +123,7 @@ fn v30_b5_the_memory_that_cannot_be_watched() {
 #[test]
 fn v35_e10_d13_guards_tell_nobody_and_are_covered() {
     let features = REMOVE | Features::EVENT_UNMAP;
-    let case = Case::new("v35", 4).features(features).kernel_only("no guards yet");
+    let case = Case::new("v35", 4).features(features);
     case.run(|run| {
         run.copy(0, 1);
         let (thread, settled) = run.spawn(Op::advise(0, 2, Advise::GuardInstall));
@@ -157,8 +157,7 @@ fn v44_d16_a_call_that_fails_has_announced_itself() {
 
 #[test]
 fn v11_d10_d13_the_family_of_madvise() {
-    let case = Case::new("v11_d13", 4).features(REMOVE).kernel_only("no such advice yet");
-    case.run(|run| {
+    Case::new("v11_d13", 4).features(REMOVE).run(|run| {
         run.copy(0, 4);
         let thread = run.thread();
         for advice in
@@ -172,6 +171,19 @@ fn v11_d10_d13_the_family_of_madvise() {
         assert_eq!(run.read(0, 8), ["REMOVE 0..1"]);
         run.returned(remover, Back::Done);
         assert_eq!(run.content(0), Some(source(0)));
+        let remover = run.sleeper(Op::DontNeedSelf { at: 2 * PAGE, len: PAGE });
+        assert_eq!(run.read(0, 8), ["REMOVE 2..3"]);
+        run.returned(remover, Back::Done);
+        assert_eq!(run.content(2), None);
+    });
+}
+
+#[test]
+fn v11_d10_what_is_refused_before_the_event() {
+    let case = Case::new("v11_d10", 4).features(REMOVE).kernel_only("no mlock yet");
+    case.run(|run| {
+        run.copy(0, 4);
+        let thread = run.thread();
         // Anonymous memory has no file to punch.
         assert_eq!(run.get(thread, Op::advise(0, 1, Advise::Remove)), Back::Err(Errno::EINVAL));
         // Locked pages are refused before the event, unless that was asked for.
@@ -183,10 +195,6 @@ fn v11_d10_d13_the_family_of_madvise() {
         let remover = run.sleeper(Op::advise(1, 2, Advise::DontNeedLocked));
         assert_eq!(run.read(0, 8), ["REMOVE 1..2"]);
         run.returned(remover, Back::Done);
-        let remover = run.sleeper(Op::DontNeedSelf { at: 2 * PAGE, len: PAGE });
-        assert_eq!(run.read(0, 8), ["REMOVE 2..3"]);
-        run.returned(remover, Back::Done);
-        assert_eq!(run.content(2), None);
     });
 }
 
@@ -207,7 +215,7 @@ fn v50_d9_what_was_locked_meanwhile_is_refused() {
 #[test]
 fn v62_f5_dirty_tracking() {
     let case = Case::new("v62_f5", 6).modes(RegisterModes::WP).features(Features::WP_ASYNC);
-    case.kernel_only("the arm has no scan yet").run(|run| {
+    case.run(|run| {
         let scan = |run: &mut Run, flags| {
             run.scan(Scan { start: 0, end: 6, flags, mask: WRITTEN }).unwrap()
         };
@@ -229,7 +237,7 @@ fn v62_f5_dirty_tracking() {
         run.get(thread, Op::dontneed(1, 2));
         assert_eq!(scan(run, CHECK), [(1, 2, WRITTEN)]);
     });
-    let case = Case::new("v62_sync", 2).modes(BOTH).kernel_only("the arm has no scan yet");
+    let case = Case::new("v62_sync", 2).modes(BOTH);
     case.run(|run| {
         run.copy(0, 2);
         let scan = |flags| Scan { start: 0, end: 2, flags, mask: WRITTEN };
@@ -297,7 +305,7 @@ fn resolve_source(run: &mut Run, other: usize) {
 }
 
 #[test]
-fn v66_d34_a_source_that_waits_and_what_is_found_afterwards() {
+fn v66_v77_d34_a_source_that_waits_and_what_is_found_afterwards() {
     watched_source("v66_done").run(|run| {
         let other = split(run);
         let sleeper = run.sleeper(Op::Load(0));

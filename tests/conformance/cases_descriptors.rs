@@ -130,7 +130,7 @@ fn v76_a19_a_duplicate_and_a_poller_keep_the_context() {
 }
 
 #[test]
-fn v10_a23_what_a_dead_process_leaves() {
+fn v10_v48_a23_d17_what_a_dead_process_leaves() {
     case("v10_a23", 2, Features::EVENT_REMOVE).run(|run| {
         run.sleeper(Op::Load(0));
         let (_, settled) = run.spawn(Op::ForkWithFiles);
@@ -240,8 +240,8 @@ fn v71_a4_a_child_with_an_inherited_descriptor_acts_on_its_parent() {
 
 #[test]
 fn v72_d25_vfork_and_what_is_not_copied() {
-    let case = |name| Case::new(name, 2).features(FORK).kernel_only("no vfork, no DONTFORK yet");
-    case("v72_vfork").run(|run| {
+    let case = |name| Case::new(name, 2).features(FORK);
+    case("v72_vfork").kernel_only("a simulated process has no vfork yet").run(|run| {
         let (_, settled) = run.spawn(Op::Vfork);
         assert_eq!(settled, Settled::Returned(Back::Done));
         assert_eq!(run.read(0, 8), [""; 0]);

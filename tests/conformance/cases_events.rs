@@ -142,7 +142,7 @@ fn d6_a_hole_in_front_of_a_watched_mapping() {
 }
 
 #[test]
-fn v50_d9_what_is_there_after_the_wait_is_what_gets_zapped() {
+fn v50_v82_d9_what_is_there_after_the_wait_is_what_gets_zapped() {
     both("v50_d9_gone", 4, REMOVE, |run| {
         run.copy(0, 4);
         let remover = run.sleeper(Op::dontneed(0, 2));

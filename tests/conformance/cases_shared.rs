@@ -10,15 +10,13 @@ const MISSING: RegisterModes = RegisterModes::MISSING;
 const WP: RegisterModes = RegisterModes::WP;
 const MINOR: RegisterModes = RegisterModes::MINOR;
 const BOTH: RegisterModes = MISSING.union(WP);
-const NOT_YET: &str = "the simulator has private anonymous memory only, yet";
 const HUGE: u64 = 512 * PAGE;
 
 /// Eight pages of a memory file, watched, and from page 8 on another mapping of it.
 fn aliased(name: &str, kind: Kind) -> Case<'_> {
     let watched = Piece::new(0, 8, kind);
     let alias = Piece { at: 8, kind: Kind::Shmem, ..watched };
-    let case = Case::new(name, 16).pieces(&[watched, alias]).modes(RegisterModes::empty());
-    case.kernel_only(NOT_YET)
+    Case::new(name, 16).pieces(&[watched, alias]).modes(RegisterModes::empty())
 }
 
 fn watch(run: &mut Run, modes: RegisterModes) {
@@ -30,7 +28,6 @@ fn watch(run: &mut Run, modes: RegisterModes) {
 fn v31_b6_the_masks_of_each_kind_of_memory() {
     for kind in Kind::ALL {
         let case = Case::new("v31_kinds", 1024).kind(kind).modes(RegisterModes::empty());
-        let case = if kind == Kind::Anon { case } else { case.kernel_only(NOT_YET) };
         case.run(|run| {
             let whole = run.span(0, 1024);
             let base = if kind.is_huge() { 0x10c } else { 0x13c };
@@ -56,7 +53,7 @@ fn v31_b6_the_masks_of_each_kind_of_memory() {
 #[test]
 fn v32_e14_zeropage_on_hugetlb() {
     for kind in [Kind::Huge, Kind::HugePrivate] {
-        let case = Case::new("v32_e14", 512).kind(kind).kernel_only(NOT_YET);
+        let case = Case::new("v32_e14", 512).kind(kind);
         case.run(|run| {
             assert_eq!(run.zero(0, 512), Outcome::mirrored(Errno::EINVAL));
         });
@@ -65,7 +62,7 @@ fn v32_e14_zeropage_on_hugetlb() {
 
 #[test]
 fn v34_e14_a_zero_page_covers_poison_in_shared_memory() {
-    Case::new("v34_shmem", 2).kind(Kind::Shmem).kernel_only(NOT_YET).run(|run| {
+    Case::new("v34_shmem", 2).kind(Kind::Shmem).run(|run| {
         run.poison(0, 2);
         assert_eq!(run.zero(0, 1), Outcome::done(PAGE));
         assert_eq!(run.copy(1, 2), Outcome::done(PAGE));
@@ -80,7 +77,7 @@ fn v46_d19_without_the_event_a_move_strips_every_kind() {
         let unit = kind.granule();
         let piece = Piece::new(0, 2 * unit, kind);
         let case = Case::new("v46_kinds", 4 * unit).pieces(&[piece]).modes(BOTH);
-        case.kernel_only(NOT_YET).run(|run| {
+        case.run(|run| {
             run.copy_wp(0, unit);
             run.protect(unit, 2 * unit, true);
             assert!(run.is_wp(0) && run.is_wp(unit));
@@ -135,7 +132,7 @@ fn v49_d10_freeing_shared_memory_is_announced_and_then_refused() {
 fn v57_c7_e12_d6_huge_pages_are_one_page() {
     for kind in [Kind::Huge, Kind::HugePrivate] {
         let features = Features::EVENT_REMOVE;
-        let case = Case::new("v57", 1024).kind(kind).features(features).kernel_only(NOT_YET);
+        let case = Case::new("v57", 1024).kind(kind).features(features);
         case.run(|run| {
             let sleeper = run.sleeper(Op::Touch { at: 3 * PAGE + 8, write: false });
             assert_eq!(run.read(0, 8), ["F0r"]);
@@ -161,7 +158,7 @@ fn v57_c7_e12_d6_huge_pages_are_one_page() {
 #[test]
 fn v57_b2_b14_huge_registrations_are_aligned() {
     let case = Case::new("v57_b2", 1024).kind(Kind::Huge).modes(RegisterModes::empty());
-    case.kernel_only(NOT_YET).run(|run| {
+    case.run(|run| {
         let (start, end) = (run.span(1, 512), run.span(0, 511));
         for range in [start, end] {
             assert_eq!(run.register(0, range, MISSING), Err(Errno::EINVAL));
@@ -178,7 +175,7 @@ fn v57_b2_b14_huge_registrations_are_aligned() {
 fn v56_c11_an_exact_address_of_a_huge_page() {
     for (features, wakes) in [(Features::empty(), true), (Features::EXACT_ADDRESS, false)] {
         let case = Case::new("v56_huge", 512).kind(Kind::Huge).features(features);
-        case.kernel_only(NOT_YET).run(|run| {
+        case.run(|run| {
             let sleeper = run.sleeper(Op::Touch { at: PAGE + 0x238, write: false });
             let name = if wakes { "F0r" } else { "F1+0x238r" };
             assert_eq!(run.read(0, 8), [name]);
@@ -189,6 +186,17 @@ fn v56_c11_an_exact_address_of_a_huge_page() {
             assert_eq!(!again.is_empty(), wakes);
             assert_eq!(run.copy(0, 512), Outcome::done(HUGE));
             assert!(matches!(run.state(sleeper), Settled::Returned(Back::Loaded(_))));
+        });
+    }
+}
+
+#[test]
+fn v58_e12_a_copy_without_a_huge_page_to_spare() {
+    for kind in [Kind::Huge, Kind::HugePrivate] {
+        let case = Case::new("v58_e12", 512).kind(kind).empty_pool();
+        case.kernel_only("the simulated pool is never empty here").run(|run| {
+            assert_eq!(run.copy(0, 512), Outcome::mirrored(Errno::EEXIST));
+            assert_eq!(run.content(0), None);
         });
     }
 }
@@ -281,7 +289,7 @@ fn v63_c2_a_missing_page_may_be_resolved_through_the_file() {
 fn wide(name: &str) -> Case<'_> {
     let watched = Piece::new(0, 40, Kind::Shmem);
     let case = Case::new(name, 80).pieces(&[watched, Piece { at: 40, ..watched }]);
-    case.modes(RegisterModes::empty()).kernel_only(NOT_YET)
+    case.modes(RegisterModes::empty())
 }
 
 /// Which pages of 0..40 are mapped.
@@ -359,17 +367,15 @@ fn v28_b13_unregistering_minor_alone_wakes_nobody() {
 
 #[test]
 fn c2_a_mapping_of_a_file_that_comes_later_finds_its_pages() {
-    Case::new("c2_later", 8).pieces(&[Piece::new(0, 4, Kind::Shmem)]).kernel_only(NOT_YET).run(
-        |run| {
-            run.copy(0, 2);
-            let piece = Piece::new(4, 4, Kind::ShmemPrivate);
-            let (thread, settled) = run.spawn(Op::MapFile { piece });
-            assert_eq!(settled, Settled::Returned(Back::Done));
-            assert_eq!(run.get(thread, Op::Load(5)), Back::Loaded(source(1)));
-            assert_eq!(run.get(thread, Op::Store(5, 1)), Back::Done);
-            assert_eq!(run.get(thread, Op::Load(1)), Back::Loaded(source(1)));
-        },
-    );
+    Case::new("c2_later", 8).pieces(&[Piece::new(0, 4, Kind::Shmem)]).run(|run| {
+        run.copy(0, 2);
+        let piece = Piece::new(4, 4, Kind::ShmemPrivate);
+        let (thread, settled) = run.spawn(Op::MapFile { piece });
+        assert_eq!(settled, Settled::Returned(Back::Done));
+        assert_eq!(run.get(thread, Op::Load(5)), Back::Loaded(source(1)));
+        assert_eq!(run.get(thread, Op::Store(5, 1)), Back::Done);
+        assert_eq!(run.get(thread, Op::Load(1)), Back::Loaded(source(1)));
+    });
 }
 
 #[test]

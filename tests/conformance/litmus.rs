@@ -34,6 +34,8 @@ struct Program {
     features: Features,
     /// Does the page hold source bytes at the start, or is it missing?
     present: bool,
+    /// How many there are, of which the first is looked at.
+    pages: u64,
     threads: &'static [Op],
     handler: &'static [Step],
     rounds: u32,
@@ -82,9 +84,10 @@ impl World {
         let mut kernel = Kernel::new(running_profile());
         let mm = kernel.new_mm();
         let handler = kernel.new_thread(mm);
-        kernel.run(handler, Call::Mmap(Mmap::fixed(BASE.raw(), PAGE, Prot::RW)));
+        let len = program.pages * PAGE;
+        kernel.run(handler, Call::Mmap(Mmap::fixed(BASE.raw(), len, Prot::RW)));
         let ctx = kernel.userfaultfd(mm, program.features).expect("modelled");
-        let range = span(BASE, 0, 1);
+        let range = span(BASE, 0, program.pages);
         kernel.run(handler, Call::Register { ctx, range, modes: RegisterModes::MISSING });
         if program.present {
             let request = Request::Copy { dst: range, mode: CopyMode::empty() };
@@ -116,7 +119,7 @@ impl World {
     /// The handler between two calls.
     fn handler_goes_on(&self, program: &Program) -> Option<World> {
         let mut world = self.clone();
-        let (handler, ctx, range) = (self.handler, self.ctx, span(BASE, 0, 1));
+        let (handler, ctx, range) = (self.handler, self.ctx, span(BASE, 0, program.pages));
         if let Some(ret) = world.kernel.take_ret(handler) {
             world.answers.push(match ret {
                 Ret::Read(_) => message(&world.kernel.inbox(handler).remove(0)),
@@ -179,7 +182,7 @@ fn allowed(program: &Program) -> BTreeSet<Ending> {
 /// One round on the running kernel; `number` varies who starts first, whether one thread
 /// starts after the handler's first step, and how long the handler dawdles.
 fn round(arm: &mut LinuxArm, program: &Program, number: u32) -> Ending {
-    let range = span(arm.base(), 0, 1);
+    let range = span(arm.base(), 0, program.pages);
     let mut bytes = [0; PAGE as usize];
     bytes[..sim::STAMP_LEN].copy_from_slice(&source(0).stamp());
     arm.with(0, &mut |uffd| {
@@ -237,7 +240,7 @@ fn round(arm: &mut LinuxArm, program: &Program, number: u32) -> Ending {
             assert!(matches!(arm.settle(thread), Settled::Returned(_)), "thread {thread}");
         }
     }
-    arm.start(0, Op::map(0, 1));
+    arm.start(0, Op::map(0, program.pages));
     assert!(matches!(arm.settle(0), Settled::Returned(_)));
     Ending { answers, threads, page }
 }
@@ -252,7 +255,7 @@ fn observe(program: &Program, wanted: &[&dyn Fn(&Ending) -> bool]) {
     if Capability::gate(program.name, OpenFlags::empty(), program.features).is_none() {
         return;
     }
-    let mut arm = LinuxArm::new(1).expect("address space");
+    let mut arm = LinuxArm::new(program.pages).expect("address space");
     arm.open(program.features).expect("the gate has asked");
     for _ in program.threads {
         arm.thread();
@@ -279,6 +282,7 @@ fn v14_d8_the_window_over_a_page_that_is_there() {
         name: "v14_d8_present",
         features: Features::EVENT_REMOVE,
         present: true,
+        pages: 1,
         threads: &[Op::DontNeed { at: 0, len: PAGE }, Op::Glance(0)],
         handler: &[Step::Read, Step::Zero],
         rounds: 3000,
@@ -299,6 +303,7 @@ fn v14_d8_the_window_over_a_page_that_is_missing() {
         name: "v14_d8_missing",
         features: Features::EVENT_REMOVE,
         present: false,
+        pages: 1,
         threads: &[Op::DontNeed { at: 0, len: PAGE }, Op::Glance(0)],
         handler: &[Step::Read, Step::Zero],
         rounds: 3000,
@@ -317,12 +322,32 @@ fn v14_d8_the_window_over_a_page_that_is_missing() {
     );
 }
 
+/// Reading an event does not open the gate: its sender does, when it runs again.
+#[test]
+fn v13_d4_the_gate_stays_shut_until_the_sender_runs() {
+    let program = Program {
+        name: "v13_d4",
+        features: Features::EVENT_REMOVE,
+        present: true,
+        pages: 1,
+        threads: &[Op::DontNeed { at: 0, len: PAGE }],
+        handler: &[Step::Read, Step::Zero],
+        rounds: 1000,
+    };
+    let shut = Answer::Installed(Outcome::mirrored(Errno::EAGAIN));
+    observe(
+        &program,
+        &[&|e| e.answers == [Answer::Remove, shut], &|e| e.answers == [Answer::Remove, INSTALLED]],
+    );
+}
+
 #[test]
 fn v16_d3_two_removers_and_one_read() {
     let program = Program {
         name: "v16_d3_race",
         features: Features::EVENT_REMOVE,
         present: true,
+        pages: 1,
         threads: &[Op::DontNeed { at: 0, len: PAGE }, Op::DontNeed { at: 0, len: PAGE }],
         handler: &[Step::Read, Step::Zero],
         rounds: 1000,
@@ -336,6 +361,7 @@ fn v70_c10_no_wake_is_lost_between_queueing_and_sleeping() {
         name: "v70_c10",
         features: Features::empty(),
         present: false,
+        pages: 1,
         threads: &[Op::Glance(0), Op::Populate { at: 0, len: PAGE, write: true }],
         handler: &[Step::Zero],
         rounds: 1000,
@@ -354,6 +380,7 @@ fn v84_b13_unregistering_can_pass_by_a_fault_on_its_way_in() {
         name: "v84_b13",
         features: Features::empty(),
         present: false,
+        pages: 1,
         threads: &[Op::Glance(0), Op::Populate { at: 0, len: PAGE, write: true }],
         handler: &[Step::Unregister],
         rounds: 1000,
@@ -362,12 +389,32 @@ fn v84_b13_unregistering_can_pass_by_a_fault_on_its_way_in() {
     observe(&program, &[&|e| asleep(e, 0), &|e| !asleep(e, 0) && !asleep(e, 1)]);
 }
 
+/// `munmap` of a mapping that is being filled waits until all of it is: the install is done,
+/// or was never begun.
+#[test]
+fn v78_e8_d34_unmapping_waits_for_an_install_to_end() {
+    let program = Program {
+        name: "v78_e8",
+        features: Features::empty(),
+        present: false,
+        pages: 16,
+        threads: &[Op::Unmap { at: 0, len: 16 * PAGE }],
+        handler: &[Step::Zero],
+        rounds: 1000,
+    };
+    let whole = Answer::Installed(Outcome::done(16 * PAGE));
+    let never = Answer::Installed(Outcome::mirrored(Errno::ENOENT));
+    assert!(allowed(&program).iter().all(|e| e.answers == [whole] || e.answers == [never]));
+    observe(&program, &[&|e| e.answers == [whole], &|e| e.answers == [never]]);
+}
+
 #[test]
 fn d15_e6_unmapping_against_an_install() {
     let program = Program {
         name: "d15_e6_race",
         features: Features::EVENT_UNMAP,
         present: false,
+        pages: 1,
         threads: &[Op::Unmap { at: 0, len: PAGE }, Op::Populate { at: 0, len: PAGE, write: false }],
         handler: &[Step::Zero],
         rounds: 1000,

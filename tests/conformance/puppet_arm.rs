@@ -16,7 +16,7 @@ use sim::Content;
 use sim::vma::Prot;
 use sim::world::BASE;
 
-use crate::arm::{Area, Arm, Back, Entry, Op, PAGE, Piece, Scan, Settled};
+use crate::arm::{Area, Arm, Back, Entry, Op, PAGE, Piece, Scan, Settled, granule};
 use crate::puppet_ops::words;
 use crate::puppet_uffd::{PuppetUffd, bytes_of};
 
@@ -62,16 +62,20 @@ pub(crate) struct PuppetArm {
     pub(crate) files: BTreeMap<u8, u64>,
     pieces: Vec<Piece>,
     pages: u64,
+    /// Do mappings of huge pages reserve them?
+    pub(crate) reserve: bool,
     /// Given back after the stage is gone: fields are dropped in this order.
     _pool: Option<Reservation>,
 }
 
 impl PuppetArm {
-    /// `pool` are the huge pages that the case needs.
+    /// `pool` are the huge pages that the case needs; `reserve` says whether its mappings
+    /// take them from the others at once.
     pub(crate) fn new(
         pages: u64,
         pieces: &[Piece],
         pool: Option<Reservation>,
+        reserve: bool,
     ) -> Result<PuppetArm, Errno> {
         let mut arm = PuppetArm {
             stage: Stage::new()?,
@@ -81,6 +85,7 @@ impl PuppetArm {
             files: BTreeMap::new(),
             pieces: pieces.to_vec(),
             pages,
+            reserve,
             _pool: pool,
         };
         arm.arrived(0);
@@ -179,7 +184,7 @@ impl PuppetArm {
                 Op::Touch { at, write } if at % PAGE != 0 => {
                     let (process, page) = (self.workers[thread].process, at / PAGE);
                     // A huge page is known by its first bytes.
-                    let page = page - page % self.granule(page);
+                    let page = page - page % granule(&self.pieces, page);
                     if write {
                         let stamp = words(Content::Written { task: thread as u16, seq: 0 });
                         let addr = Addr::new(BASE.raw() + page * PAGE);
@@ -312,7 +317,7 @@ impl Arm for PuppetArm {
         let mut bytes = [0; PAGE as usize];
         let mut entries = Vec::new();
         for (page, word) in (0..).zip(raw.as_chunks::<8>().0) {
-            if page % self.granule(page) != 0 {
+            if page % granule(&self.pieces, page) != 0 {
                 continue;
             }
             let word = u64::from_ne_bytes(*word);
@@ -449,18 +454,6 @@ impl Arm for PuppetArm {
             std::thread::park_timeout(LOOK);
         }
         panic!("process {process} does not die");
-    }
-}
-
-impl PuppetArm {
-    /// How many pages the unit at `page` has.
-    fn granule(&self, page: u64) -> u64 {
-        let inside = |piece: &&Piece| piece.at <= page && page < piece.at + piece.pages;
-        let piece = self.pieces.iter().find(inside);
-        // What is mapped outside of the pieces is of small pages, unless all of them are
-        // huge and a case moves them about.
-        let huge = self.pieces.iter().all(|piece| piece.kind.is_huge());
-        piece.map_or(if huge { 512 } else { 1 }, |piece| piece.kind.granule())
     }
 }
 

@@ -19,6 +19,7 @@ const SHARED: u64 = 1;
 const PRIVATE: u64 = 2;
 const FIXED: u64 = 0x10;
 const ANONYMOUS: u64 = 0x20;
+const NORESERVE: u64 = 0x4000;
 
 impl PuppetArm {
     /// Map a piece in process 0, making its file if it is the first of it.
@@ -43,7 +44,8 @@ impl PuppetArm {
             Kind::Shmem | Kind::Huge => (SHARED, self.files[&piece.file]),
             Kind::ShmemPrivate | Kind::HugePrivate => (PRIVATE, self.files[&piece.file]),
         };
-        [at, len, piece.prot.bits(), flags | FIXED, fd, piece.offset * PAGE]
+        let flags = if self.reserve { flags | FIXED } else { flags | FIXED | NORESERVE };
+        [at, len, piece.prot.bits(), flags, fd, piece.offset * PAGE]
     }
 
     /// What `thread` has to do for `op`.

@@ -1,6 +1,8 @@
 //! A case under way on one kernel, and the same case on both. Owns the transcript: after
 //! everything a case does, all that a program can see is written down.
 
+use std::sync::RwLock;
+
 use shims::linux::{Capability, OpenFlags};
 use shims::{
     Addr, ContinueMode, CopyMode, Errno, Event, Features, Len, MoveMode, Outcome, PoisonMode,
@@ -212,8 +214,20 @@ impl Run {
 
     pub(crate) fn poison(&mut self, start: u64, end: u64) -> Outcome {
         let range = self.span(start, end);
+        self.poison_by(0, range)
+    }
+
+    /// `UFFDIO_POISON` through any userfaultfd.
+    pub(crate) fn poison_by(&mut self, uffd: usize, range: Span) -> Outcome {
         let what = format!("poison {}", self.relative(range));
-        self.ask(0, what, |uffd| uffd.poison(range, PoisonMode::empty()))
+        self.ask(uffd, what, |uffd| uffd.poison(range, PoisonMode::empty()))
+    }
+
+    /// `UFFDIO_WRITEPROTECT` through any userfaultfd.
+    pub(crate) fn protect_by(&mut self, uffd: usize, range: Span, on: bool) -> Outcome {
+        let mode = if on { WriteProtectMode::WP } else { WriteProtectMode::empty() };
+        let what = format!("writeprotect {} {:#x}", self.relative(range), mode.bits());
+        self.ask(uffd, what, |uffd| uffd.write_protect(range, mode))
     }
 
     /// `UFFDIO_CONTINUE`.
@@ -256,6 +270,12 @@ impl Run {
 
     /// One read of up to `max` messages of `uffd`; none if that is `EAGAIN`.
     pub(crate) fn read(&mut self, uffd: usize, max: usize) -> Vec<String> {
+        let events = self.events(uffd, max);
+        events.iter().map(|event| event_text(&*self.arm, event)).collect()
+    }
+
+    /// The same, the messages themselves. A child's userfaultfd is open from now on.
+    pub(crate) fn events(&mut self, uffd: usize, max: usize) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
         let mut answer = Ok(0);
         self.arm.with(uffd, &mut |uffd| answer = uffd.read_events(&mut events, max));
@@ -271,7 +291,17 @@ impl Run {
             }
         }
         self.note(format!("uffd {uffd}: read {max} -> {answer:?} {texts:?}"));
-        texts
+        events
+    }
+
+    /// How many userfaultfds there have been.
+    pub(crate) fn uffds(&self) -> usize {
+        self.uffds
+    }
+
+    /// The page of the arena at `addr`.
+    pub(crate) fn page_at(&self, addr: Addr) -> u64 {
+        (addr.raw() - self.arm.base().raw()) / PAGE
     }
 
     /// What page `n` holds.
@@ -415,12 +445,18 @@ impl Run {
 
     /// Wait until nothing moves, then write down `what` and all that can be seen.
     fn note(&mut self, what: String) {
-        for thread in 0..self.threads.len() {
-            if self.threads[thread] == Some(Settled::Asleep) {
+        // What one of them does last may wake another that was looked at before.
+        let mut changed = true;
+        while core::mem::take(&mut changed) {
+            for thread in 0..self.threads.len() {
+                if self.threads[thread] != Some(Settled::Asleep) {
+                    continue;
+                }
                 let settled = self.arm.settle(thread);
                 if let Settled::Returned(Back::Forked(process)) = settled {
                     self.processes = self.processes.max(process + 1);
                 }
+                changed |= settled != Settled::Asleep;
                 self.threads[thread] = Some(settled);
             }
         }
@@ -477,7 +513,12 @@ pub(crate) struct Case<'n> {
     /// Why it runs on the simulated kernel alone, or on the running one alone.
     not_on_kernel: Option<&'n str>,
     not_on_sim: Option<&'n str>,
+    /// There are no huge pages but those that a mapping has reserved, and none does.
+    empty_pool: bool,
 }
+
+/// Held by each case while it needs huge pages, and alone by one that needs none to be left.
+static POOL: RwLock<()> = RwLock::new(());
 
 impl<'n> Case<'n> {
     /// `pages` pages of anonymous memory, watched for `MISSING` without any feature.
@@ -490,7 +531,13 @@ impl<'n> Case<'n> {
             modes: RegisterModes::MISSING,
             not_on_kernel: None,
             not_on_sim: None,
+            empty_pool: false,
         }
+    }
+
+    /// Without any huge page: mappings of them reserve none.
+    pub(crate) fn empty_pool(self) -> Case<'n> {
+        Case { empty_pool: true, ..self }
     }
 
     pub(crate) fn features(self, features: Features) -> Case<'n> {
@@ -533,7 +580,8 @@ impl<'n> Case<'n> {
             run.log
         };
         let name = self.name;
-        let simulated = match self.not_on_sim {
+        let lacks = self.not_on_sim.or_else(|| SimArm::lacks(&self.pieces));
+        let simulated = match lacks {
             Some(why) => {
                 eprintln!("{name}: not on the simulator: {why}");
                 None
@@ -549,20 +597,33 @@ impl<'n> Case<'n> {
         }
         let huge: u64 =
             self.pieces.iter().filter(|p| p.kind.is_huge()).map(|p| p.pages / 512).sum();
+        let _alone = self.empty_pool.then(|| POOL.write().unwrap_or_else(|e| e.into_inner()));
+        let _others = (!self.empty_pool).then(|| POOL.read().unwrap_or_else(|e| e.into_inner()));
+        if self.empty_pool && free_huge_pages() != 0 {
+            eprintln!("SKIPPED {name}: this machine has huge pages to spare");
+            return;
+        }
         let pool = match huge {
             0 => None,
+            _ if self.empty_pool => None,
             // Private copies and forks take pages of their own.
             huge => match Reservation::gate(name, 3 * huge) {
                 Some(pool) => Some(pool),
                 None => return,
             },
         };
-        let arm = PuppetArm::new(self.pages, &self.pieces, pool).expect("a process");
+        let arm = PuppetArm::new(self.pages, &self.pieces, pool, !self.empty_pool);
+        let arm = arm.expect("a process");
         let real = run_on(Box::new(arm));
         if let Some(simulated) = simulated {
             compare(name, &simulated, &real);
         }
     }
+}
+
+fn free_huge_pages() -> u64 {
+    let text = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Run `body` on both kernels and compare everything.

@@ -1,14 +1,20 @@
 //! The simulated kernel as an [`Arm`]: threads move one after another until none can.
 
 use core::cell::RefCell;
+use std::collections::BTreeMap;
 
-use shims::{Addr, Errno, Features, Len, RegisterModes, Span, Tid, Uffd};
-use sim::kernel::{Call, Kernel, Marker, MmId, Pte, PteBits, Ret, Signal, SimUffd, ThreadId};
-use sim::vma::{CtxId, Mmap, Mremap, Prot, VmaFlags};
+use shims::{Addr, Errno, Features, Len, PageSize, RegisterModes, Span, Tid, Uffd};
+use sim::kernel::{
+    Call, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, Pte, Region, Ret, ScanFlags,
+    Signal, SimUffd, ThreadId,
+};
+use sim::vma::{Advice, CtxId, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
 use sim::{Content, Profile};
 
-use crate::arm::{Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Settled, bytes};
+use crate::arm::{
+    Advise, Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes, granule,
+};
 
 pub(crate) struct SimArm {
     kernel: RefCell<Kernel>,
@@ -17,6 +23,8 @@ pub(crate) struct SimArm {
     threads: Vec<ThreadId>,
     /// Each with whether it is open.
     ctxs: Vec<(CtxId, bool)>,
+    files: BTreeMap<u8, MapFile>,
+    pieces: Vec<Piece>,
     pages: u64,
 }
 
@@ -25,19 +33,36 @@ impl SimArm {
         let mut kernel = Kernel::new(profile);
         let mm = kernel.new_mm();
         let handler = kernel.new_thread(mm);
+        let mut files: BTreeMap<u8, MapFile> = BTreeMap::new();
         for piece in pieces {
-            let at = BASE.raw() + piece.at * PAGE;
-            assert_eq!(piece.kind, Kind::Anon, "the simulator has no other memory yet");
-            let map = Call::Mmap(Mmap::fixed(at, piece.pages * PAGE, piece.prot));
-            assert_eq!(kernel.run(handler, map), Ret::Ok(at));
+            if piece.kind != Kind::Anon && !files.contains_key(&piece.file) {
+                let kind = if piece.kind.is_huge() {
+                    FileKind::Hugetlb(PageSize::MIB2)
+                } else {
+                    FileKind::Shmem
+                };
+                let size = (piece.offset + piece.pages) * PAGE;
+                files.insert(piece.file, kernel.memory_file(kind, size).expect("a file"));
+            }
+            let request = mmap(piece, &files);
+            let at = request.addr;
+            assert_eq!(kernel.run(handler, Call::Mmap(request)), Ret::Ok(at));
         }
         SimArm {
             kernel: RefCell::new(kernel),
             processes: vec![(mm, handler)],
             threads: Vec::new(),
             ctxs: Vec::new(),
+            files,
+            pieces: pieces.to_vec(),
             pages,
         }
+    }
+
+    /// Why a case that starts with `pieces` cannot run here, if it cannot.
+    pub(crate) fn lacks(pieces: &[Piece]) -> Option<&'static str> {
+        let huge = pieces.iter().any(|piece| piece.kind.is_huge());
+        huge.then_some("the simulator has no hugetlb yet")
     }
 
     /// The call that stands for an operation of thread `index`.
@@ -66,7 +91,30 @@ impl SimArm {
                 new: to.map_or(0, |to| BASE.raw() + to),
             }),
             Op::Fork => Call::Fork,
+            Op::Advise { at, len, advice: Advise::Remove } => {
+                Call::RemoveFile { range: range(at, len) }
+            }
+            Op::Advise { at, len, advice } => {
+                let advice = madvise(advice)
+                    .unwrap_or_else(|| panic!("no {advice:?} yet; say so with `kernel_only`"));
+                Call::Madvise { range: range(at, len), advice }
+            }
+            Op::DontNeedSelf { at, len } => {
+                Call::ProcessMadvise { ranges: vec![range(at, len)], advice: Madvise::DontNeed }
+            }
             op => panic!("the simulator has no call for {op:?}; say so with `kernel_only`"),
+        }
+    }
+
+    /// The same for an operation that takes a file.
+    fn file_call(&self, index: usize, op: Op) -> Call {
+        match op {
+            Op::MapFile { piece } => Call::Mmap(mmap(&piece, &self.files)),
+            Op::Truncate { file, len } => Call::Ftruncate { file: self.files[&file].id, size: len },
+            Op::Punch { file, at, len } => {
+                Call::Punch { file: self.files[&file].id, start: at, len }
+            }
+            op => SimArm::call(index, op),
         }
     }
 
@@ -138,7 +186,8 @@ impl Arm for SimArm {
     }
 
     fn start(&mut self, thread: usize, op: Op) {
-        self.kernel.get_mut().begin(self.threads[thread], SimArm::call(thread, op));
+        let call = self.file_call(thread, op);
+        self.kernel.get_mut().begin(self.threads[thread], call);
     }
 
     fn settle(&mut self, thread: usize) -> Settled {
@@ -162,22 +211,61 @@ impl Arm for SimArm {
     }
 
     fn contents(&mut self) -> Vec<Option<Content>> {
-        self.entries(0).into_iter().map(|(_, entry)| entry.content).collect()
+        let mut all = vec![None; self.pages as usize];
+        for (page, entry) in self.entries(0) {
+            all[page as usize] = entry.content;
+        }
+        all
     }
 
     fn entries(&mut self, process: usize) -> Vec<(u64, Entry)> {
-        let table = self.kernel.get_mut().table(self.processes[process].0);
-        let first = BASE.raw() / PAGE;
-        let entry = |page| match table.get(first + page) {
-            Pte::None => Entry::default(),
-            Pte::Present { content, bits } => {
-                Entry { content: Some(content), wp: bits.contains(PteBits::UFFD_WP), marker: false }
-            }
-            Pte::Marker(marker) => {
-                Entry { content: None, wp: marker == Marker::WriteProtect, marker: true }
+        let (mm, kernel) = (self.processes[process].0, self.kernel.get_mut());
+        let entry = |page| {
+            let addr = Addr::new(BASE.raw() + page * PAGE);
+            let seen = kernel.pagemap(mm, addr);
+            let content = match kernel.table(mm).get(addr.raw() / PAGE) {
+                Pte::Present { content, .. } => Some(content),
+                Pte::None | Pte::Marker(_) => None,
+            };
+            assert_eq!(content.is_some(), seen.contains(PagemapBits::PRESENT));
+            Entry {
+                content,
+                wp: seen.contains(PagemapBits::UFFD_WP),
+                marker: seen.contains(PagemapBits::SWAP),
             }
         };
-        (0..self.pages).map(|page| (page, entry(page))).collect()
+        let pages = (0..self.pages).filter(|page| page % granule(&self.pieces, *page) == 0);
+        pages.map(|page| (page, entry(page))).collect()
+    }
+
+    fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
+        let is = PageIs::from_bits_retain(scan.mask);
+        let ask = PagemapScan {
+            flags: ScanFlags::from_bits_retain(scan.flags),
+            range: bytes(BASE, scan.start * PAGE, (scan.end - scan.start) * PAGE),
+            room: 64,
+            max_pages: 0,
+            inverted: PageIs::empty(),
+            all: is,
+            any: PageIs::empty(),
+            tell: is,
+        };
+        let (kernel, main) = (self.kernel.get_mut(), self.processes[0].1);
+        let answer = kernel.run(main, Call::PagemapScan(Box::new(ask)));
+        let found = kernel.take_scan(main).map_or(Vec::new(), |scanned| scanned.regions);
+        let page = |addr: Addr| (addr.raw() - BASE.raw()) / PAGE;
+        let region = |region: &Region| {
+            let (start, end) = (region.span.start, region.span.end().expect("fits"));
+            (page(start), page(end), region.is.bits())
+        };
+        match answer {
+            Ret::Ok(count) => {
+                assert_eq!(count, found.len() as u64);
+                Ok(found.iter().map(region).collect())
+            }
+            Ret::Err(errno) => Err(errno),
+            ret => unreachable!("a scan answered {ret:?}"),
+        }
     }
 
     fn areas(&mut self) -> Vec<Area> {
@@ -201,6 +289,15 @@ impl Arm for SimArm {
     }
 }
 
+fn mmap(piece: &Piece, files: &BTreeMap<u8, MapFile>) -> Mmap {
+    let (at, len) = (BASE.raw() + piece.at * PAGE, piece.pages * PAGE);
+    if piece.kind == Kind::Anon {
+        return Mmap::fixed(at, len, piece.prot);
+    }
+    let flags = if piece.kind.is_private() { MapFlags::PRIVATE } else { MapFlags::SHARED };
+    Mmap::file(files[&piece.file], piece.offset * PAGE, len, piece.prot, flags).at(at)
+}
+
 fn prot(flags: VmaFlags) -> Prot {
     let mut bits = 0;
     for one in [Prot::READ, Prot::WRITE, Prot::EXEC] {
@@ -209,4 +306,23 @@ fn prot(flags: VmaFlags) -> Prot {
         }
     }
     Prot::from_bits(bits).expect("three bits")
+}
+
+/// The advice in the simulator's words.
+fn madvise(advice: Advise) -> Option<Madvise> {
+    Some(match advice {
+        Advise::WillNeed => Madvise::WillNeed,
+        Advise::DontNeed => Madvise::DontNeed,
+        Advise::Free => Madvise::Free,
+        Advise::DontFork => Madvise::Flags(Advice::DontFork),
+        Advise::HugePage => Madvise::Flags(Advice::HugePage),
+        Advise::NoHugePage => Madvise::Flags(Advice::NoHugePage),
+        Advise::WipeOnFork => Madvise::Flags(Advice::WipeOnFork),
+        Advise::Cold => Madvise::Cold,
+        Advise::PageOut => Madvise::PageOut,
+        Advise::DontNeedLocked => Madvise::DontNeedLocked,
+        Advise::GuardInstall => Madvise::GuardInstall,
+        Advise::GuardRemove => Madvise::GuardRemove,
+        Advise::Remove | Advise::Collapse => return None,
+    })
 }

@@ -84,13 +84,13 @@ impl Hasher for Fingerprint {
 
 /// The states that were seen, each with the set of actors whose steps were left out there.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     table: HashTable<(Fingerprint, u64)>,
 }
 
 /// What is known of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Visit {
+pub(crate) enum Visit {
     /// Nothing: it is seen for the first time.
     First,
     /// It was seen, with these actors left out.
@@ -99,13 +99,20 @@ pub(super) enum Visit {
 
 impl Seen {
     /// How many states there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// The number that was given with `state` first; `number` if that is now.
+    pub(crate) fn first(&mut self, state: Fingerprint, number: u64) -> u64 {
+        let same = |(other, _): &(Fingerprint, u64)| *other == state;
+        let entry = self.table.entry(state.low, same, |(other, _)| other.low);
+        entry.or_insert((state, number)).get().1
     }
 
     /// Visit a state in which the actors in `left_out` need not move. From now on those are
     /// left out there that were in every visit.
-    pub(super) fn visit(&mut self, state: Fingerprint, left_out: u64) -> Visit {
+    pub(crate) fn visit(&mut self, state: Fingerprint, left_out: u64) -> Visit {
         let entry =
             self.table.entry(state.low, |(other, _)| *other == state, |(other, _)| other.low);
         match entry {

@@ -16,6 +16,7 @@ mod uniform;
 
 pub use exhaust::{Census, End, Exhaust, Exhaustible};
 pub use fingerprint::Fingerprint;
+pub(crate) use fingerprint::{Seen, Visit};
 pub use gauge::Gauge;
 pub use pct::Pct;
 pub use random::RandomWalk;

@@ -377,6 +377,9 @@ impl<S: Subject> core::hash::Hash for World<S> {
         self.truth.hash(state);
         // Deadlines are absolute moments.
         self.now.hash(state);
+        if self.subject.idle_limit() != u32::MAX {
+            self.idle.hash(state);
+        }
     }
 }
 

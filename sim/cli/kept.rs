@@ -1,0 +1,65 @@
+//! What is made of a failure that a search has found: shrunk, kept on disk, shown. Owns the
+//! order in which that happens: the file is there before anything is printed.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use handler::Policy;
+use sim::schedule::Schedule;
+use sim::shrink::{Effort, Shrunk, runs};
+
+use crate::campaign::show;
+use crate::exit::Failed;
+use crate::explore::shell;
+use crate::{save, shrink};
+
+/// A failure on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    /// Where.
+    pub(crate) path: PathBuf,
+    schedule: Schedule,
+    shrunk: Option<Shrunk>,
+    /// What shrinking did, in words.
+    words: String,
+}
+
+impl Kept {
+    /// Shrink `schedule` and keep the result in `out`. One that takes too many steps to be worth
+    /// it, a livelock, is kept as it is.
+    pub(crate) fn keep(schedule: &Schedule, policy: &Policy, out: &Path) -> Result<Kept, Failed> {
+        let shrunk = if schedule.steps.len() < LONG {
+            shrink::shrink(schedule, policy, Effort::default())
+        } else {
+            None
+        };
+        let words = shrunk
+            .as_ref()
+            .map_or_else(|| "not shrunk".to_owned(), |shrunk| shrink::words(schedule, shrunk));
+        let schedule = shrunk.as_ref().map_or(schedule, |shrunk| &shrunk.schedule).clone();
+        let path = save::failure(out, &schedule, policy)?;
+        Ok(Kept { path, schedule, shrunk, words })
+    }
+
+    /// Draw it, and say how to see it again.
+    pub(crate) fn print(&self, out: &mut impl Write, policy: &Policy) {
+        let showing = show(&self.schedule, policy.clone());
+        let path = shell(&self.path);
+        let _ =
+            writeln!(out, "{}\n{}\nreplay: faultbed replay {path}", showing.timeline, self.words);
+    }
+
+    /// What a machine wants to know of the shrinking.
+    pub(crate) fn as_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "runs": runs(&self.schedule.steps).count(),
+            "steps": self.schedule.steps.len(),
+            "attempts": self.shrunk.as_ref().map(|shrunk| shrunk.attempts),
+            "minimal": self.shrunk.as_ref().is_some_and(|shrunk| shrunk.minimal),
+            "fewest": self.shrunk.as_ref().is_some_and(|shrunk| shrunk.fewest),
+        })
+    }
+}
+
+/// Steps of a schedule that is not shrunk by itself; `faultbed shrink` does it.
+const LONG: usize = 5_000;

@@ -1,0 +1,250 @@
+//! Shrinking: from a failing run to a small world and a short schedule that fail in the same way.
+//! Owns the order in which edits are tried and the guard that keeps what they may not change:
+//! the class of the failure.
+//!
+//! World and schedule shrink together. An edit of the world (see `edits.rs`) is kept if the same
+//! schedule still leads to the failure, as far as its steps are possible, or if a few random
+//! walks do. Edits of the schedule (see `runs.rs`) drop, join and swap the runs of steps that
+//! actors take in one go. In the end all orders are searched for one with fewer runs
+//! (`fewest.rs`). The result is minimal: no single edit keeps the failure.
+
+mod edits;
+mod fewest;
+mod runs;
+
+use std::sync::Arc;
+
+use crate::explore::{self, Chooser, RandomWalk, bits};
+use crate::scenario;
+use crate::schedule::{Schedule, Step};
+use crate::world::{Setup, Subject, World};
+
+pub use runs::runs;
+
+/// How far shrinking goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Effort {
+    /// Runs of a world that are tried at most.
+    pub attempts: u64,
+    /// Walks that look for the failure in a smaller world in which the schedule does not lead
+    /// to it.
+    pub walks: u64,
+    /// States that the search for the fewest runs visits at most.
+    pub states: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Effort {
+        Effort { attempts: 50_000, walks: 48, states: 60_000 }
+    }
+}
+
+/// What shrinking came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shrunk {
+    /// The small schedule, with its small world.
+    pub schedule: Schedule,
+    /// Runs of a world that were tried.
+    pub attempts: u64,
+    /// No single edit keeps the failure; false if the effort did not reach so far.
+    pub minimal: bool,
+    /// No order of the steps of this world fails in fewer runs; false if that is not known.
+    pub fewest: bool,
+}
+
+/// A failing run.
+#[derive(Clone, Debug)]
+struct Case {
+    setup: Arc<Setup>,
+    steps: Vec<Step>,
+    digest: u64,
+}
+
+/// Shrink `schedule`, whose handler `make` puts into a world. `None` if it does not fail in the
+/// way it says.
+pub fn shrink<S: Subject>(
+    schedule: &Schedule,
+    make: impl Fn(&Arc<Setup>) -> World<S>,
+    effort: Effort,
+) -> Option<Shrunk> {
+    let class = schedule.fails.as_deref()?;
+    let mut shrinker = Shrinker { make, class, effort, attempts: 0 };
+    let start = Arc::new(schedule.setup.clone());
+    let mut case = shrinker.follow(&start, &schedule.steps, usize::MAX)?;
+    let mut fewest = false;
+    loop {
+        let changed = shrinker.shrink_world(&mut case) | shrinker.shrink_runs(&mut case);
+        if !changed {
+            // Only now is the world small enough to be searched.
+            match shrinker.fewest(&case) {
+                fewest::Found::None => fewest = true,
+                fewest::Found::Unknown => {}
+                fewest::Found::Better(better) => {
+                    case = better;
+                    continue;
+                }
+            }
+            break;
+        }
+    }
+    let Shrinker { attempts, .. } = shrinker;
+    let schedule = Schedule {
+        digest: case.digest,
+        setup: Setup::clone(&case.setup),
+        steps: case.steps,
+        ..schedule.clone()
+    };
+    Some(Shrunk { schedule, attempts, minimal: attempts < effort.attempts, fewest })
+}
+
+struct Shrinker<'c, F> {
+    make: F,
+    class: &'c str,
+    effort: Effort,
+    attempts: u64,
+}
+
+impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, F> {
+    fn spent(&self) -> bool {
+        self.attempts >= self.effort.attempts
+    }
+
+    /// Try the edits of the world until none helps.
+    fn shrink_world(&mut self, case: &mut Case) -> bool {
+        let mut changed = false;
+        'again: loop {
+            for text in edits::smaller(&case.setup.to_string()) {
+                if self.spent() {
+                    return changed;
+                }
+                // What does not parse was no edit.
+                let Ok(setup) = scenario::parse("shrunk", &text) else { continue };
+                let setup = Arc::new(setup);
+                let limit = limit(case.steps.len());
+                let kept =
+                    self.follow(&setup, &case.steps, limit).or_else(|| self.walk(&setup, limit));
+                if let Some(smaller) = kept {
+                    *case = smaller;
+                    changed = true;
+                    continue 'again;
+                }
+            }
+            return changed;
+        }
+    }
+
+    /// Try the edits of the schedule until none helps.
+    fn shrink_runs(&mut self, case: &mut Case) -> bool {
+        let mut changed = false;
+        'again: loop {
+            let size = size(&case.steps);
+            for steps in runs::edits(&case.steps) {
+                if self.spent() {
+                    return changed;
+                }
+                let limit = limit(case.steps.len());
+                if let Some(kept) = self.follow(&case.setup, &steps, limit)
+                    && self::size(&kept.steps) < size
+                {
+                    *case = kept;
+                    changed = true;
+                    continue 'again;
+                }
+            }
+            return changed;
+        }
+    }
+
+    fn fewest(&self, case: &Case) -> fewest::Found {
+        let start = (self.make)(&case.setup);
+        fewest::search(&start, self.class, size(&case.steps), self.effort.states).map(|path| {
+            let mut chooser = explore::Path(&path);
+            let (outcome, steps) = explore::record(&mut start.clone(), &mut chooser);
+            Case { setup: Arc::clone(&case.setup), steps, digest: outcome.digest }
+        })
+    }
+
+    /// Follow `steps` as far as they are possible, then let whoever moved last go on as long as
+    /// it can, and after it the next. The run, if it fails as it should.
+    fn follow(&mut self, setup: &Arc<Setup>, steps: &[Step], limit: usize) -> Option<Case> {
+        let mut names = explore::names(&(self.make)(setup)).into_iter();
+        let names: Vec<String> = names.by_ref().collect();
+        let mut chooser = Follow { steps, names: &names, last: 0 };
+        self.attempt(setup, &mut chooser, limit)
+    }
+
+    /// Look for the failure at random; the shortest that is found.
+    fn walk(&mut self, setup: &Arc<Setup>, limit: usize) -> Option<Case> {
+        (0..self.effort.walks)
+            .filter_map(|index| self.attempt(setup, &mut RandomWalk::new(1, index), limit))
+            .min_by_key(|case| size(&case.steps))
+    }
+
+    fn attempt(
+        &mut self,
+        setup: &Arc<Setup>,
+        chooser: &mut impl Chooser,
+        limit: usize,
+    ) -> Option<Case> {
+        self.attempts += 1;
+        let mut world = (self.make)(setup);
+        let mut moved = Vec::new();
+        loop {
+            let enabled = world.enabled();
+            if enabled == 0 {
+                break;
+            }
+            if moved.len() >= limit {
+                return None;
+            }
+            let actor = chooser.choose(enabled);
+            moved.push((actor, world.apply(actor)));
+        }
+        let outcome = explore::end(&mut world);
+        if outcome.failure.as_ref().map(crate::world::Failure::class) != Some(self.class) {
+            return None;
+        }
+        // Words cost more than the run.
+        let names = explore::names(&world);
+        let steps = moved
+            .iter()
+            .map(|(actor, did)| Step { actor: names[*actor].clone(), what: world.describe(did) })
+            .collect();
+        Some(Case { setup: Arc::clone(setup), steps, digest: outcome.digest })
+    }
+}
+
+/// What a schedule costs its reader: the runs first, then the steps.
+fn size(steps: &[Step]) -> (usize, usize) {
+    (runs(steps).count(), steps.len())
+}
+
+/// A candidate that goes on for so much longer than what it came from goes round in circles.
+fn limit(steps: usize) -> usize {
+    4 * steps + 200
+}
+
+/// Goes by names, and skips what is not possible.
+struct Follow<'a> {
+    steps: &'a [Step],
+    names: &'a [String],
+    last: usize,
+}
+
+impl Chooser for Follow<'_> {
+    fn choose(&mut self, enabled: u64) -> usize {
+        while let [step, rest @ ..] = self.steps {
+            self.steps = rest;
+            let actor = self.names.iter().position(|name| *name == step.actor);
+            if let Some(actor) = actor.filter(|actor| enabled >> actor & 1 == 1) {
+                self.last = actor;
+                return actor;
+            }
+        }
+        if enabled >> self.last & 1 == 0 {
+            let behind = bits(enabled).find(|actor| *actor > self.last);
+            self.last = behind.unwrap_or(enabled.trailing_zeros() as usize);
+        }
+        self.last
+    }
+}
