@@ -124,6 +124,7 @@ fn d34_an_event_that_began_meanwhile_is_noticed() {
     }
 }
 
+/// Rules: d34, e10, V66
 #[test]
 fn d34_a_destination_that_has_gone_or_was_filled_meanwhile_is_noticed() {
     // Gone.
@@ -161,6 +162,7 @@ fn d34_a_destination_that_has_gone_or_was_filled_meanwhile_is_noticed() {
     }
 }
 
+/// Rules: e10, V73
 #[test]
 fn e10_the_source_is_read_before_the_destination_is_looked_at() {
     // V73: a bad source on a page that is present is EFAULT.

@@ -339,6 +339,7 @@ fn e21_a_huge_page_moves_in_one_step_and_wakes_all_its_faulters() {
     assert_eq!(bed.on(guest), Some(Ret::Loaded(Content::Zero)));
 }
 
+/// Rules: f6, V68
 #[test]
 fn f6_collapse_judges_a_block_by_its_pages_and_by_who_watches() {
     #[derive(Clone, Copy, PartialEq, Debug)]

@@ -313,7 +313,7 @@ impl Kernel {
             Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
             Run::Access { .. } | Run::Populate { .. } => true,
             // Its fault is that of a copy by the kernel.
-            Run::CopyFrom(copy) => copy.asleep().is_none() || self.signalled(id),
+            Run::CopyFrom(copy) => copy.asleep().is_none() || self.copy_disturbed(id),
             Run::Transfer(transfer) => match transfer.at {
                 FaultPc::Asleep(_) if transfer.copies() => self.copy_disturbed(id),
                 FaultPc::Asleep(_) => self.killed(id),
