@@ -60,6 +60,8 @@ mod layering;
 mod orderings;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
+#[path = "suite/report.rs"]
+mod report;
 #[path = "suite/rules.rs"]
 mod rules;
 #[path = "suite/scenario_docs.rs"]
