@@ -35,6 +35,16 @@ impl View<'_> {
         self.kernel.can_step(self.thread)
     }
 
+    /// The kernel, for a stand-in that knows what a handler cannot.
+    pub fn kernel(&self) -> &Kernel {
+        self.kernel
+    }
+
+    /// The userfaultfd.
+    pub fn ctx(&self) -> CtxId {
+        self.ctx
+    }
+
     /// Is this thread in no call?
     #[inline]
     pub fn idle(&self) -> bool {
