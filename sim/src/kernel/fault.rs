@@ -23,6 +23,8 @@ pub(super) enum Walk {
     Unprotect(Content, PteBits),
     /// No page, and nobody asked to be told.
     Fill,
+    /// The same, where a huge page would be welcome.
+    FillHuge,
     /// No page of a memory file: see [`Kernel::walk_file`].
     File,
     /// No page of a memory file, and nobody asked to be told.
@@ -171,17 +173,21 @@ impl Kernel {
                 Walk::Hit(content) => Fault::Ready(content),
                 Walk::Copy(_) if !self.may_copy(mm, vpn) => Fault::Refused(Signal::BusAdrErr),
                 Walk::Copy(content) => {
+                    self.mm(mm).write_huge(vpn);
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
                 Walk::Unprotect(content, bits) => {
+                    // f5: one page of a huge page becomes writable, so it comes apart.
+                    self.mm(mm).split(vpn);
                     let bits = bits.difference(PteBits::UFFD_WP);
                     self.mm(mm).table.set(vpn, Pte::Present { content, bits });
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
                 Walk::Refused(signal) => Fault::Refused(signal),
-                Walk::Fill => {
+                Walk::FillHuge if self.fill_huge(mm, vpn, write) => Fault::Ready(Content::Zero),
+                Walk::Fill | Walk::FillHuge => {
                     let mm = self.mm(mm);
                     if write {
                         mm.table.set(vpn, Pte::page(Content::Zero));
@@ -325,6 +331,7 @@ impl Kernel {
             Pte::None | Pte::Marker(Marker::WriteProtect) if maps_object(vma) => Walk::File,
             Pte::None => match asked(RegisterModes::MISSING) {
                 Some(ctx) => self.ask(ctx, Reason::Missing, by),
+                None if self.wants_huge(vma) => Walk::FillHuge,
                 None => Walk::Fill,
             },
             Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
@@ -337,6 +344,14 @@ impl Kernel {
                 }
             }
             Pte::Marker(Marker::WriteProtect) => Walk::Leftover,
+        }
+    }
+
+    /// What the kernel reads of page `vpn` if it may not fault.
+    pub(super) fn peek(&self, mm: MmId, vpn: Vpn) -> Option<Content> {
+        match self.walk(mm, vpn, By::CopyFrom) {
+            Walk::Hit(content) => Some(content),
+            _ => None,
         }
     }
 

@@ -7,11 +7,12 @@
 use shims::{Errno, Event, Features, Span};
 
 use super::call::{MmId, Ret, ThreadId};
-use super::did::Did;
+use super::did::{Did, HugeDid};
 use super::madvise::Madvise;
 use super::object::{keeps_markers, maps_object};
 use super::page_table::{Pte, PteBits, Vpn};
 use super::run::{Next, RemoveCall, RemovePc};
+use super::thp::UNIT;
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::vma::{Backing, Vma, VmaFlags};
 
@@ -134,9 +135,15 @@ impl Kernel {
         let table = &mut self.mm(mm).table;
         let found = table.entries_in(call.next, part_end).find(goes);
         if let Some((vpn, pte)) = found {
+            call.at = RemovePc::Zap { part_end };
+            let what = if free { HugeDid::GiveUp } else { HugeDid::Zap };
+            if let Some(did) = self.mm(mm).change_unit(vpn, part_end, what, left) {
+                call.next = vpn + UNIT;
+                return (Next::At(call), did);
+            }
+            let table = &mut self.mm(mm).table;
             table.set(vpn, left(pte));
             call.next = vpn + 1;
-            call.at = RemovePc::Zap { part_end };
             let page = page_addr(vpn);
             // f3, e16: a marker goes like a page; a file's protection outlives both.
             let did = match pte {
