@@ -70,6 +70,8 @@ mod layering;
 mod orderings;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
+#[path = "suite/report.rs"]
+mod report;
 #[path = "suite/rule_index.rs"]
 mod rule_index;
 #[path = "suite/rules.rs"]

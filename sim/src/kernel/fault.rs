@@ -8,7 +8,7 @@ use super::did::Did;
 use super::object::maps_object;
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Access, FaultPc, Next, Reason};
-use super::{Kernel, page_addr, page_of};
+use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
 use crate::profile::Bugs;
 use crate::vma::{CtxId, VmaFlags};
@@ -35,8 +35,9 @@ pub(super) enum Walk {
     Leftover,
     /// This userfaultfd asked to be told.
     Ask(CtxId, Reason),
-    /// A userfaultfd wants to be told but is being closed: try again.
-    Released,
+    /// Try again: a userfaultfd wants to be told but is being closed, or nothing will ever
+    /// change.
+    Again,
     /// Not allowed.
     Refused(Signal),
 }
@@ -236,7 +237,7 @@ impl Kernel {
                     };
                     Fault::At(FaultPc::Enqueue(ctx, reason), did)
                 }
-                Walk::Released => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
+                Walk::Again => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
             },
             FaultPc::Enqueue(ctx, reason) => {
                 if self.ctx(ctx).released {
@@ -323,6 +324,8 @@ impl Kernel {
                     }
                     self.ask(ctx, Reason::Wp, by)
                 }
+                // b9: on hugetlb the write goes round in circles.
+                _ if bits.contains(PteBits::UFFD_WP) && vma.page_size() != PAGE => Walk::Again,
                 _ => Walk::Copy(content),
             },
             Pte::None | Pte::Marker(Marker::WriteProtect) if maps_object(vma) => Walk::File,
@@ -359,7 +362,7 @@ impl Kernel {
         if asked.features.contains(Features::SIGBUS) || refuses {
             Walk::Refused(Signal::BusAdrErr)
         } else if asked.released {
-            Walk::Released
+            Walk::Again
         } else {
             Walk::Ask(ctx, reason)
         }
