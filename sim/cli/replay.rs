@@ -10,6 +10,7 @@ use sim::schedule::Schedule;
 use crate::campaign::show;
 use crate::exit::{FOUND, Failed, OK};
 use crate::explore::policy;
+use crate::kernel::KernelArgs;
 
 /// Run one recorded schedule again and draw its timeline.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +18,7 @@ use crate::explore::policy;
 Examples:
   faultbed replay faultbed-failures/lost-install-hang-1-3.schedule
   faultbed replay failing.schedule --handler default     does the fix hold on this schedule?
+  faultbed replay failing.schedule --profile 6.18        does a newer kernel fail as well?
 
 Exit code: 0 the run ended well, 1 it failed, 2 bad usage or a malformed file.")]
 pub struct Replay {
@@ -25,6 +27,8 @@ pub struct Replay {
     /// Replay with another handler than the recorded one.
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// One JSON object on standard output instead of text.
     #[arg(long)]
     json: bool,
@@ -36,7 +40,8 @@ impl Replay {
         let file = self.file.display().to_string();
         let text = fs::read_to_string(&self.file)
             .map_err(|error| Failed::usage(format!("{file}: cannot be read: {error}")))?;
-        let schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        let mut schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        self.kernel.apply(&mut schedule.setup)?;
         let name = self.handler.as_ref().unwrap_or(&schedule.handler);
         let showing = show(&schedule, policy(name)?);
         let failed = showing.outcome.failure.is_some();
