@@ -18,6 +18,8 @@ mod formats;
 mod kernel;
 #[path = "suite/kernel_bugs.rs"]
 mod kernel_bugs;
+#[path = "suite/kernel_copy_from.rs"]
+mod kernel_copy_from;
 #[path = "suite/kernel_descriptors.rs"]
 mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
@@ -56,6 +58,8 @@ mod kernel_rest;
 mod kernel_shmem;
 #[path = "suite/kernel_signals.rs"]
 mod kernel_signals;
+#[path = "suite/kernel_thp.rs"]
+mod kernel_thp;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]
@@ -66,6 +70,8 @@ mod layering;
 mod orderings;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
+#[path = "suite/report.rs"]
+mod report;
 #[path = "suite/rule_index.rs"]
 mod rule_index;
 #[path = "suite/rules.rs"]

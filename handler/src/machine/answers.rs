@@ -4,7 +4,7 @@ use shims::{Errno, Outcome, Request, Span, Time, Verdict};
 
 use super::slots::{Ending, Stage, Why};
 use super::{Completion, HandlerError, Machine, ReqId, Status};
-use crate::policy::OnSourceError;
+use crate::policy::{Freshness, OnSourceError};
 use crate::tracker::Probed;
 use crate::{Content, SourceError};
 
@@ -36,7 +36,8 @@ impl Machine {
         match result {
             Ok(()) => {
                 request.source = 0;
-                request.loaded = content == Content::Source;
+                request.loaded = content == Content::Source
+                    || self.setup.policy.freshness == Freshness::DecidedEarly;
                 self.counters.stale_fetches += u64::from(!request.loaded);
                 let kept = if request.loaded { Completion::Kept } else { Completion::Done };
                 self.queue(slot, false);

@@ -25,7 +25,7 @@ impl Machine {
             self.gate.reader_waits = false;
             return ReadPermit::Wait;
         }
-        if self.gate.installs > 0 {
+        if self.gate.installs > 0 && !self.overlaps() {
             self.gate.reader_waits = true;
             return ReadPermit::Wait;
         }
@@ -37,7 +37,7 @@ impl Machine {
     /// Would [`begin_read`](Machine::begin_read) grant a read?
     pub fn may_read(&self) -> bool {
         !self.gate.reading
-            && self.gate.installs == 0
+            && (self.gate.installs == 0 || self.overlaps())
             && !self.is_ending()
             && !self.paused
             && self.snapshot_lets_read()

@@ -5,6 +5,7 @@ use shims::{CopyMode, Len, PageSize, PoisonMode, Request, Span, Time, ZeropageMo
 use super::slots::{Stage, Why};
 use super::{Action, Machine, Payload};
 use crate::Content;
+use crate::policy::Freshness;
 
 impl Machine {
     /// The next action, if there is one now. In this order: wakes, gated installs if the
@@ -17,7 +18,7 @@ impl Machine {
             return Some(self.wake(slot));
         }
         self.queue_due(now);
-        if self.gate.is_open()
+        if (self.gate.is_open() || self.overlaps())
             && let Some(slot) = self.gated.pop_front()
         {
             return Some(self.advance(slot));
@@ -39,7 +40,7 @@ impl Machine {
         if self.status.is_over() || self.is_frozen() {
             return false;
         }
-        let open = self.gate.is_open();
+        let open = self.gate.is_open() || self.overlaps();
         let due = self.deferred.partition_point(|(until, _)| *until <= now);
         !self.wakes.is_empty()
             || !self.ready.is_empty()
@@ -47,6 +48,11 @@ impl Machine {
             || self.deferred[..due].iter().any(|(_, slot)| open || !self.is_gated(*slot))
             || (due == 0
                 && (((open || !self.may_move()) && self.has_probe()) || self.has_protect()))
+    }
+
+    /// Is invariant 3 broken on purpose?
+    pub(super) fn overlaps(&self) -> bool {
+        self.setup.policy.freshness == Freshness::Overlapping
     }
 
     /// Queue the deferred requests whose moment has come, before the others.
@@ -79,6 +85,11 @@ impl Machine {
                 self.requests[slot].stage = Stage::Fetching;
                 self.counters.fetches += 1;
                 return Action::Fetch { req: self.requests.id(slot), page, addr };
+            }
+            Content::Zero
+                if req.loaded && self.setup.policy.freshness == Freshness::DecidedEarly =>
+            {
+                Content::Source
             }
             Content::Zero if req.loaded => {
                 self.counters.stale_fetches += 1;

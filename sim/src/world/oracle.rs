@@ -1,13 +1,13 @@
 //! The oracles: what every run is held to, whatever the scenario says. Owns the record of
 //! what has really happened to each page; looks at the kernel, never changes it.
 
-use shims::{Features, Span};
+use shims::{Addr, Features, Span};
 
 use super::program::{Check, ContentClass};
 use super::subject::{Claim, Standing, Subject};
 use super::{Failure, Stuck, World, page_addr, page_index};
 use crate::Content;
-use crate::kernel::{Did, Pte, Sleep};
+use crate::kernel::{Did, HugeDid, PAGE, Pte, Sleep};
 
 /// What has happened to one page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -70,7 +70,7 @@ impl Truth {
     /// reach what is there when they take effect.
     pub(super) fn relocate(&mut self, span: Span, to: u64, dontunmap: bool) {
         let from = page_index(span.start).unwrap_or(0) as usize;
-        let count = span.len.whole_pages(crate::kernel::PAGE) as usize;
+        let count = span.len.whole_pages(PAGE) as usize;
         let Some(moved) = self.pages.get(from..from + count) else { return };
         let moved = moved.to_vec();
         for page in &mut self.pages[from..from + count] {
@@ -156,6 +156,16 @@ impl<S: Subject> World<S> {
         let failure = match did {
             Did::Load { page, content } | Did::Populated { page, content } => {
                 page_index(*page).and_then(|page| observed.check(page, *content))
+            }
+            Did::Huge { page, what: HugeDid::Zap } => {
+                for i in 0..512 {
+                    let zapped = page.raw() + i * PAGE.bytes();
+                    self.observe(
+                        process,
+                        &Did::Zap { page: Addr::new(zapped), content: Content::Zero },
+                    );
+                }
+                None
             }
             Did::Zap { page, .. } => {
                 // The bytes are gone from this moment, before the call returns: whoever
