@@ -94,10 +94,10 @@ impl Model {
             bytes: Vec::new(),
             snapshot: None,
             snapshotting: false,
+            tamper: None,
             ctx,
             kin: Vec::new(),
             children: 0,
-            tamper: None,
         }
     }
 

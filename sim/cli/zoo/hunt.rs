@@ -74,11 +74,11 @@ pub fn shrink(mistake: &Mistake, hit: &Hit) -> Option<Schedule> {
         // Code on coroutines cannot be copied in the middle of a run: its states are not searched.
         Maker::Plain(check) => {
             let effort = Effort { attempts: 3_000, walks: 16, states: 0 };
-            shrink::shrink(&hit.schedule, |setup: &Arc<Setup>| check.world(setup), effort)
+            shrink::shrink(&hit.schedule, |setup: &Arc<Setup>| check.world(setup), None, effort)
         }
         Maker::Ours(policy, tamper) => {
             let make = |setup: &Arc<Setup>| ours(&policy, tamper, setup);
-            shrink::shrink(&hit.schedule, make, Effort::default())
+            shrink::shrink(&hit.schedule, make, None, Effort::default())
         }
     };
     shrunk.map(|shrunk| shrunk.schedule)
