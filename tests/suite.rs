@@ -80,6 +80,8 @@ mod rules;
 mod scenario_docs;
 #[path = "suite/shrink.rs"]
 mod shrink;
+#[path = "suite/zoo.rs"]
+mod zoo;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]

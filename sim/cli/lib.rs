@@ -26,3 +26,5 @@ pub mod serve;
 pub mod shrink;
 #[cfg(target_os = "linux")]
 pub mod stress;
+pub mod tamper;
+pub mod zoo;

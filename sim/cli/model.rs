@@ -16,6 +16,8 @@ use sim::world::{
 };
 use sim::{Content, kernel};
 
+use crate::tamper::Tamper;
+
 /// How many messages one `read` of the driver takes.
 const BATCH: usize = 64;
 
@@ -36,6 +38,8 @@ pub struct Model {
     kin: Vec<Model>,
     /// How many of those there can be.
     children: usize,
+    /// For handlers that are wrong on purpose.
+    tamper: Option<Tamper>,
 }
 
 /// What the reading thread is about to do.
@@ -90,6 +94,7 @@ impl Model {
             bytes: Vec::new(),
             snapshot: None,
             snapshotting: false,
+            tamper: None,
             ctx,
             kin: Vec::new(),
             children: 0,
@@ -147,6 +152,12 @@ impl Model {
         }
     }
 
+    /// The same with a hand in between.
+    #[must_use]
+    pub fn tampered(self, tamper: Tamper) -> Model {
+        Model { tamper: Some(tamper), ..self }
+    }
+
     /// The machine, to look at.
     pub fn machine(&self) -> &Machine {
         &self.machine
@@ -173,6 +184,10 @@ impl Model {
             Reader::Ended => unreachable!("a reader that ended does not step"),
             Reader::Reading => self.read(env),
             Reader::Apply { batch, end } => {
+                let mut batch = batch;
+                if let Some(tamper) = self.tamper {
+                    tamper.batch(&mut batch);
+                }
                 let count = batch.len() as u32;
                 self.machine.end_read(env.now(), &batch, end);
                 Move::Handler(Note::new("apply batch").count(count))
@@ -220,6 +235,10 @@ impl Model {
                     Move::Handler(Note::new("take: fetch").page(page.index()))
                 }
                 Some(Action::Ioctl { req, request, payload }) => {
+                    let request = match self.tamper {
+                        Some(tamper) => tamper.request(request, payload == Bytes::Zeros),
+                        None => request,
+                    };
                     let payload = match payload {
                         Bytes::None => Payload::None,
                         Bytes::Zeros => Payload::One(Content::Zero),
@@ -261,6 +280,7 @@ impl Model {
                     let Ret::Outcome(outcome) = ret else {
                         unreachable!("a resolving ioctl answered {ret:?}")
                     };
+                    let outcome = self.tamper.map_or(outcome, |hand| hand.outcome(outcome));
                     self.workers[i] = Worker::Answered { req, outcome };
                 }
                 Move::Kernel(did)
