@@ -199,8 +199,8 @@ pub(super) fn start_reader(uffds: &[u64; UFFDS]) {
         let wait = [polled.as_mut_ptr() as u64, open as u64, u64::MAX, 0, 0, 0];
         // SAFETY: `polled` has `open` live entries.
         unsafe { raw(sys::__NR_poll, wait) };
-        let ready = open;
-        for i in 0..ready {
+        let known = open;
+        for i in 0..known {
             let mut message = [0_u8; 32];
             let read = [u64::from(polled[i][0]), message.as_mut_ptr() as u64, 32, 0, 0, 0];
             // SAFETY: the kernel writes one `struct uffd_msg` of 32 bytes.
