@@ -4,6 +4,8 @@
 #[path = "suite/support/mod.rs"]
 mod support;
 
+#[path = "suite/campaigns.rs"]
+mod campaigns;
 #[path = "suite/catalogue.rs"]
 mod catalogue;
 #[path = "suite/command_line.rs"]
@@ -16,6 +18,8 @@ mod exhaustive;
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_bugs.rs"]
+mod kernel_bugs;
 #[path = "suite/kernel_descriptors.rs"]
 mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
@@ -38,6 +42,8 @@ mod kernel_pagemap;
 mod kernel_poison;
 #[path = "suite/kernel_processes.rs"]
 mod kernel_processes;
+#[path = "suite/kernel_profiles.rs"]
+mod kernel_profiles;
 #[path = "suite/kernel_punch.rs"]
 mod kernel_punch;
 #[path = "suite/kernel_refused.rs"]
@@ -46,6 +52,8 @@ mod kernel_refused;
 mod kernel_remap;
 #[path = "suite/kernel_remote.rs"]
 mod kernel_remote;
+#[path = "suite/kernel_rest.rs"]
+mod kernel_rest;
 #[path = "suite/kernel_shmem.rs"]
 mod kernel_shmem;
 #[path = "suite/kernel_signals.rs"]
@@ -62,6 +70,8 @@ mod orderings;
 mod random_worlds;
 #[path = "suite/report.rs"]
 mod report;
+#[path = "suite/rule_index.rs"]
+mod rule_index;
 #[path = "suite/rules.rs"]
 mod rules;
 #[path = "suite/scenario_docs.rs"]

@@ -10,6 +10,7 @@ use sim::schedule::Schedule;
 use crate::campaign::show;
 use crate::exit::{FOUND, Failed, OK};
 use crate::explore::policy;
+use crate::kernel::KernelArgs;
 use crate::{report, save};
 
 /// Run one recorded schedule again and draw its timeline.
@@ -19,6 +20,7 @@ Examples:
   faultbed replay faultbed-failures/lost-install-hang-1-3.schedule
   faultbed replay failing.schedule --handler default     does the fix hold on this schedule?
   faultbed replay failing.schedule --report              failing.html, .trace.json and .rs
+  faultbed replay failing.schedule --profile 6.18        does a newer kernel fail as well?
 
 Exit code: 0 the run ended well, 1 it failed, 2 bad usage or a malformed file.")]
 pub struct Replay {
@@ -30,6 +32,8 @@ pub struct Replay {
     /// Write the page, the trace and the test of this run beside the schedule.
     #[arg(long)]
     report: bool,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// One JSON object on standard output instead of text.
     #[arg(long)]
     json: bool,
@@ -41,7 +45,8 @@ impl Replay {
         let file = self.file.display().to_string();
         let text = fs::read_to_string(&self.file)
             .map_err(|error| Failed::usage(format!("{file}: cannot be read: {error}")))?;
-        let schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        let mut schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        self.kernel.apply(&mut schedule.setup)?;
         let name = self.handler.as_ref().unwrap_or(&schedule.handler);
         let showing = show(&schedule, policy(name)?);
         if self.report {

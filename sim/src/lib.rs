@@ -24,6 +24,9 @@
 //! `CONTINUE`, the mapping of cached neighbours, `ftruncate`, punched holes, `MADV_REMOVE`, the
 //! pool of huge pages and what is promised from it.
 //!
+//! Descriptors: opening, the handshake, `read`, `poll`, duplicates, the last reference; processes
+//! and their ends; signals to threads that sleep. Kernels from 5.7 to 6.18, and their faults.
+//!
 //! # Not modelled
 //!
 //! What can be asked for and is not simulated answers

@@ -291,6 +291,7 @@ fn d13_process_madvise_announces_like_madvise_and_adds_up() {
     assert_eq!(bed.load(thread, 4), Some(Ret::Loaded(source(4))));
 }
 
+/// Rules: h6, h9
 #[test]
 fn h_an_older_kernel_knows_fewer_advices() {
     let mut bed = Bed::with(2, Profile::linux_6_12(), Features::empty());

@@ -189,7 +189,8 @@ fn start_reader(uffd: u64) {
         let wait = [polled.as_mut_ptr() as u64, open as u64, u64::MAX, 0, 0, 0];
         // SAFETY: `polled` has `open` live entries.
         unsafe { raw(sys::__NR_poll, wait) };
-        for i in 0..open {
+        let known = open;
+        for i in 0..known {
             let mut message = [0_u8; 32];
             let read = [u64::from(polled[i][0]), message.as_mut_ptr() as u64, 32, 0, 0, 0];
             // SAFETY: the kernel writes one `struct uffd_msg` of 32 bytes.

@@ -234,8 +234,8 @@ pub enum ProcessDid {
     Withdraw {
         /// Where it was queued.
         ctx: CtxId,
-        /// What.
-        event: Event,
+        /// What, if it was there still.
+        event: Option<Event>,
     },
     /// A signal handler ran, and the call begins again.
     Handle,
@@ -260,7 +260,7 @@ impl ProcessDid {
             ProcessDid::Enter { ctx } => (1, u64::from(ctx.0)),
             ProcessDid::Interrupt { page } => (2, page.raw()),
             ProcessDid::Withdraw { ctx, event } => {
-                let (a, b) = of_event(&event);
+                let (a, b) = event.as_ref().map_or((0, 0), of_event);
                 (3 ^ u64::from(ctx.0) << 8, a ^ b.rotate_left(32))
             }
             ProcessDid::Handle => (4, 0),
@@ -278,7 +278,10 @@ impl fmt::Display for ProcessDid {
         match self {
             ProcessDid::Enter { .. } => write!(f, "enter"),
             ProcessDid::Interrupt { page } => write!(f, "signalled, no longer waits for {page}"),
-            ProcessDid::Withdraw { event, .. } => write!(f, "killed, takes back {event}"),
+            ProcessDid::Withdraw { event: Some(event), .. } => {
+                write!(f, "killed, takes back {event}")
+            }
+            ProcessDid::Withdraw { event: None, .. } => write!(f, "killed, its event is lost"),
             ProcessDid::Handle => write!(f, "run a signal handler, start the call over"),
             ProcessDid::Die => write!(f, "begin to exit"),
             ProcessDid::TearDown => write!(f, "the address space is gone"),

@@ -10,6 +10,7 @@ use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Access, FaultPc, Next, Reason};
 use super::{Kernel, page_addr, page_of};
 use crate::Content;
+use crate::profile::Bugs;
 use crate::vma::{CtxId, VmaFlags};
 
 /// What F1 finds.
@@ -210,6 +211,9 @@ impl Kernel {
                     self.mm(mm).table.set(vpn, Pte::None);
                     self.step_fault(thread, mm, (addr, vpn), by, at)
                 }
+                Walk::Ask(..) if self.profile.has_bug(Bugs::Z18) && self.tried(thread, page) => {
+                    Fault::Refused(Signal::BusAdrErr)
+                }
                 Walk::Ask(ctx, reason) => {
                     // The mapping is held until the thread sleeps: no munmap, mprotect,
                     // UNREGISTER or close gets between F1 and F4.
@@ -252,6 +256,10 @@ impl Kernel {
                     }
                     (Pte::None, _) => true,
                 };
+                let waits = waits || self.profile.has_bug(Bugs::Z14);
+                if self.profile.has_bug(Bugs::Z18) {
+                    self.task(thread).tried = Some(page);
+                }
                 let queued = self.ctx_mut(ctx).withdraw_unless(thread, waits);
                 if waits && queued {
                     Fault::At(FaultPc::Asleep(ctx), Did::Sleep { page })

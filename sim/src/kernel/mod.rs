@@ -45,6 +45,7 @@ mod run;
 mod scan;
 mod signal;
 mod sim_uffd;
+mod sleep;
 mod syscalls;
 mod transfer;
 mod waiting;
@@ -69,6 +70,7 @@ pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use signal::Sig;
 pub use sim_uffd::SimUffd;
 pub(crate) use sim_uffd::payload_of;
+pub use sleep::Sleep;
 pub use transfer::Via;
 pub use waiting::poll;
 
@@ -107,6 +109,14 @@ pub struct Mm {
     pub(crate) dead: bool,
 }
 
+impl Mm {
+    fn empty(profile: &Profile) -> Mm {
+        let space = AddressSpace::new(profile.vma.clone());
+        let table = PageTable::default();
+        Mm { space, table, readers: 0, writer: false, dead: false }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Thread {
     mm: MmId,
@@ -122,30 +132,6 @@ enum Aside {
     Scanned(Scanned),
     /// The call is one of several that a `process_madvise` makes.
     Batch(Batch),
-}
-
-/// What a sleeping thread waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sleep {
-    /// A page: nobody has resolved or woken its fault.
-    Fault {
-        /// The address in the message.
-        addr: Addr,
-        /// For writing?
-        write: bool,
-        /// Has a reader taken the message?
-        taken: bool,
-    },
-    /// A reader to take this event.
-    Event(Event),
-    /// A lock that another thread holds, and will give back by itself.
-    Lock,
-    /// A message, in `read`.
-    Reader(CtxId),
-    /// A message, in `poll`.
-    Poller(CtxId),
-    /// The child of a `vfork`, or the other threads of a process, to come to their end.
-    Threads,
 }
 
 /// A whole simulated kernel. Cloning forks the world.
@@ -184,9 +170,7 @@ impl Kernel {
 
     /// A new, empty address space.
     pub fn new_mm(&mut self) -> MmId {
-        let space = AddressSpace::new(self.profile.vma.clone());
-        let table = PageTable::default();
-        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
+        self.mms.push(Mm::empty(&self.profile));
         MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
     }
 
@@ -315,7 +299,7 @@ impl Kernel {
             Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
             Run::Access { .. } | Run::Populate { .. } => true,
             Run::Transfer(transfer) => match transfer.at {
-                FaultPc::Asleep(_) if transfer.copies() => self.signalled(id),
+                FaultPc::Asleep(_) if transfer.copies() => self.copy_disturbed(id),
                 FaultPc::Asleep(_) => self.killed(id),
                 _ => true,
             },
@@ -347,43 +331,6 @@ impl Kernel {
             Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
         }
-    }
-
-    /// What `thread` sleeps on; `None` if it can move or has nothing to do.
-    pub fn sleep(&self, thread: ThreadId) -> Option<Sleep> {
-        if self.can_step(thread) {
-            return None;
-        }
-        match &self.threads[usize::from(thread.0)].run {
-            Run::Idle | Run::Done(_) | Run::Dead => None,
-            Run::Long(long) => Some(long.sleep()),
-            Run::Access { at: FaultPc::Asleep(ctx), .. }
-            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
-            Run::Transfer(transfer) => match transfer.at {
-                FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
-                _ => Some(Sleep::Lock),
-            },
-            Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
-                .ctxs
-                .iter()
-                .flat_map(|ctx| &ctx.events)
-                .find(|sender| sender.thread == thread)
-                .map_or(Some(Sleep::Lock), |sender| Some(Sleep::Event(sender.event))),
-            _ => Some(Sleep::Lock),
-        }
-    }
-
-    /// The fault of `thread`, which sleeps in `ctx`.
-    fn faulter(&self, thread: ThreadId, ctx: CtxId) -> Option<Sleep> {
-        let ctx = self.ctx(ctx);
-        let find = |queue: &[ctx::Faulter], taken| {
-            queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| Sleep::Fault {
-                addr: faulter.fault.addr,
-                write: faulter.fault.is_write(),
-                taken,
-            })
-        };
-        find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
     }
 
     /// Move `thread` by one atomic step.

@@ -13,7 +13,7 @@ use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Next, ResolvePc};
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
-use crate::profile::AgainField;
+use crate::profile::{AgainField, Bugs};
 use crate::vma::CtxId;
 
 /// How long an address of the simulated machine can be: 47 bits, less one page.
@@ -69,6 +69,13 @@ impl Kernel {
     /// e1: is the address space changing?
     fn gate(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         if self.ctx(ctx).changing > 0 {
+            let blind = match request {
+                Request::Move { .. } => Bugs::Z1 | Bugs::Z6,
+                _ => Bugs::Z1,
+            };
+            if self.profile.bugs().intersects(blind) {
+                return Ok(());
+            }
             let mirrored = self.profile.again_field == AgainField::Mirrored
                 && !matches!(request, Request::WriteProtect { .. });
             return Err(if mirrored {
@@ -88,6 +95,7 @@ impl Kernel {
         let needs = match request {
             Request::Move { .. } => Features::MOVE,
             Request::Poison { .. } => Features::POISON,
+            Request::Continue { .. } => Features::MINOR_HUGETLBFS,
             _ => Features::empty(),
         };
         if !self.profile.features.contains(needs) {
@@ -121,20 +129,24 @@ impl Kernel {
         if !known {
             return Err(Outcome::bare(Errno::EINVAL));
         }
-        self.living(ctx)
+        self.living(ctx, request)
     }
 
     /// a23: the address space may be gone.
-    fn living(&self, ctx: CtxId) -> Result<(), Outcome> {
-        let dead = self.mms[usize::from(self.ctx(ctx).mm.0)].dead;
-        if dead { Err(Outcome::bare(Errno::ESRCH)) } else { Ok(()) }
+    fn living(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+        if !self.mms[usize::from(self.ctx(ctx).mm.0)].dead {
+            return Ok(());
+        }
+        let fills = matches!(request, Request::Copy { .. } | Request::Zeropage { .. });
+        let old = fills && self.profile.has_bug(Bugs::Z16);
+        Err(Outcome::bare(if old { Errno::ENOSPC } else { Errno::ESRCH }))
     }
 
     /// What is looked at with the locks held: the mapping, and the gate once more. A range
     /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
     fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
-        self.living(ctx)?;
+        self.living(ctx, request)?;
         match *request {
             Request::WriteProtect { .. } => return self.gate(ctx, request),
             Request::Move { dst, src, .. } => {
@@ -152,7 +164,10 @@ impl Kernel {
         let Some(vma) = vma else {
             return Err(Outcome::mirrored(Errno::ENOENT));
         };
-        self.gate(ctx, request)?;
+        let again = vma.page_size() == PAGE || !self.profile.has_bug(Bugs::Z3);
+        if again {
+            self.gate(ctx, request)?;
+        }
         self.check_kind(vma, request).map_err(Outcome::mirrored)
     }
 

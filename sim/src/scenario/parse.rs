@@ -166,15 +166,26 @@ impl Parser {
             }
             "profile" => {
                 let (name, column) = words.want("a kernel version")?;
-                setup.profile = Profile::by_name(name).ok_or_else(|| {
+                let mut profile = Profile::by_name(name).ok_or_else(|| {
                     let known = Profile::NAMES.join(", ");
                     words.error(column, format!("expected one of {known}, found `{name}`"))
                 })?;
+                // The faults may have been named before.
+                for word in setup.profile.bug_words() {
+                    profile = profile.switch_bug(&word).expect("it was accepted before");
+                }
+                setup.profile = profile;
+            }
+            "bugs" => {
+                while let Some((word, column)) = words.next() {
+                    let profile = setup.profile.clone().switch_bug(word);
+                    setup.profile = profile.map_err(|e| words.error(column, e.to_string()))?;
+                }
             }
             _ => {
                 let message = format!(
                     "expected `name`, `about`, `memory`, `features`, `workers`, `profile`, \
-                     `task` or `finally`, found `{word}`"
+                     `bugs`, `task` or `finally`, found `{word}`"
                 );
                 return Err(words.error(column, message));
             }

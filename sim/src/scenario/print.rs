@@ -48,6 +48,10 @@ impl fmt::Display for Setup {
         writeln!(f, "features  {features}")?;
         writeln!(f, "workers   {}", self.workers)?;
         writeln!(f, "profile   {}", self.profile.name())?;
+        let bugs = self.profile.bug_words();
+        if !bugs.is_empty() {
+            writeln!(f, "bugs      {}", bugs.join(" "))?;
+        }
         for program in &self.programs {
             writeln!(f, "\ntask {}", program.name)?;
             for op in &program.ops {
