@@ -20,6 +20,8 @@ mod formats;
 mod kernel;
 #[path = "suite/kernel_bugs.rs"]
 mod kernel_bugs;
+#[path = "suite/kernel_copy_from.rs"]
+mod kernel_copy_from;
 #[path = "suite/kernel_descriptors.rs"]
 mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
@@ -58,6 +60,8 @@ mod kernel_rest;
 mod kernel_shmem;
 #[path = "suite/kernel_signals.rs"]
 mod kernel_signals;
+#[path = "suite/kernel_thp.rs"]
+mod kernel_thp;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]
@@ -78,6 +82,8 @@ mod rules;
 mod scenario_docs;
 #[path = "suite/shrink.rs"]
 mod shrink;
+#[path = "suite/zoo.rs"]
+mod zoo;
 
 /// A module that is not listed above would be silently left out of the suite.
 #[test]

@@ -5,7 +5,8 @@
 //! lock, and is a value: cloned, compared and hashed. The same machine is searched in a
 //! simulated kernel and serves real memory, through one of the drivers ([`Driver`]).
 //!
-//! This version serves `MISSING` and `WP` faults and all five events, one page at a time.
+//! This version serves `MISSING`, `WP` and `MINOR` faults and all five events, one page at a
+//! time.
 //!
 //! ```
 //! use faultbed_handler::{Action, DrainEnd, Machine, Payload, Policy, ReadPermit, RegionMap};
@@ -34,7 +35,7 @@
 //!
 //! # Invariants
 //!
-//! Why the machine is right, in fifteen points. Rule ids are those of `docs/kernel/`.
+//! Why the machine is right, in sixteen points. Rule ids are those of `docs/kernel/`.
 //!
 //! 1. **The kernel owns presence, the tracker owns provenance.** Every `MISSING` fault is
 //!    answered by an attempt to install, whatever the tracker says; `EEXIST` says that the
@@ -93,17 +94,24 @@
 //!     faults of the batch, by the new regions: an access is repeated against what is mapped
 //!     now. A fault that was read before such a change and is in no region after it is woken
 //!     to meet its fate, and so is whoever waited in the part that left. What is out is let
-//!     come to its end. A fault in an unmapped part that was read *after* the `UNMAP` shows that
-//!     the call has failed (d16).
+//!     come to its end. A fault in an unmapped part that was read *after* the `UNMAP`, with
+//!     nothing changing (14), shows that the call has failed (d16).
 //! 14. **Strays.** A fault in no region may be of memory that has just moved, the message
 //!     being still to come. The address space is changing then, and the kernel says so when
 //!     asked (e1): the fault waits for the message. If it is quiet, nobody will explain the
-//!     fault, and the policy decides.
+//!     fault, and the policy decides. The question goes through the gate (3), and so does
+//!     every install and un-protection where memory can move: by the time it lands another
+//!     page may be at its address.
 //! 15. **Children.** A child is served by a machine of its own: faults, installs and events
 //!     are per process. It begins with what was known of its parent's pages when the message
 //!     was read. That is certain for source bytes, because no source install is out then (3);
 //!     pages that were ever given up are unconfirmed, because their zap may have come before
 //!     the copy or after it; a page that was being un-protected is dirty.
+//! 16. **Shared objects.** A page that the page cache has is mapped as it is (`CONTINUE`); one
+//!     that has left it meanwhile (`EFAULT`) is missing, and is filled. A `REMOVE` of a page
+//!     that was filled may leave it as it is (`MADV_DONTNEED`) or make it zeros (`MADV_REMOVE`):
+//!     the next fault tells, because only a page that has left the cache is missing. A page
+//!     that was never filled is zeros then: memory is not given up for nothing.
 
 pub mod drive;
 mod machine;
@@ -119,7 +127,7 @@ pub use machine::{
     ReqId, Status, StopReason,
 };
 pub use policy::{Backoff, Freshness, OnSourceError, Outside, Policy, Presence, Writes};
-pub use region::{Piece, Region, RegionError, RegionMap};
+pub use region::{Backing, Piece, Region, RegionError, RegionMap};
 #[cfg(unix)]
 pub use source::{ImageError, ImageFile};
 pub use source::{PageSource, SliceSource, SourceError, ZeroSource};

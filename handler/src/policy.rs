@@ -83,6 +83,9 @@ pub struct Policy {
     pub freshness: Freshness,
     /// Does it find out which pages are written?
     pub writes: Writes,
+    /// May the client move its memory? To be set if `EVENT_REMAP` was asked for: an install
+    /// that was decided before a move must not land after it, whatever it installs.
+    pub remaps: bool,
     /// What a fault outside every region leads to.
     pub outside: Outside,
     /// Delays between attempts while the address space is changing (`EAGAIN`).
@@ -122,6 +125,7 @@ impl Default for Policy {
             presence: Presence::Kernel,
             freshness: Freshness::Exclusive,
             writes: Writes::Unseen,
+            remaps: false,
             outside: Outside::Fail,
             defer: Backoff { initial: Duration::from_micros(50), max: Duration::from_millis(2) },
             source_attempts: 4,

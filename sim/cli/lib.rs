@@ -30,3 +30,5 @@ pub mod shard;
 pub mod shrink;
 #[cfg(target_os = "linux")]
 pub mod stress;
+pub mod tamper;
+pub mod zoo;

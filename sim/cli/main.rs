@@ -18,6 +18,7 @@ enum Command {
     Replay(faultbed::replay::Replay),
     Shrink(faultbed::shrink::Shrink),
     Merge(faultbed::merge::Merge),
+    Zoo(faultbed::zoo::Zoo),
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Conform(faultbed::conform::Conform),
     #[cfg(target_os = "linux")]
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Replay(replay) => replay.run(),
         Command::Shrink(shrink) => shrink.run(),
         Command::Merge(merge) => merge.run(),
+        Command::Zoo(zoo) => zoo.run(),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Command::Conform(conform) => conform.run(),
         #[cfg(target_os = "linux")]

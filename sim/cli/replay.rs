@@ -19,8 +19,8 @@ use crate::{report, save};
 Examples:
   faultbed replay faultbed-failures/lost-install-hang-1-3.schedule
   faultbed replay failing.schedule --handler default     does the fix hold on this schedule?
-  faultbed replay failing.schedule --report              failing.html, .trace.json and .rs
   faultbed replay failing.schedule --profile 6.18        does a newer kernel fail as well?
+  faultbed replay failing.schedule --report              failing.html, .trace.json and .rs
 
 Exit code: 0 the run ended well, 1 it failed, 2 bad usage or a malformed file.")]
 pub struct Replay {
@@ -29,11 +29,11 @@ pub struct Replay {
     /// Replay with another handler than the recorded one.
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// Write the page, the trace and the test of this run beside the schedule.
     #[arg(long)]
     report: bool,
-    #[command(flatten)]
-    kernel: KernelArgs,
     /// One JSON object on standard output instead of text.
     #[arg(long)]
     json: bool,

@@ -72,13 +72,12 @@ impl Machine {
     /// If no ioctl of `req` is out.
     pub fn completed(&mut self, req: ReqId, outcome: Outcome, now: Time) -> Completion {
         let slot = self.requests.check(req);
+        self.gate.installs -= u32::from(core::mem::take(&mut self.requests[slot].gated));
         match self.requests[slot].stage {
-            Stage::Installing(content) => {
-                self.gate.installs -= u32::from(content != Content::Zero);
-                self.install_answered(slot, content, outcome, now)
-            }
+            Stage::Installing(content) => self.install_answered(slot, content, outcome, now),
             Stage::Waking(ending) => self.wake_answered(slot, ending, outcome),
             Stage::Unprotecting => self.unprotect_answered(slot, outcome, now),
+            Stage::Continuing => self.continue_answered(slot, outcome, now),
             Stage::Protecting => self.protect_answered(slot, outcome, now),
             Stage::Asking => self.asked(slot, outcome, now),
             stage => panic!("{req:?} has no ioctl out, it is {stage:?}"),
@@ -131,9 +130,9 @@ impl Machine {
             }
             Verdict::Present => {
                 self.tracker.present(page, write);
-                if req.needs.unprotected {
-                    // It is there, and protected for all we know: a wake would only bring
-                    // the write back.
+                if req.needs.unprotected || req.needs.minor {
+                    // It is there, but protected or not mapped for all we know: a wake would
+                    // only bring the fault back.
                     req.needs.page = false;
                     self.queue(slot, true);
                     return Completion::Kept;

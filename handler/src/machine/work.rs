@@ -26,7 +26,9 @@ impl Machine {
         if let Some(slot) = self.ready.pop_front() {
             return Some(self.advance(slot));
         }
-        if let Some(slot) = self.next_probe() {
+        if (self.gate.is_open() || !self.may_move())
+            && let Some(slot) = self.next_probe()
+        {
             return Some(self.install(slot, Content::Zero));
         }
         let slot = self.next_protect()?;
@@ -44,7 +46,8 @@ impl Machine {
             || !self.ready.is_empty()
             || (open && !self.gated.is_empty())
             || self.deferred[..due].iter().any(|(_, slot)| open || !self.is_gated(*slot))
-            || (due == 0 && (self.has_probe() || self.has_protect()))
+            || (due == 0
+                && (((open || !self.may_move()) && self.has_probe()) || self.has_protect()))
     }
 
     /// Is invariant 3 broken on purpose?
@@ -73,6 +76,9 @@ impl Machine {
         if req.protects {
             return self.protect(slot);
         }
+        if req.needs.only_mapped() {
+            return self.continue_(slot);
+        }
         if req.needs.only_unprotected() {
             return self.unprotect(slot);
         }
@@ -99,7 +105,9 @@ impl Machine {
     }
 
     fn install(&mut self, slot: u32, content: Content) -> Action {
-        self.gate.installs += u32::from(content != Content::Zero);
+        if content != Content::Zero || self.may_move() {
+            self.pass_gate(slot);
+        }
         self.requests[slot].stage = Stage::Installing(content);
         let (request, payload) = self.install_request(slot, content);
         Action::Ioctl { req: self.requests.id(slot), request, payload }

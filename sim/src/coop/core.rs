@@ -313,6 +313,16 @@ impl Core {
         }
     }
 
+    /// A thread that can go on whatever happens outside, if there is one.
+    pub(super) fn ready_alone(&self) -> Option<usize> {
+        (0..self.threads.len()).find(|thread| match &self.threads[*thread].op {
+            Some(Op::Start | Op::Yield | Op::Touch(_) | Op::Notify { .. } | Op::Ring) => true,
+            Some(Op::Lock { lock, how }) => self.free(*thread, *lock, *how),
+            Some(Op::TryLock { .. } | Op::TryRecv { .. }) => true,
+            _ => false,
+        })
+    }
+
     /// The next moment after `now` at which a thread goes on by itself.
     pub(super) fn deadline(&self, now: Time) -> Option<Time> {
         let until = |thread: &Thread| match thread.op {

@@ -30,7 +30,7 @@ use std::cell::{OnceCell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use shims::{Event, Time, Wakeup};
 
@@ -57,6 +57,9 @@ const ROOM: usize = 8;
 /// taken to be at rest.
 const PATIENCE: u32 = 64;
 
+/// Steps after which a handler has started whatever threads it starts with.
+const ROUNDS: usize = 1_000;
+
 /// How often a thread that does not end is resumed at the end of a run.
 const STUBBORN: u32 = 10_000;
 
@@ -72,6 +75,8 @@ pub struct Coop {
     /// What came from outside so far: who moved, when, and what it got.
     history: Vec<(u8, Time, Input)>,
     live: OnceCell<Live>,
+    /// The names of the threads it starts with.
+    names: Arc<OnceLock<Vec<String>>>,
 }
 
 /// The running code.
@@ -91,7 +96,8 @@ impl Coop {
     }
 
     fn of(main: Arc<Main>, pages: u64) -> Coop {
-        Coop { main, pages, room: ROOM, history: Vec::new(), live: OnceCell::new() }
+        let (live, names) = (OnceCell::new(), Arc::default());
+        Coop { main, pages, room: ROOM, history: Vec::new(), live, names }
     }
 
     /// Make room for so many threads, the first included.
@@ -110,6 +116,21 @@ impl Coop {
                 live.feed(usize::from(*actor), *now, input.clone());
             }
             live
+        })
+    }
+
+    /// The names of the threads that are there before anything comes from outside. A schedule
+    /// that was recorded goes by them from its first step.
+    fn first_names(&self) -> &[String] {
+        self.names.get_or_init(|| {
+            let live = self.begin();
+            for _ in 0..ROUNDS {
+                let alone = live.run.borrow().ready_alone();
+                let Some(actor) = alone else { break };
+                live.feed(actor, Time::ZERO, Input::None);
+            }
+            let core = live.run.borrow();
+            core.threads.iter().map(|thread| thread.name.clone()).collect()
         })
     }
 
@@ -282,7 +303,11 @@ impl Subject for Coop {
 
     fn actor_name(&self, actor: usize) -> String {
         let core = self.live().run.borrow();
-        core.threads.get(actor).map_or_else(|| format!("thread{actor}"), |one| one.name.clone())
+        if let Some(thread) = core.threads.get(actor) {
+            return thread.name.clone();
+        }
+        drop(core);
+        self.first_names().get(actor).cloned().unwrap_or_else(|| format!("thread{actor}"))
     }
 
     fn can_step(&self, actor: usize, view: View<'_>) -> bool {
@@ -367,6 +392,7 @@ impl Clone for Coop {
             room: self.room,
             history: self.history.clone(),
             live: OnceCell::new(),
+            names: Arc::clone(&self.names),
         }
     }
 }

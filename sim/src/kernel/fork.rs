@@ -40,7 +40,8 @@ impl Kernel {
         let child_of = |parent| ctxs.iter().find(|(of, _)| *of == parent).map(|(_, new)| *new);
         let space = self.space(mm).fork(child_of);
         let table = self.fork_pages(mm, &space);
-        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
+        let huge = self.mm(mm).huge.clone();
+        self.mms.push(Mm { space, table, huge, readers: 0, writer: false, dead: false });
         let number = |ctx: CtxId| i32::try_from(ctx.0).expect("a descriptor's number");
         let list = ctxs.iter().map(|&(of, new)| (of, Event::Fork { fd: number(new) })).collect();
         self.announce(list, Ret::Forked(child))

@@ -21,6 +21,8 @@
 
 mod batch;
 mod call;
+mod collapse;
+mod copy_from;
 mod ctx;
 mod did;
 mod events;
@@ -47,16 +49,17 @@ mod signal;
 mod sim_uffd;
 mod sleep;
 mod syscalls;
+mod thp;
 mod transfer;
 mod waiting;
 
 use std::sync::Arc;
 
-use shims::{Addr, Errno, Event, Features, PageSize};
+use shims::{Addr, Errno, Event, Features, PageSize, Request};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
-pub use did::{Did, ProcessDid};
+pub use did::{Did, HugeDid, ProcessDid};
 pub use fd::Fd;
 pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use footprint::Footprint;
@@ -71,12 +74,14 @@ pub use signal::Sig;
 pub use sim_uffd::SimUffd;
 pub(crate) use sim_uffd::payload_of;
 pub use sleep::Sleep;
+pub use thp::Thp;
 pub use transfer::Via;
 pub use waiting::poll;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
+use copy_from::CopyFrom;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use process::Processes;
@@ -100,6 +105,8 @@ pub const PAGE: PageSize = PageSize::KIB4;
 pub struct Mm {
     pub(crate) space: AddressSpace,
     pub(crate) table: PageTable,
+    /// The first pages of its huge pages, ascending.
+    pub(crate) huge: Vec<Vpn>,
     /// Holders of the mmap lock for reading that keep it across steps. Calls that change
     /// the layout wait for zero.
     pub(crate) readers: u32,
@@ -113,7 +120,7 @@ impl Mm {
     fn empty(profile: &Profile) -> Mm {
         let space = AddressSpace::new(profile.vma.clone());
         let table = PageTable::default();
-        Mm { space, table, readers: 0, writer: false, dead: false }
+        Mm { space, table, huge: Vec::new(), readers: 0, writer: false, dead: false }
     }
 }
 
@@ -141,6 +148,7 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    thp: Thp,
     /// What few threads have: kept apart, so that the many stay small.
     asides: Vec<(ThreadId, Aside)>,
     /// The memory files, if any was ever made.
@@ -157,6 +165,7 @@ impl Kernel {
             mms: Vec::new(),
             ctxs: Vec::new(),
             threads: Vec::new(),
+            thp: Thp::default(),
             asides: Vec::new(),
             objects: None,
             processes: None,
@@ -273,6 +282,11 @@ impl Kernel {
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
+            Call::Resolve {
+                ctx,
+                request: request @ Request::Copy { .. },
+                payload: Payload::From(src),
+            } => Run::CopyFrom(Box::new(CopyFrom::new(ctx, request, src))),
             Call::Resolve { ctx, request, payload } => {
                 Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
             }
@@ -298,6 +312,8 @@ impl Kernel {
             Run::Access { at: FaultPc::Asleep(_), .. } => self.signalled(id),
             Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
             Run::Access { .. } | Run::Populate { .. } => true,
+            // Its fault is that of a copy by the kernel.
+            Run::CopyFrom(copy) => copy.asleep().is_none() || self.copy_disturbed(id),
             Run::Transfer(transfer) => match transfer.at {
                 FaultPc::Asleep(_) if transfer.copies() => self.copy_disturbed(id),
                 FaultPc::Asleep(_) => self.killed(id),
@@ -327,6 +343,8 @@ impl Kernel {
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
             // They wait for an `UNREGISTER` that holds the lock, and not for one that waits for
             // them.
+            // It takes the mmap lock for writing, block by block.
+            Run::Walk(walk) if walk.advice == Madvise::Collapse => self.unlocked(thread.mm),
             Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
@@ -408,11 +426,19 @@ impl Kernel {
             }
             Run::Unregister { ctx, range } => {
                 let (ret, did) = self.step_unregister(ctx, range);
+                self.settle_huge();
                 (Some(Run::Done(ret)), did)
             }
             Run::Closing { ctx } => {
                 let (ret, did) = self.step_closing(ctx);
+                self.settle_huge();
                 (Some(Run::Done(ret)), did)
+            }
+            Run::CopyFrom(ref copy) => {
+                let copy = **copy;
+                let (next, did) = self.step_copy_from(thread, mm, copy);
+                let put = |run: &mut Run, copy| *run = Run::CopyFrom(Box::new(copy));
+                (self.go_on(index, next, put), did)
             }
             Run::Transfer(ref transfer) => {
                 let transfer = **transfer;
@@ -438,11 +464,13 @@ impl Kernel {
                     Call::Fork if self.processes.is_some() => self.fork_process(thread, mm, false),
                     call => self.step_once(mm, call),
                 };
+                self.settle_huge();
                 (Some(run), did)
             }
             Run::Long(_) => {
                 let Run::Long(long) = core::mem::take(&mut slot.run) else { unreachable!() };
                 let (run, did) = self.step_long(thread, mm, *long);
+                self.settle_huge();
                 (Some(run), did)
             }
             Run::Idle | Run::Done(_) | Run::Dead => {

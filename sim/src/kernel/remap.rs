@@ -22,7 +22,9 @@ impl Kernel {
         for moved in &done.moved {
             let (from, to) = (page_of(moved.from), page_of(moved.to));
             let keep_wp = moved.ctx.is_none() || moved.still_watched;
-            self.mm(mm).table.relocate(from, to, moved.len / PAGE.bytes(), keep_wp);
+            let pages = moved.len / PAGE.bytes();
+            self.mm(mm).table.relocate(from, to, pages, keep_wp);
+            self.mm(mm).relocate_huge(from, to, pages);
         }
         let ret = match done.result {
             Ok(addr) => Ret::Ok(addr.raw()),

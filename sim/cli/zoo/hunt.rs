@@ -1,0 +1,120 @@
+//! The search for one mistake, and for none. Owns what is counted and measured; prints nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use handler::Policy;
+use sim::explore::{self, Gauge, Strategy};
+use sim::schedule::Schedule;
+use sim::shrink::{self, Effort};
+use sim::world::{Check as Final, Op, Setup, Subject, World};
+
+use super::mistake::{Maker, Mistake, check, driver, ours};
+use super::plain::Trouble;
+use super::worlds::Place;
+use crate::clock::Stopwatch;
+
+/// A mistake that was found.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// Schedules it took.
+    pub schedules: u64,
+    /// Time it took.
+    pub took: Duration,
+    /// The run.
+    pub schedule: Schedule,
+}
+
+/// How a hunt goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How the choices are made.
+    pub strategy: Strategy,
+    /// Where they come from.
+    pub seed: u64,
+    /// After how many schedules it gives up.
+    pub schedules: u64,
+}
+
+impl Plan {
+    /// Search the worlds of a mistake until a run fails.
+    pub fn hunt(self, mistake: &Mistake) -> Option<Hit> {
+        let setup = &mistake.place.setup;
+        match mistake.maker() {
+            Maker::Plain(check) => self.search(&check.world(setup)),
+            Maker::Ours(policy, tamper) => self.search(&ours(&policy, tamper, setup)),
+        }
+    }
+
+    fn search<S: Subject>(self, start: &World<S>) -> Option<Hit> {
+        let watch = Stopwatch::start();
+        let gauge = Gauge::measure(start, self.seed);
+        let walk = |walk| self.strategy.walk(self.seed, walk, &gauge);
+        let failing = (0..self.schedules).find(|&number| {
+            explore::run(&mut start.clone(), &mut walk(number)).failure.is_some()
+        })?;
+        let took = watch.elapsed();
+        let (outcome, steps) = explore::record(&mut start.clone(), &mut walk(failing));
+        let schedule = Schedule {
+            handler: "zoo".to_owned(),
+            seed: self.seed,
+            walk: failing,
+            fails: outcome.failure.map(|failure| failure.class().to_owned()),
+            digest: outcome.digest,
+            setup: Setup::clone(start.setup()),
+            steps,
+        };
+        Some(Hit { schedules: failing + 1, took, schedule })
+    }
+}
+
+/// Make a run that found `mistake` small.
+pub fn shrink(mistake: &Mistake, hit: &Hit) -> Option<Schedule> {
+    let shrunk = match mistake.maker() {
+        // Code on coroutines cannot be copied in the middle of a run: its states are not searched.
+        Maker::Plain(check) => {
+            let effort = Effort { attempts: 3_000, walks: 16, states: 0 };
+            shrink::shrink(&hit.schedule, |setup: &Arc<Setup>| check.world(setup), None, effort)
+        }
+        Maker::Ours(policy, tamper) => {
+            let make = |setup: &Arc<Setup>| ours(&policy, tamper, setup);
+            shrink::shrink(&hit.schedule, make, None, Effort::default())
+        }
+    };
+    shrunk.map(|shrunk| shrunk.schedule)
+}
+
+/// The first failure of a right handler in `place`, in words: of the plain one, of ours as a
+/// state machine, and of ours as the driver that ships.
+pub fn wrong_in(place: &Place, schedules: u64) -> Option<String> {
+    let (setup, seed, strategy) = (&place.setup, 1, Strategy::Portfolio);
+    let plan = Plan { strategy, seed, schedules };
+    let words = |who: &str, hit: Hit| {
+        let Schedule { fails, walk, .. } = hit.schedule;
+        format!("{who}: {} in walk {walk}", fails.unwrap_or_default())
+    };
+    if ordinary(setup) {
+        if let Some(hit) = plan.search(&check(None, place).world(setup)) {
+            return Some(words("the plain handler", hit));
+        }
+        // The worlds of our own handler have sources that work.
+        if place.trouble == Trouble::None
+            && let Some(hit) = plan.search(&driver(setup))
+        {
+            return Some(words("the threads driver", hit));
+        }
+    }
+    if place.trouble != Trouble::None {
+        return None;
+    }
+    plan.search(&ours(&Policy::default(), None, setup)).map(|hit| words("our handler", hit))
+}
+
+/// Can a handler of ordinary code be in it? One has no controls, and no records to be asked for;
+/// and the plain one does not watch writes.
+fn ordinary(setup: &Setup) -> bool {
+    let control = |op: &Op| matches!(op, Op::Control(_));
+    !setup.programs.iter().flat_map(|program| &program.ops).any(control)
+        && !setup.finally.iter().any(|finally| matches!(finally.check, Final::State(..)))
+        && !setup.tracks_writes()
+}

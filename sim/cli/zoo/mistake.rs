@@ -1,0 +1,117 @@
+//! The list of the zoo: mistakes of the plain handler and of ours, each with the world that is to
+//! find it out. Owns the list; how a world is searched is `hunt.rs`.
+
+use std::sync::Arc;
+
+use handler::Policy;
+use sim::coop::{Check, Coop};
+use sim::world::{Setup, World};
+
+use super::flaw::Flaw;
+use super::plain::{self, Trouble};
+use super::worlds::{self, Place};
+use crate::catalogue;
+use crate::model::Model;
+use crate::tamper::Tamper;
+
+/// A wrong handler, and its world.
+#[derive(Clone, Debug)]
+pub struct Mistake {
+    /// Its name on the command line.
+    pub key: &'static str,
+    /// Which entries of the list of known bugs it stands for.
+    pub entry: &'static str,
+    /// What is wrong.
+    pub about: &'static str,
+    /// Where it is to be found.
+    pub place: Place,
+    pub(super) kind: Kind,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// The plain handler.
+    Plain(Flaw),
+    /// Our machine, by what it is told and by what it asks for.
+    Ours(Tamper),
+    /// Our machine, by its policy.
+    Policy,
+}
+
+/// All of them.
+pub fn all() -> Vec<Mistake> {
+    let plain = Flaw::ALL.iter().map(|flaw| Mistake {
+        key: flaw.key(),
+        entry: flaw.id(),
+        about: flaw.about(),
+        place: worlds::of(*flaw),
+        kind: Kind::Plain(*flaw),
+    });
+    let ours = Tamper::ALL.iter().map(|&(tamper, entry, key, world)| Mistake {
+        key,
+        entry,
+        about: tamper.about(),
+        place: built_in(world),
+        kind: Kind::Ours(tamper),
+    });
+    let policy = Mistake {
+        key: "trusts-records",
+        entry: "B1",
+        about: "Our handler, with records that decide whether a page is there.",
+        place: built_in("lost_install"),
+        kind: Kind::Policy,
+    };
+    plain.chain(ours).chain([policy]).collect()
+}
+
+/// Every world in which a mistake is to be found: right handlers survive them.
+pub fn places() -> Vec<Place> {
+    let mut places: Vec<Place> = all().into_iter().map(|mistake| mistake.place).collect();
+    places.extend(worlds::all());
+    places.sort_by_key(|place| place.name);
+    places.dedup_by_key(|place| place.name);
+    places
+}
+
+fn built_in(name: &'static str) -> Place {
+    let entry = catalogue::find(name).expect("a built-in scenario");
+    Place { name, setup: Arc::new(entry.setup), trouble: Trouble::None }
+}
+
+/// The plain handler with `flaw`, for the worlds of a place.
+pub fn check(flaw: Option<Flaw>, place: &Place) -> Check {
+    let (workers, trouble) = (place.setup.workers.max(1), place.trouble);
+    Check::new(move |bed| plain::serve(bed, workers, flaw, trouble)).threads(workers + 1)
+}
+
+/// Puts a mistaken handler into worlds.
+pub enum Maker {
+    /// The plain one.
+    Plain(Check),
+    /// Ours.
+    Ours(Policy, Option<Tamper>),
+}
+
+impl Mistake {
+    /// What puts the wrong handler into worlds.
+    pub fn maker(&self) -> Maker {
+        match self.kind {
+            Kind::Plain(flaw) => Maker::Plain(check(Some(flaw), &self.place)),
+            Kind::Ours(tamper) => Maker::Ours(Policy::default(), Some(tamper)),
+            Kind::Policy => Maker::Ours(Policy::short_circuit(), None),
+        }
+    }
+}
+
+/// Our handler in a world, with a hand in between if there is one.
+pub fn ours(policy: &Policy, tamper: Option<Tamper>, setup: &Arc<Setup>) -> World<Model> {
+    let model = Model::new(policy.clone(), setup);
+    let model = tamper.map_or(model.clone(), |tamper| model.tampered(tamper));
+    World::new(Arc::clone(setup), model)
+}
+
+/// Our driver, as it ships, in a world.
+pub fn driver(setup: &Arc<Setup>) -> World<Coop> {
+    World::new(Arc::clone(setup), crate::coop::threads(Policy::default(), setup))
+}

@@ -1,0 +1,421 @@
+//! A handler as people write it, right unless it is given a flaw: one thread reads, the others
+//! install; a lock lets messages be read only while no install is under way. Owns the handler;
+//! the flaws are described in `flaw.rs`.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use shims::{CopyMode, Errno, Event, Len, Outcome, Span, Uffd as _, Verdict, Waiter as _, Wakeup};
+use shims::{Time, ZeropageMode};
+use sim::coop::{Bed, Uffd, Waiter};
+use sim::sync::{Arc, Condvar, Mutex, RwLock, thread};
+use sim::world::{page_addr, page_index};
+
+use super::flaw::Flaw;
+
+/// What is the matter with the source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// The first read fails.
+    FailsOnce,
+    /// The first read gives nothing and says so.
+    ShortOnce,
+    /// The first read panics.
+    PanicsOnce,
+    /// Every read panics.
+    Panics,
+}
+
+/// How often a source is asked for one page.
+const ATTEMPTS: u32 = 4;
+
+const PAGE: usize = 4096;
+
+/// A fault that was read.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    page: u64,
+    /// Its place in the batch.
+    at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    /// Pages that were ever removed: they are zeros for ever.
+    removed: BTreeSet<u64>,
+    queue: VecDeque<Job>,
+    deferred: Vec<Job>,
+    /// Pages on their way.
+    busy: Vec<u64>,
+    why: Option<String>,
+    /// What only a flaw looks at.
+    installed: BTreeSet<u64>,
+    requested: BTreeSet<u64>,
+    batch: Vec<u64>,
+}
+
+struct Shop {
+    flaw: Option<Flaw>,
+    bed: Bed,
+    uffd: Uffd,
+    waiter: Waiter,
+    desk: Mutex<Desk>,
+    work: Condvar,
+    calm: Condvar,
+    /// Shared by installs, taken alone to read.
+    settle: RwLock<()>,
+    trouble: Mutex<Trouble>,
+}
+
+/// What became of a job.
+enum Came {
+    Served,
+    Later,
+    Failed(String),
+    /// Its worker goes.
+    Gone,
+}
+
+/// Serve with `workers` threads besides this one.
+pub(super) fn serve(
+    bed: Bed,
+    workers: usize,
+    flaw: Option<Flaw>,
+    trouble: Trouble,
+) -> Result<(), String> {
+    let shop = Arc::new(Shop {
+        flaw,
+        bed,
+        uffd: bed.uffd(),
+        waiter: bed.waiter(),
+        desk: Mutex::named("desk", Desk::default()),
+        work: Condvar::named("work"),
+        calm: Condvar::named("calm"),
+        settle: RwLock::named("settle", ()),
+        trouble: Mutex::named("source", trouble),
+    });
+    for number in 0..workers {
+        let shop = Arc::clone(&shop);
+        let worker = thread::Builder::new().name(format!("worker{}", number + 1));
+        worker.spawn(move || shop.work()).map_err(|error| error.to_string())?;
+    }
+    shop.read()
+}
+
+impl Shop {
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    fn read(&self) -> Result<(), String> {
+        let mut batch = Vec::new();
+        loop {
+            let wakeup = self.waiter.wait(self.deadline()).map_err(|errno| errno.to_string())?;
+            let mut desk = self.desk.lock().unwrap();
+            if let Some(why) = desk.why.take() {
+                return Err(why);
+            }
+            // Faults that were put off go before new ones.
+            let deferred = std::mem::take(&mut desk.deferred);
+            desk.queue.extend(deferred);
+            self.work.notify_all();
+            drop(desk);
+            if wakeup.contains(Wakeup::READABLE) {
+                let odd = self.read_batch(&mut batch)?;
+                self.work.notify_all();
+                if let Some(why) = odd {
+                    self.calm_down();
+                    return Err(why);
+                }
+            }
+            if self.has(Flaw::ServesInline) {
+                self.serve_inline();
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let deferred = !self.desk.lock().unwrap().deferred.is_empty();
+        let silent = self.has(Flaw::DeferSilently) || self.has(Flaw::SignalBeforePush);
+        (deferred && !silent).then(|| self.waiter.now().after(Duration::from_millis(1)))
+    }
+
+    /// Read what there is and record it. Says why the handler has to end, if it has to.
+    fn read_batch(&self, batch: &mut Vec<Event>) -> Result<Option<String>, String> {
+        batch.clear();
+        let crossed = self.has(Flaw::LocksCrossed).then(|| self.desk.lock().unwrap());
+        let mut settled = None;
+        if !self.has(Flaw::NoExclusion) {
+            settled = Some(self.settle.write().unwrap());
+        }
+        drop(crossed);
+        let end = self.drain(batch);
+        let odd = batch.iter().find_map(|event| match event {
+            Event::Fault(_) | Event::Remove(_) | Event::Unmap(_) => None,
+            event => Some(format!("unexpected {event}")),
+        });
+        if odd.is_some() && self.has(Flaw::BatchDropped) {
+            return Ok(odd);
+        }
+        if self.has(Flaw::FaultsFirst) {
+            drop(settled);
+            self.enqueue(batch);
+            self.record(batch);
+        } else {
+            self.record(batch);
+            self.enqueue(batch);
+        }
+        end.map(|()| odd)
+    }
+
+    /// Read until nothing is queued.
+    fn drain(&self, batch: &mut Vec<Event>) -> Result<(), String> {
+        let mut empty = 0;
+        loop {
+            match self.uffd.read_events(batch, 16) {
+                Ok(0) if self.has(Flaw::EofIgnored) => return Ok(()),
+                Ok(0) => return Err("end of file".to_owned()),
+                Ok(_) => {}
+                Err(Errno::EAGAIN) if !batch.is_empty() => return Ok(()),
+                Err(Errno::EAGAIN) if self.has(Flaw::EmptyReadFatal) => {
+                    return Err("read: EAGAIN".to_owned());
+                }
+                Err(Errno::EAGAIN) if self.has(Flaw::EmptyReadRetried) => {
+                    empty += 1;
+                    if empty == 32 {
+                        return Err("too many attempts".to_owned());
+                    }
+                }
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(errno) => return Err(format!("read: {errno}")),
+            }
+        }
+    }
+
+    fn record(&self, batch: &[Event]) {
+        let mut desk = self.desk.lock().unwrap();
+        for event in batch {
+            if let Event::Remove(span) | Event::Unmap(span) = event {
+                let first = page_index(span.start).unwrap_or(0);
+                let short = u64::from(self.has(Flaw::OneShort));
+                let end = first + span.len.bytes() / PAGE as u64 - short;
+                desk.removed.extend(first..end);
+                desk.installed.retain(|page| !(first..end).contains(page));
+            }
+        }
+    }
+
+    fn enqueue(&self, batch: &[Event]) {
+        let faults = batch.iter().filter_map(|event| match event {
+            Event::Fault(fault) => page_index(fault.addr),
+            _ => None,
+        });
+        let mut pages: Vec<u64> = faults.collect();
+        if self.has(Flaw::BufferAliased)
+            && let Some(last) = pages.last().copied()
+        {
+            pages.fill(last);
+        }
+        let mut desk = self.desk.lock().unwrap();
+        for (at, page) in pages.iter().copied().enumerate() {
+            let joins = self.has(Flaw::LateJoin) && desk.busy.contains(&page);
+            let requested = self.has(Flaw::RequestedForEver) && !desk.requested.insert(page);
+            if !joins && !requested {
+                desk.queue.push_back(Job { page, at });
+            }
+        }
+        desk.batch = pages;
+    }
+
+    /// Let every job that was read come to its end.
+    fn calm_down(&self) {
+        let mut desk = self.desk.lock().unwrap();
+        while !desk.queue.is_empty() || !desk.busy.is_empty() {
+            desk = self.calm.wait(desk).unwrap();
+        }
+        for job in std::mem::take(&mut desk.deferred) {
+            let _ = self.uffd.wake(span(job.page));
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            let mut desk = self.desk.lock().unwrap();
+            while desk.queue.is_empty() {
+                if self.has(Flaw::WaitUnchecked) {
+                    drop(desk);
+                    desk = self.desk.lock().unwrap();
+                }
+                desk = self.work.wait(desk).unwrap();
+            }
+            let job = desk.queue.pop_front().expect("it is not empty");
+            desk.busy.push(job.page);
+            drop(desk);
+            if !self.finish(job) {
+                return;
+            }
+        }
+    }
+
+    /// Do a job. Tells whether the worker goes on.
+    fn finish(&self, job: Job) -> bool {
+        let came = self.install(job);
+        if self.has(Flaw::SignalBeforePush) && matches!(came, Came::Later) {
+            self.waiter.notify();
+        }
+        let mut desk = self.desk.lock().unwrap();
+        if let Some(at) = desk.busy.iter().position(|page| *page == job.page) {
+            desk.busy.swap_remove(at);
+        }
+        let (mut bell, mut stays) = (false, true);
+        match came {
+            Came::Served => {}
+            Came::Later => {
+                desk.deferred.push(job);
+                bell = !self.has(Flaw::DeferSilently) && !self.has(Flaw::SignalBeforePush);
+            }
+            Came::Failed(why) => {
+                desk.why = Some(why);
+                bell = true;
+            }
+            Came::Gone => stays = false,
+        }
+        self.calm.notify_all();
+        drop(desk);
+        if bell {
+            self.waiter.notify();
+        }
+        stays
+    }
+
+    fn serve_inline(&self) {
+        loop {
+            let mut desk = self.desk.lock().unwrap();
+            let Some(job) = desk.queue.pop_front() else { return };
+            drop(desk);
+            while let Came::Later = self.install(job) {}
+        }
+    }
+
+    fn install(&self, job: Job) -> Came {
+        let page = match self.has(Flaw::BufferReused) {
+            true => self.desk.lock().unwrap().batch.get(job.at).copied().unwrap_or(job.page),
+            false => job.page,
+        };
+        let early = self.desk.lock().unwrap().removed.contains(&page);
+        let mut bytes = vec![0; PAGE];
+        if !early && let Err(came) = self.fetch(page, &mut bytes) {
+            return came;
+        }
+        let settled = self.settle.read().unwrap();
+        let mut desk = self.desk.lock().unwrap();
+        let trusts = self.has(Flaw::ShortCircuit) || self.has(Flaw::CommitOutside);
+        if trusts && desk.installed.contains(&page) {
+            return Came::Served;
+        }
+        let removed = match self.has(Flaw::DecideOutside) {
+            true => early,
+            false => desk.removed.contains(&page),
+        };
+        if self.has(Flaw::RemovesLost) {
+            desk.removed.remove(&page);
+        }
+        drop(desk);
+        let mut outcome = self.fill(page, removed, &bytes);
+        while self.has(Flaw::RetryUnderLock) && outcome.verdict() == Verdict::Changing {
+            thread::sleep(Duration::from_micros(250));
+            outcome = self.fill(page, removed, &bytes);
+        }
+        if self.has(Flaw::CommitOutside) {
+            drop(settled);
+        }
+        self.judge(page, outcome)
+    }
+
+    fn fill(&self, page: u64, removed: bool, bytes: &[u8]) -> Outcome {
+        let quiet = self.has(Flaw::WakeForgotten);
+        if removed {
+            let mode = if quiet { ZeropageMode::DONTWAKE } else { ZeropageMode::empty() };
+            return self.uffd.zeropage(span(page), mode);
+        }
+        let mode = if quiet { CopyMode::DONTWAKE } else { CopyMode::empty() };
+        self.uffd.copy(span(page), bytes, mode)
+    }
+
+    fn judge(&self, page: u64, outcome: Outcome) -> Came {
+        let progress = outcome.field != shims::Field::Bytes(0);
+        if self.has(Flaw::FieldAsProgress) && progress {
+            return Came::Served;
+        }
+        match outcome.verdict() {
+            Verdict::Done => {
+                self.desk.lock().unwrap().installed.insert(page);
+                Came::Served
+            }
+            Verdict::Present if self.has(Flaw::ExistEndsWorker) => Came::Gone,
+            Verdict::Present if self.has(Flaw::ExistNotWoken) => Came::Served,
+            Verdict::NoMapping if self.has(Flaw::NoEntryFatal) => {
+                Came::Failed(format!("page {page}: {outcome}"))
+            }
+            Verdict::Present | Verdict::NoMapping => {
+                let _ = self.uffd.wake(span(page));
+                Came::Served
+            }
+            Verdict::Changing if self.has(Flaw::ChangingFatal) => {
+                Came::Failed(format!("page {page}: {outcome}"))
+            }
+            Verdict::Changing if self.has(Flaw::ChangingLost) => Came::Served,
+            Verdict::Changing => Came::Later,
+            Verdict::Dead => Came::Served,
+            Verdict::Partial(_) | Verdict::Failed(_) => {
+                Came::Failed(format!("page {page}: {outcome}"))
+            }
+        }
+    }
+
+    /// Fill `bytes` with the page, or say what becomes of its job.
+    fn fetch(&self, page: u64, bytes: &mut [u8]) -> Result<(), Came> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let why = match catch_unwind(AssertUnwindSafe(|| self.read_page(page, bytes))) {
+                Ok(Ok(PAGE)) => return Ok(()),
+                Ok(Ok(_)) if self.has(Flaw::ShortRead) => return Ok(()),
+                Ok(Ok(count)) => format!("the source gave {count} bytes"),
+                Ok(Err(why)) => why.to_owned(),
+                Err(_) if self.has(Flaw::PanicSwallowed) => return Err(Came::Gone),
+                Err(_) => "the source panicked".to_owned(),
+            };
+            let endless = self.has(Flaw::PanicRetried);
+            if self.has(Flaw::SourceErrorFatal) || (attempts == ATTEMPTS && !endless) {
+                return Err(Came::Failed(why));
+            }
+        }
+    }
+
+    /// The source, and what is the matter with it.
+    fn read_page(&self, page: u64, bytes: &mut [u8]) -> Result<usize, &'static str> {
+        let mut trouble = self.trouble.lock().unwrap();
+        let now = *trouble;
+        if now != Trouble::Panics {
+            *trouble = Trouble::None;
+        }
+        drop(trouble);
+        match now {
+            Trouble::None => {
+                self.bed.source().read_page(page, bytes);
+                Ok(PAGE)
+            }
+            Trouble::FailsOnce => Err("the source failed"),
+            Trouble::ShortOnce => Ok(0),
+            Trouble::PanicsOnce | Trouble::Panics => resume_unwind(Box::new("the source panicked")),
+        }
+    }
+}
+
+fn span(page: u64) -> Span {
+    Span::new(page_addr(page), Len::new(PAGE as u64))
+}

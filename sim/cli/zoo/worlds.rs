@@ -1,0 +1,100 @@
+//! The worlds of the zoo: small, each for some mistakes. Owns their texts and which flaw is to be
+//! found in which.
+
+use std::sync::Arc;
+
+use sim::scenario;
+use sim::world::Setup;
+
+use super::flaw::Flaw;
+use super::plain::Trouble;
+
+/// A world.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens in it.
+    pub setup: Arc<Setup>,
+    /// What is the matter with the source.
+    pub trouble: Trouble,
+}
+
+macro_rules! worlds {
+    ($($name:ident $trouble:ident $text:literal)*) => {
+        /// A world by name.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[expect(non_camel_case_types, reason = "the names are those of the reports")]
+        enum World { $($name),* }
+
+        const WORLDS: &[(World, &str, Trouble, &str)] =
+            &[$((World::$name, stringify!($name), Trouble::$trouble, $text)),*];
+    };
+}
+
+worlds! {
+    one_page_two_readers None "memory 1 pages\nworkers 2\ntask one\n  read 0 -> source\ntask two\n  read 0 -> source\n"
+    one_worker None "memory 2 pages\nworkers 1\ntask one\n  read 0 -> source\n  read 1 -> source\ntask two\n  read 0 -> source\n"
+    two_pages None "memory 2 pages\nworkers 1\ntask one\n  read 0 -> source\ntask two\n  read 1 -> source\n"
+    removed_beside None "memory 2 pages\nworkers 1\ntask guest\n  read 0 -> source\ntask balloon\n  dontneed 1 -> ok\n"
+    four_reads None "memory 3 pages\nworkers 2\ntask one\n  read 0 -> source\n  read 1 -> source\n  read 2 -> source\ntask two\n  read 0 -> source\n  read 2 -> source\n"
+    read_and_remove None "memory 2 pages\nworkers 2\ntask guest\n  read 0\n  read 1\ntask balloon\n  dontneed 0 -> ok\n  read 0 -> zero\n"
+    remove_twice None "memory 1 pages\nworkers 2\ntask guest\n  read 0\n  read 0\ntask balloon\n  dontneed 0 -> ok\n  read 0 -> zero\n  dontneed 0 -> ok\n  read 0 -> zero\n"
+    remove_range None "memory 3 pages\nworkers 2\ntask guest\n  read 1\ntask balloon\n  read 2\n  dontneed 0..3 -> ok\n  read 2 -> zero\n"
+    lost_install None "memory 1 pages\nworkers 2\ntask guest\n  write 0\n  write 0\n  write 0\ntask balloon\n  dontneed 0 -> ok\n  dontneed 0 -> ok\n"
+    unregistered None "memory 2 pages\nworkers 1\ntask guest\n  read 0\n  read 1\ntask other\n  unregister 0..2 -> ok\n"
+    source_fails_once FailsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
+    source_short_once ShortOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
+    source_panics_once PanicsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
+    source_panics Panics "memory 1 pages\nworkers 1\ntask guest\n  read 0\nfinally\n  handler failed\n"
+    odd_message None "memory 2 pages\nworkers 1\ntask guest\n  read 0\ntask other\n  inject event 0x77\n  read 1\nfinally\n  handler failed\n"
+    end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
+}
+
+fn world_of(flaw: Flaw) -> World {
+    match flaw {
+        Flaw::EmptyReadFatal | Flaw::EmptyReadRetried | Flaw::ExistNotWoken => {
+            World::one_page_two_readers
+        }
+        Flaw::ExistEndsWorker => World::one_worker,
+        Flaw::BufferReused | Flaw::BufferAliased => World::two_pages,
+        Flaw::WakeForgotten | Flaw::WaitUnchecked => World::four_reads,
+        Flaw::DeferSilently
+        | Flaw::SignalBeforePush
+        | Flaw::ChangingFatal
+        | Flaw::ChangingLost
+        | Flaw::FieldAsProgress
+        | Flaw::RetryUnderLock
+        | Flaw::ServesInline
+        | Flaw::LocksCrossed => World::removed_beside,
+        Flaw::DecideOutside | Flaw::NoExclusion | Flaw::FaultsFirst => World::read_and_remove,
+        Flaw::RequestedForEver | Flaw::RemovesLost => World::remove_twice,
+        Flaw::OneShort => World::remove_range,
+        Flaw::CommitOutside | Flaw::ShortCircuit | Flaw::LateJoin => World::lost_install,
+        Flaw::NoEntryFatal => World::unregistered,
+        Flaw::SourceErrorFatal => World::source_fails_once,
+        Flaw::ShortRead => World::source_short_once,
+        Flaw::PanicSwallowed => World::source_panics_once,
+        Flaw::PanicRetried => World::source_panics,
+        Flaw::BatchDropped => World::odd_message,
+        Flaw::EofIgnored => World::end_of_file,
+    }
+}
+
+/// All worlds.
+pub fn all() -> Vec<Place> {
+    WORLDS.iter().map(place).collect()
+}
+
+/// The world in which `flaw` is to be found.
+pub fn of(flaw: Flaw) -> Place {
+    let world = world_of(flaw);
+    place(WORLDS.iter().find(|entry| entry.0 == world).expect("every world is listed"))
+}
+
+fn place(&(_, name, trouble, text): &(World, &'static str, Trouble, &str)) -> Place {
+    let text = format!("faultbed scenario 1\nname {name}\n{text}");
+    let setup = scenario::parse(name, &text)
+        .unwrap_or_else(|error| panic!("a world of the zoo is malformed: {error}"));
+    Place { name, setup: Arc::new(setup), trouble }
+}
