@@ -72,13 +72,16 @@ impl Plan {
 pub fn shrink(mistake: &Mistake, hit: &Hit) -> Option<Schedule> {
     let shrunk = match mistake.maker() {
         // Code on coroutines cannot be copied in the middle of a run: its states are not searched.
-        Maker::Plain(check) => {
+        Maker::Plain(wrong) => {
             let effort = Effort { attempts: 3_000, walks: 16, states: 0 };
-            shrink::shrink(&hit.schedule, |setup: &Arc<Setup>| check.world(setup), None, effort)
+            let right = check(None, &mistake.place);
+            let right = |setup: &Arc<Setup>| right.world(setup);
+            shrink::shrink(&hit.schedule, |setup| wrong.world(setup), Some(&right), effort)
         }
         Maker::Ours(policy, tamper) => {
             let make = |setup: &Arc<Setup>| ours(&policy, tamper, setup);
-            shrink::shrink(&hit.schedule, make, None, Effort::default())
+            let right = |setup: &Arc<Setup>| ours(&Policy::default(), None, setup);
+            shrink::shrink(&hit.schedule, make, Some(&right), Effort::default())
         }
     };
     shrunk.map(|shrunk| shrunk.schedule)

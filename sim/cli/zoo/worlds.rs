@@ -42,12 +42,12 @@ worlds! {
     remove_twice None "memory 1 pages\nworkers 2\ntask guest\n  read 0\n  read 0\ntask balloon\n  dontneed 0 -> ok\n  read 0 -> zero\n  dontneed 0 -> ok\n  read 0 -> zero\n"
     remove_range None "memory 3 pages\nworkers 2\ntask guest\n  read 1\ntask balloon\n  read 2\n  dontneed 0..3 -> ok\n  read 2 -> zero\n"
     lost_install None "memory 1 pages\nworkers 2\ntask guest\n  write 0\n  write 0\n  write 0\ntask balloon\n  dontneed 0 -> ok\n  dontneed 0 -> ok\n"
-    unregistered None "memory 2 pages\nworkers 1\ntask guest\n  read 0\n  read 1\ntask other\n  unregister 0..2 -> ok\n"
+    unregistered None "memory 1 pages\nworkers 1\ntask guest\n  dontneed 0 -> ok\n  post removed\n  read 0 -> zero\ntask owner\n  await removed\n  unregister 0..1 -> ok\n"
     source_fails_once FailsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_short_once ShortOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_panics_once PanicsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_panics Panics "memory 1 pages\nworkers 1\ntask guest\n  read 0\nfinally\n  handler failed\n"
-    odd_message None "memory 2 pages\nworkers 1\ntask guest\n  read 0\ntask other\n  inject event 0x77\n  read 1\nfinally\n  handler failed\n"
+    odd_message None "memory 2 pages\nworkers 1\ntask guest\n  read 0\ntask other\n  inject message 119\n  read 1\nfinally\n  handler failed\n"
     end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
 }
 
