@@ -319,6 +319,21 @@ fn b9_protection_left_by_another_registration_sends_a_write_round_in_circles() {
 }
 
 #[test]
+fn f1_a_private_write_to_a_marker_maps_the_files_page_and_copies_it_when_it_may() {
+    let mut memory = memory(PRIVATE, Features::empty(), WP);
+    let writer = memory.bed.thread();
+    memory.put(0, ONE);
+    protect(&mut memory, 0, 1, PROTECT);
+    assert_eq!(memory.bed.store(writer, 0), None);
+    let seen = memory.bed.kernel.pagemap(memory.bed.mm, page(0));
+    let mapped = PagemapBits::PRESENT | PagemapBits::FILE | PagemapBits::UFFD_WP;
+    assert_eq!(seen, mapped, "measured: on tmpfs it is a copy already");
+    protect(&mut memory, 0, 1, ALLOW);
+    assert_eq!(memory.bed.on(writer), Some(Ret::Stored));
+    assert_eq!(memory.cached(0), Some(ONE));
+}
+
+#[test]
 fn f1_pagemap_shows_a_marker_of_a_huge_page_without_the_swap_bit() {
     let mut memory = memory(SHARED, Features::empty(), WP | MISSING);
     protect(&mut memory, 0, 1, PROTECT);

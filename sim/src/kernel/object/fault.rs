@@ -77,9 +77,11 @@ impl Kernel {
             self.backer_mut(file).put(index, Content::Zero);
         }
         let content = cached.unwrap_or_default();
-        let own = vma.is_private() && (by.writes() || (solitary && cached.is_none()));
-        let mut bits = if own { PteBits::empty() } else { cached_bits(&vma) };
         let marked = self.table(mm).get(vpn) == MARKER;
+        // hugetlb maps the file's page first where the write is going to be trapped (measured).
+        let copied = by.writes() && !(marked && vma.page_size() != PAGE);
+        let own = vma.is_private() && (copied || (solitary && cached.is_none()));
+        let mut bits = if own { PteBits::empty() } else { cached_bits(&vma) };
         if marked {
             bits |= PteBits::PROTECTED;
         }
