@@ -47,7 +47,7 @@ worlds! {
     source_short_once ShortOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_panics_once PanicsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_panics Panics "memory 1 pages\nworkers 1\ntask guest\n  read 0\nfinally\n  handler failed\n"
-    odd_message None "memory 2 pages\nworkers 1\ntask guest\n  read 0\ntask other\n  inject event 0x77\n  read 1\nfinally\n  handler failed\n"
+    odd_message None "memory 2 pages\nworkers 1\ntask guest\n  read 0\ntask other\n  inject message 119\n  read 1\nfinally\n  handler failed\n"
     end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
 }
 
