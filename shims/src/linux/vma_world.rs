@@ -169,17 +169,32 @@ fn new_uffd(features: u64) -> u64 {
 
 /// A process that reads `uffd` and whatever userfaultfds of children come out of it, until
 /// the process that made it ends. Before it there must be nothing registered that waits for
-/// a reader. The other userfaultfds it closes, so that closing one releases it.
+/// a reader. The other userfaultfds it closes before this returns, so that closing one releases
+/// it.
 pub(super) fn start_reader(uffds: &[u64; UFFDS]) {
     let uffd = uffds[FOLLOWER];
     const PR_SET_PDEATHSIG: u64 = 1;
     const SIGKILL: u64 = 9;
     const MOST: usize = 64;
     const EVENT_FORK: u8 = 0x13;
-    // SAFETY: the child makes raw system calls only, and never returns.
-    let parent = unsafe { raw(sys::__NR_getpid, [0; 6]) };
+    // A pipe that nobody writes to: its end of file says that the reader is rid of its copies.
+    let mut ends = [0_u32; 2];
+    // SAFETY: the kernel writes two descriptors. The child makes raw system calls only, and
+    // never returns.
+    let parent = unsafe {
+        raw(sys::__NR_pipe2, [ends.as_mut_ptr() as u64, 0, 0, 0, 0, 0]);
+        raw(sys::__NR_getpid, [0; 6])
+    };
+    let [ours, theirs] = ends.map(u64::from);
     // SAFETY: as above.
     if unsafe { raw(sys::__NR_fork, [0; 6]) } != 0 {
+        let mut byte = 0_u8;
+        // SAFETY: both ends are open here, and the kernel writes at most one byte.
+        unsafe {
+            raw(sys::__NR_close, [theirs, 0, 0, 0, 0, 0]);
+            raw(sys::__NR_read, [ours, &raw mut byte as u64, 1, 0, 0, 0]);
+            raw(sys::__NR_close, [ours, 0, 0, 0, 0, 0]);
+        }
         return;
     }
     // SAFETY: as above. Whose parent has ended before it asked must see for itself.
@@ -188,7 +203,7 @@ pub(super) fn start_reader(uffds: &[u64; UFFDS]) {
         if raw(sys::__NR_getppid, [0; 6]) != parent {
             raw(sys::__NR_exit_group, [0; 6]);
         }
-        for other in uffds.iter().filter(|other| **other != uffd) {
+        for other in uffds.iter().filter(|other| **other != uffd).chain(&[ours, theirs]) {
             raw(sys::__NR_close, [*other, 0, 0, 0, 0, 0]);
         }
     }
