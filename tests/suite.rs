@@ -72,6 +72,8 @@ mod layering;
 mod orderings;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
+#[path = "suite/regressions.rs"]
+mod regressions;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/rule_index.rs"]

@@ -648,6 +648,37 @@ fn a_snapshot_reads_on_while_something_waits_for_that() {
     t.settled();
 }
 
+/// Found by the exhaustive search of a scenario: a snapshot lets the reader read only while a
+/// request waits for the address space to be quiet. When that request's moment came, the reader
+/// waited for the snapshot, the snapshot for the request, and the request for the reader.
+#[test]
+fn a_reader_that_waits_and_a_snapshot_that_keeps_it_from_reading_hold_nothing_back() {
+    let mut t = talk();
+    t.read(&[t.reading(1), t.reading(2), t.reading(3)]);
+    let (a, b) = (t.fetch(1), t.fetch(2));
+    t.fetched(a);
+    t.fetched(b);
+    let (one, _) = t.ioctl("copy", 1);
+    let (two, _) = t.ioctl("copy", 2);
+    t.machine.begin_snapshot();
+    t.answer(two, changing());
+    // Page 2 waits for the address space, so the reader may read; but an install is out.
+    assert_eq!(t.machine.begin_read(), ReadPermit::Wait);
+    t.wait();
+    // Its moment comes: there is nothing to be read for any more, and it goes on.
+    let (two, _) = t.ioctl("copy", 2);
+    assert!(!t.machine.may_read());
+    let c = t.fetch(3);
+    t.done(one);
+    t.done(two);
+    t.fetched(c);
+    let (three, _) = t.ioctl("copy", 3);
+    t.done(three);
+    assert!(t.machine.snapshot_ready());
+    t.machine.take_snapshot();
+    assert_eq!(t.machine.begin_read(), ReadPermit::Granted);
+}
+
 #[test]
 fn a_paused_machine_reads_nothing_serves_on_and_gives_a_snapshot() {
     let mut t = talk();

@@ -85,12 +85,6 @@ struct Gate {
     landed: Vec<PageNo>,
 }
 
-impl Gate {
-    fn is_open(&self) -> bool {
-        !self.reading && !self.reader_waits
-    }
-}
-
 impl Machine {
     /// A machine that serves `regions` by `policy`.
     pub fn new(policy: Policy, regions: RegionMap) -> Machine {

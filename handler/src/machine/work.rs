@@ -18,7 +18,7 @@ impl Machine {
             return Some(self.wake(slot));
         }
         self.queue_due(now);
-        if (self.gate.is_open() || self.overlaps())
+        if (self.gate_is_open() || self.overlaps())
             && let Some(slot) = self.gated.pop_front()
         {
             return Some(self.advance(slot));
@@ -26,7 +26,7 @@ impl Machine {
         if let Some(slot) = self.ready.pop_front() {
             return Some(self.advance(slot));
         }
-        if (self.gate.is_open() || !self.may_move())
+        if (self.gate_is_open() || !self.may_move())
             && let Some(slot) = self.next_probe()
         {
             return Some(self.install(slot, Content::Zero));
@@ -40,7 +40,7 @@ impl Machine {
         if self.status.is_over() || self.is_frozen() {
             return false;
         }
-        let open = self.gate.is_open() || self.overlaps();
+        let open = self.gate_is_open() || self.overlaps();
         let due = self.deferred.partition_point(|(until, _)| *until <= now);
         !self.wakes.is_empty()
             || !self.ready.is_empty()
@@ -48,6 +48,13 @@ impl Machine {
             || self.deferred[..due].iter().any(|(_, slot)| open || !self.is_gated(*slot))
             || (due == 0
                 && (((open || !self.may_move()) && self.has_probe()) || self.has_protect()))
+    }
+
+    /// May what must not overlap a read be handed out? A reader that was told to wait for the
+    /// installs that are out holds further ones back; not if a snapshot keeps it from reading
+    /// meanwhile, or both would wait for each other.
+    fn gate_is_open(&self) -> bool {
+        !self.gate.reading && (!self.gate.reader_waits || !self.snapshot_lets_read())
     }
 
     /// Is invariant 3 broken on purpose?
