@@ -42,6 +42,8 @@ mod puppet_ops;
 mod puppet_uffd;
 #[path = "conformance/run.rs"]
 mod run;
+#[path = "conformance/sim_fd_uffd.rs"]
+mod sim_fd_uffd;
 #[path = "conformance/table.rs"]
 mod table;
 

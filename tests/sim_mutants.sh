@@ -7,10 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 work=$target/sim-mutants
+rm -rf "$work"
 mkdir -p "$work"
-cp -r --parents Cargo.toml Cargo.lock clippy.toml shims sim handler tests "$work"
-[ -d benches ] && cp -r benches "$work"
-[ -d examples ] && cp -r examples "$work"
+git ls-files -z | xargs -0 cp --parents -t "$work"
 kernel=$work/sim/src/kernel
 
 # name | file | what perl does to it, with the whole file as one line
@@ -25,7 +24,7 @@ mutants=(
   'd3: the gate is shut for the range of the event only|resolve.rs|s/if self\.ctx\(ctx\)\.changing > 0 \{/if self.ctx(ctx).changing > 0 && self.ctx(ctx).events.iter().any(|s| matches!(s.event, shims::Event::Remove(r) | shims::Event::Unmap(r) if r.contains(request.range().start))) {/'
   'd4: reading an event opens the gate|resolve.rs|s/if self\.ctx\(ctx\)\.changing > 0 \{/if !self.ctx(ctx).events.is_empty() {/'
   'd7: pages are zapped before the event is read|remove.rs|s/(let changing = self\.raise_changing\(ctx\);)/$1 for vpn in call.next..part_end { self.mm(mm).table.set(vpn, Pte::None); }/'
-  'd9: what was announced is zapped whatever is there now|remove.rs|s/let part_end = page_of\(vma\.end\(\)\)\.min\(part_end\);\n(\s+self\.mm\(mm\)\.readers \+= 1;\n\s+call\.at = RemovePc::Zap \{ part_end \};\n\s+self\.remove_zap\(mm, call, part_end\)\n\s+\}\n\n\s+\/\/\/ E5)/$1/'
+  'd9: what was announced is zapped whatever is there now|remove.rs|s/let part_end = end\.min\(part_end\);\n(\s+self\.mm\(mm\)\.readers \+= 1;\n\s+call\.at = RemovePc::Zap \{ part_end \};\n\s+self\.remove_zap\(mm, call, part_end\)\n\s+\}\n\n\s+\/\/\/ E5)/$1/'
   'd14: UNMAP names what was mapped, not the range of the call|syscalls.rs|s/self\.push_unmaps\(&mut list, event, removed\);\n(\s+)self\.announce\(list, ret\)/self.push_unmaps(&mut list, removed.spans().next().unwrap_or(event), removed);\n$1self.announce(list, ret)/'
   'd19: what is moved stays watched without the feature|remap.rs|s/\|ctx: crate::vma::CtxId\| ctxs\[ctx\.0 as usize\]\.features\.contains\(Features::EVENT_REMAP\)/|ctx: crate::vma::CtxId| (ctx.0 as usize) < ctxs.len()/'
   'd26: a child that is not watched keeps its protection|fork.rs|s/if wp \{ pte \} else \{ pte\.without_wp\(\) \}/pte/'
@@ -37,7 +36,7 @@ mutants=(
   'e18: what WRITEPROTECT did before ENOENT is taken back by nobody, and wakes|protect.rs|s/Err\(errno\) => answer\(0, Outcome::bare\(errno\)\)/Err(errno) => answer(self.wake_range(ctx, range), Outcome::bare(errno))/'
   'e19: un-protecting wakes only where something changed|protect.rs|s/Ok\(None\) if mode\.is_empty\(\) =>/Ok(None) if mode.is_empty() \&\& held =>/'
   'e21: MOVE looks at the source first|move_page.rs|s/if !self\.table\.get\(to\)\.is_none\(\) \{/if !self.table.get(to).is_none() \&\& !self.table.get(from).is_none() {/'
-  'f1: absent pages always take markers|protect.rs|s/let markers = [^;]*;/let markers = true;/'
+  'f1: absent pages always take markers|protect.rs|s/let markers =\s[^;]*;/let markers = true;/'
 )
 
 survivors=0
@@ -67,6 +66,7 @@ for mutant in "${mutants[@]}"; do
   count=$(grep -c . <<<"$failed" || true)
   if ! grep -q '^test result:' <<<"$out"; then
     echo "| $name | does not build | |"
+    grep -m 1 -A 6 '^error' <<<"$out" >&2 || true
     survivors=$((survivors + 1))
   else
     [ "$count" -gt 0 ] || survivors=$((survivors + 1))

@@ -16,6 +16,10 @@ mod exhaustive;
 mod formats;
 #[path = "suite/kernel.rs"]
 mod kernel;
+#[path = "suite/kernel_bugs.rs"]
+mod kernel_bugs;
+#[path = "suite/kernel_copy_from.rs"]
+mod kernel_copy_from;
 #[path = "suite/kernel_descriptors.rs"]
 mod kernel_descriptors;
 #[path = "suite/kernel_fork.rs"]
@@ -38,6 +42,8 @@ mod kernel_pagemap;
 mod kernel_poison;
 #[path = "suite/kernel_processes.rs"]
 mod kernel_processes;
+#[path = "suite/kernel_profiles.rs"]
+mod kernel_profiles;
 #[path = "suite/kernel_punch.rs"]
 mod kernel_punch;
 #[path = "suite/kernel_refused.rs"]
@@ -46,10 +52,14 @@ mod kernel_refused;
 mod kernel_remap;
 #[path = "suite/kernel_remote.rs"]
 mod kernel_remote;
+#[path = "suite/kernel_rest.rs"]
+mod kernel_rest;
 #[path = "suite/kernel_shmem.rs"]
 mod kernel_shmem;
 #[path = "suite/kernel_signals.rs"]
 mod kernel_signals;
+#[path = "suite/kernel_thp.rs"]
+mod kernel_thp;
 #[path = "suite/kernel_wp.rs"]
 mod kernel_wp;
 #[path = "suite/kernel_wp_async.rs"]
@@ -60,6 +70,10 @@ mod layering;
 mod orderings;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
+#[path = "suite/report.rs"]
+mod report;
+#[path = "suite/rule_index.rs"]
+mod rule_index;
 #[path = "suite/rules.rs"]
 mod rules;
 #[path = "suite/scenario_docs.rs"]

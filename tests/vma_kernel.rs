@@ -30,6 +30,20 @@ fn two_hundred_thousand_random_calls_agree_with_the_kernel() {
     assert!(report.disagreement.is_none(), "{report}");
 }
 
+/// Under low limits, with huge pages, and with userfaultfds that protect asynchronously or
+/// follow moves and forks.
+#[test]
+fn the_other_themes_agree_with_the_kernel() {
+    if skipped("the_other_themes_agree_with_the_kernel") {
+        return;
+    }
+    for (theme, ops) in [(Theme::Limits, 6_000), (Theme::Huge, 15_000), (Theme::Uffd, 15_000)] {
+        let report = ConformVma { ops, seed: 1, theme, length: 48 }.run().expect("the probe runs");
+        println!("{theme:?}: {report}");
+        assert!(report.disagreement.is_none(), "{theme:?}: {report}");
+    }
+}
+
 /// What random runs once found, shrunk: the model had each of these wrong.
 #[test]
 fn sequences_that_once_disagreed_agree() {

@@ -93,12 +93,14 @@
 //!     faults of the batch, by the new regions: an access is repeated against what is mapped
 //!     now. A fault that was read before such a change and is in no region after it is woken
 //!     to meet its fate, and so is whoever waited in the part that left. What is out is let
-//!     come to its end. A fault in an unmapped part that was read *after* the `UNMAP` shows that
-//!     the call has failed (d16).
+//!     come to its end. A fault in an unmapped part that was read *after* the `UNMAP`, with
+//!     nothing changing (14), shows that the call has failed (d16).
 //! 14. **Strays.** A fault in no region may be of memory that has just moved, the message
 //!     being still to come. The address space is changing then, and the kernel says so when
 //!     asked (e1): the fault waits for the message. If it is quiet, nobody will explain the
-//!     fault, and the policy decides.
+//!     fault, and the policy decides. The question goes through the gate (3), and so does
+//!     every install and un-protection where memory can move: by the time it lands another
+//!     page may be at its address.
 //! 15. **Children.** A child is served by a machine of its own: faults, installs and events
 //!     are per process. It begins with what was known of its parent's pages when the message
 //!     was read. That is certain for source bytes, because no source install is out then (3);
@@ -118,7 +120,7 @@ pub use machine::{
     Action, Completion, Counters, DrainEnd, HandlerError, Machine, Newborn, Payload, ReadPermit,
     ReqId, Status, StopReason,
 };
-pub use policy::{Backoff, OnSourceError, Outside, Policy, Presence, Writes};
+pub use policy::{Backoff, Freshness, OnSourceError, Outside, Policy, Presence, Writes};
 pub use region::{Piece, Region, RegionError, RegionMap};
 #[cfg(unix)]
 pub use source::{ImageError, ImageFile};

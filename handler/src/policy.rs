@@ -16,6 +16,21 @@ pub enum Presence {
     Tracker,
 }
 
+/// What keeps an install of source bytes from landing after its page was removed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// What goes into a page is decided when the ioctl is handed out, and no message is read
+    /// while it is out.
+    Exclusive,
+    /// It is decided when the bytes are fetched. Wrong on purpose: a removal that is read while
+    /// they are on their way is forgotten.
+    DecidedEarly,
+    /// Messages are read while source installs are out. Wrong on purpose: the removal that is
+    /// read goes on, and its zap can be overtaken by the install.
+    Overlapping,
+}
+
 /// What a page leads to whose source keeps failing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
@@ -64,8 +79,13 @@ pub struct Backoff {
 pub struct Policy {
     /// Who says whether a page is there.
     pub presence: Presence,
+    /// What keeps stale bytes out.
+    pub freshness: Freshness,
     /// Does it find out which pages are written?
     pub writes: Writes,
+    /// May the client move its memory? To be set if `EVENT_REMAP` was asked for: an install
+    /// that was decided before a move must not land after it, whatever it installs.
+    pub remaps: bool,
     /// What a fault outside every region leads to.
     pub outside: Outside,
     /// Delays between attempts while the address space is changing (`EAGAIN`).
@@ -103,7 +123,9 @@ impl Default for Policy {
     fn default() -> Policy {
         Policy {
             presence: Presence::Kernel,
+            freshness: Freshness::Exclusive,
             writes: Writes::Unseen,
+            remaps: false,
             outside: Outside::Fail,
             defer: Backoff { initial: Duration::from_micros(50), max: Duration::from_millis(2) },
             source_attempts: 4,
@@ -126,7 +148,8 @@ impl Default for Policy {
 
 impl Policy {
     /// The names that [`by_name`](Policy::by_name) knows.
-    pub const NAMES: &'static [&'static str] = &["default", "short-circuit"];
+    pub const NAMES: &'static [&'static str] =
+        &["default", "short-circuit", "decided-early", "overlapping"];
 
     /// The handler that trusts its tracker for presence, wrong on purpose.
     pub fn short_circuit() -> Policy {
@@ -138,6 +161,12 @@ impl Policy {
         match name {
             "default" => Some(Policy::default()),
             "short-circuit" => Some(Policy::short_circuit()),
+            "decided-early" => {
+                Some(Policy { freshness: Freshness::DecidedEarly, ..Policy::default() })
+            }
+            "overlapping" => {
+                Some(Policy { freshness: Freshness::Overlapping, ..Policy::default() })
+            }
             _ => None,
         }
     }

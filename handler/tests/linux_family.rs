@@ -72,7 +72,9 @@ impl Drop for Play {
 }
 
 fn policy() -> Policy {
-    Policy::default()
+    let mut policy = Policy::default();
+    policy.remaps = true;
+    policy
 }
 
 impl Play {

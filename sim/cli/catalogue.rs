@@ -52,6 +52,19 @@ pub const FILES: &[(&str, &str)] = files! {
     "wp_against_changes"
     "wp_baseline"
     "wp_baseline_beside_removal"
+    "unmap_beside_faults"
+    "unmap_beside_install"
+    "remap_beside_faults"
+    "remap_beside_install"
+    "remap_and_remove"
+    "remap_to_and_fro"
+    "remap_swap"
+    "remap_dontunmap"
+    "fork_child_reads"
+    "fork_beside_install"
+    "fork_beside_removal"
+    "fork_twice"
+    "fork_tracks_writes"
 };
 
 /// A built-in scenario, ready to run.

@@ -3,8 +3,8 @@
 
 use std::num::NonZeroUsize;
 
-use handler::{Driver, PageSource, Policy, RegionMap, SourceError, Status};
-use shims::{PageNo, PageSize};
+use handler::{Driver, PageSource, Policy, RegionMap, SourceError, Status, Writes};
+use shims::{Features, PageNo, PageSize};
 use sim::coop::{Bed, Coop, Source};
 use sim::kernel::PAGE;
 use sim::sync::Simulated;
@@ -27,7 +27,11 @@ impl PageSource for Pages {
 
 /// The driver with `policy`, for the world of `setup`. It has no controls: a scenario that
 /// uses them waits for ever.
-pub fn threads(policy: Policy, setup: &Setup) -> Coop {
+pub fn threads(mut policy: Policy, setup: &Setup) -> Coop {
+    if setup.tracks_writes() {
+        policy.writes = Writes::Tracked;
+    }
+    policy.remaps |= setup.features.contains(Features::EVENT_REMAP);
     let workers = NonZeroUsize::new(setup.workers).unwrap_or(NonZeroUsize::MIN);
     let main = move |bed: Bed| {
         let regions = RegionMap::single(bed.memory());

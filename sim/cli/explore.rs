@@ -22,6 +22,7 @@ use crate::exhaustive;
 use crate::exit::{FOUND, Failed, OK};
 use crate::jobs;
 use crate::kept::Kept;
+use crate::kernel::KernelArgs;
 
 /// Search the interleavings of the built-in scenarios, or of one scenario.
 #[derive(Args, Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Explore {
     /// Which handler is searched.
     #[arg(long, value_name = "NAME", default_value = "default")]
     handler: String,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// Where the random choices come from: the same seed gives the same runs.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -92,7 +95,10 @@ impl Explore {
             return Ok(OK);
         }
         let policy = policy(&self.handler)?;
-        let setups = self.setups()?;
+        let mut setups = self.setups()?;
+        for setup in &mut setups {
+            self.kernel.apply(setup)?;
+        }
         if self.exhaustive {
             return self.run_exhaustive(&setups, policy);
         }

@@ -47,6 +47,7 @@ impl Kept {
         let path = shell(&self.path);
         let _ =
             writeln!(out, "{}\n{}\nreplay: faultbed replay {path}", showing.timeline, self.words);
+        let _ = writeln!(out, "look:   {}", shell(&self.path.with_extension("html")));
     }
 
     /// What a machine wants to know of the shrinking.

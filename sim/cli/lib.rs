@@ -16,6 +16,7 @@ pub mod exit;
 pub mod explore;
 pub mod jobs;
 mod kept;
+pub mod kernel;
 pub mod model;
 pub mod replay;
 pub mod report;

@@ -8,8 +8,9 @@ use handler::{
     Action, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes, Policy,
     ReadPermit, RegionMap, ReqId, Status, Writes, states,
 };
-use shims::{Event, Len, Outcome, PageNo, PageRange, Time};
+use shims::{Addr, Event, Features, Len, Outcome, PageNo, PageRange, Time};
 use sim::kernel::{Call, Payload, Ret};
+use sim::vma::CtxId;
 use sim::world::{
     BASE, Claim, Control, Env, Injection, Move, Note, Scope, Setup, Standing, Subject, View,
 };
@@ -31,6 +32,12 @@ pub struct Model {
     snapshot: Option<PageStates>,
     /// A snapshot was asked for and not taken yet: another has to wait.
     snapshotting: bool,
+    /// The userfaultfd it serves, unless it is that of the first process.
+    ctx: Option<CtxId>,
+    /// The handlers of the processes that forks have made, each with threads of its own.
+    kin: Vec<Model>,
+    /// How many of those there can be.
+    children: usize,
     /// For handlers that are wrong on purpose.
     tamper: Option<Tamper>,
 }
@@ -72,16 +79,76 @@ impl Model {
         if setup.tracks_writes() {
             policy.writes = Writes::Tracked;
         }
+        policy.remaps |= setup.features.contains(Features::EVENT_REMAP);
         let len = Len::pages(setup.pages, kernel::PAGE).expect("a world has few pages");
         let host = PageRange::new(BASE, len, kernel::PAGE).expect("a world's memory is aligned");
+        let machine = Machine::new(policy, RegionMap::single(host));
+        Model { children: setup.children(), ..Model::serving(machine, setup.workers, None) }
+    }
+
+    fn serving(machine: Machine, workers: usize, ctx: Option<CtxId>) -> Model {
         Model {
-            machine: Machine::new(policy, RegionMap::single(host)),
+            machine,
             reader: Reader::Poll,
-            workers: vec![Worker::Idle; setup.workers],
+            workers: vec![Worker::Idle; workers],
             bytes: Vec::new(),
             snapshot: None,
             snapshotting: false,
             tamper: None,
+            ctx,
+            kin: Vec::new(),
+            children: 0,
+        }
+    }
+
+    /// The handler of a thread, and the thread's place in it; none before its process is there.
+    fn member(&self, actor: usize) -> Option<(&Model, usize)> {
+        let threads = 1 + self.workers.len();
+        match (actor / threads).checked_sub(1) {
+            None => Some((self, actor)),
+            Some(kin) => Some((self.kin.get(kin)?, actor % threads)),
+        }
+    }
+
+    fn of(&self, ctx: CtxId) -> Option<&Model> {
+        self.kin.iter().find(|kin| kin.ctx == Some(ctx))
+    }
+
+    fn step_thread(&mut self, actor: usize, env: &mut Env<'_>) -> Move {
+        match actor {
+            0 => self.step_reader(env),
+            n => self.step_worker(n - 1, env),
+        }
+    }
+
+    fn thread_can_step(&self, actor: usize, view: View<'_>) -> bool {
+        if actor == 0 {
+            return match self.reader {
+                Reader::Poll => view.readable(),
+                Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
+                Reader::Reading => view.can_step(),
+                Reader::Apply { .. } => true,
+                Reader::Ended => false,
+            };
+        }
+        match self.workers[actor - 1] {
+            Worker::Idle => self.machine.has_work(view.now()),
+            Worker::Ioctl { .. } => view.can_step(),
+            Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
+        }
+    }
+
+    fn claims(&self, page: PageNo) -> Claim {
+        let tracker = self.machine.tracker();
+        if tracker.is_unconfirmed(page) {
+            return Claim::Maybe;
+        }
+        match tracker.state(page) {
+            PageState::Missing => Claim::Absent,
+            PageState::Removed => Claim::Removed,
+            PageState::Clean | PageState::Dirty | PageState::Zero | PageState::Poisoned => {
+                Claim::Present
+            }
         }
     }
 
@@ -244,42 +311,52 @@ impl Model {
 
 impl Subject for Model {
     fn actors(&self) -> usize {
-        1 + self.workers.len()
+        (1 + self.workers.len()) * (1 + self.children)
     }
 
     fn actor_name(&self, actor: usize) -> String {
-        match actor {
-            0 => "reader".to_owned(),
-            n => format!("worker{n}"),
+        let threads = 1 + self.workers.len();
+        match (actor / threads, actor % threads) {
+            (0, 0) => "reader".to_owned(),
+            (0, n) => format!("worker{n}"),
+            (kin, 0) => format!("reader.{kin}"),
+            (kin, n) => format!("worker{n}.{kin}"),
         }
     }
 
     #[inline]
     fn can_step(&self, actor: usize, view: View<'_>) -> bool {
-        if actor == 0 {
-            return match self.reader {
-                Reader::Poll => view.readable(),
-                Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
-                Reader::Reading => view.can_step(),
-                Reader::Apply { .. } => true,
-                Reader::Ended => false,
-            };
+        if actor <= self.workers.len() {
+            return self.thread_can_step(actor, view);
         }
-        match self.workers[actor - 1] {
-            Worker::Idle => self.machine.has_work(view.now()),
-            Worker::Ioctl { .. } => view.can_step(),
-            Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
-        }
+        self.member(actor).is_some_and(|(member, actor)| member.thread_can_step(actor, view))
     }
 
     fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move {
-        match actor {
-            0 => self.step_reader(env),
-            n => self.step_worker(n - 1, env),
+        let threads = 1 + self.workers.len();
+        let member = match (actor / threads).checked_sub(1) {
+            None => &mut *self,
+            Some(kin) => &mut self.kin[kin],
+        };
+        let did = member.step_thread(actor % threads, env);
+        for newborn in member.machine.take_births() {
+            let ctx = env.child(newborn.fd).expect("a message names a userfaultfd");
+            self.kin.push(Model::serving(newborn.machine, threads - 1, Some(ctx)));
         }
+        did
+    }
+
+    fn serves(&self, actor: usize) -> Option<CtxId> {
+        if actor <= self.workers.len() {
+            return None;
+        }
+        self.member(actor)?.0.ctx
     }
 
     fn scope(&self, actor: usize) -> Scope {
+        if actor > self.workers.len() {
+            return Scope::Anything;
+        }
         if actor == 0 {
             return match self.reader {
                 Reader::Poll => Scope::Poll,
@@ -294,12 +371,16 @@ impl Subject for Model {
     }
 
     fn are_twins(&self, one: usize, other: usize) -> bool {
-        let idle = |actor: usize| actor > 0 && self.workers[actor - 1] == Worker::Idle;
+        let idle = |actor: usize| {
+            (1..=self.workers.len()).contains(&actor) && self.workers[actor - 1] == Worker::Idle
+        };
         idle(one) && idle(other)
     }
 
     fn deadline(&self, now: Time) -> Option<Time> {
-        self.machine.next_deadline().filter(|deadline| *deadline > now)
+        let own = self.machine.next_deadline().filter(|deadline| *deadline > now);
+        let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
+        own.into_iter().chain(kin).min()
     }
 
     fn control_ready(&self, control: Control) -> bool {
@@ -339,28 +420,31 @@ impl Subject for Model {
 
     fn standing(&self) -> Standing {
         match self.machine.status() {
-            Status::Running => Standing::Serving,
+            Status::Running => {
+                let mut kin = self.kin.iter().map(Model::standing);
+                kin.find(|kin| matches!(kin, Standing::Failed(_))).unwrap_or(Standing::Serving)
+            }
             Status::Stopped(_) => Standing::Stopped,
             Status::Failed(error) => Standing::Failed(error.to_string()),
         }
     }
 
     fn outstanding(&self) -> usize {
-        self.machine.outstanding()
+        self.machine.outstanding() + self.kin.iter().map(Model::outstanding).sum::<usize>()
     }
 
     fn claim(&self, page: u64) -> Claim {
-        let (tracker, page) = (self.machine.tracker(), PageNo::new(page));
-        if tracker.is_unconfirmed(page) {
-            return Claim::Maybe;
-        }
-        match tracker.state(page) {
-            PageState::Missing => Claim::Absent,
-            PageState::Removed => Claim::Removed,
-            PageState::Clean | PageState::Dirty | PageState::Zero | PageState::Poisoned => {
-                Claim::Present
-            }
-        }
+        self.claims(PageNo::new(page))
+    }
+
+    fn claim_of(&self, ctx: CtxId, page: u64) -> (Claim, bool) {
+        let Some(member) = self.of(ctx) else { return (Claim::Absent, false) };
+        (member.claim(page), member.dirty(page))
+    }
+
+    fn page_at(&self, ctx: CtxId, addr: Addr) -> Option<Option<u64>> {
+        let member = self.of(ctx).unwrap_or(self);
+        Some(member.machine.regions().page(addr).map(PageNo::index))
     }
 
     fn state_name(&self, page: u64) -> &'static str {

@@ -10,6 +10,8 @@ use sim::schedule::Schedule;
 use crate::campaign::show;
 use crate::exit::{FOUND, Failed, OK};
 use crate::explore::policy;
+use crate::kernel::KernelArgs;
+use crate::{report, save};
 
 /// Run one recorded schedule again and draw its timeline.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +19,8 @@ use crate::explore::policy;
 Examples:
   faultbed replay faultbed-failures/lost-install-hang-1-3.schedule
   faultbed replay failing.schedule --handler default     does the fix hold on this schedule?
+  faultbed replay failing.schedule --profile 6.18        does a newer kernel fail as well?
+  faultbed replay failing.schedule --report              failing.html, .trace.json and .rs
 
 Exit code: 0 the run ended well, 1 it failed, 2 bad usage or a malformed file.")]
 pub struct Replay {
@@ -25,6 +29,11 @@ pub struct Replay {
     /// Replay with another handler than the recorded one.
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// Write the page, the trace and the test of this run beside the schedule.
+    #[arg(long)]
+    report: bool,
     /// One JSON object on standard output instead of text.
     #[arg(long)]
     json: bool,
@@ -36,9 +45,16 @@ impl Replay {
         let file = self.file.display().to_string();
         let text = fs::read_to_string(&self.file)
             .map_err(|error| Failed::usage(format!("{file}: cannot be read: {error}")))?;
-        let schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        let mut schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        self.kernel.apply(&mut schedule.setup)?;
         let name = self.handler.as_ref().unwrap_or(&schedule.handler);
         let showing = show(&schedule, policy(name)?);
+        if self.report {
+            let stem = self.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run");
+            for (ending, text) in report::files(&schedule, &policy(name)?, stem) {
+                save::replace(&self.file.with_extension(ending), &text)?;
+            }
+        }
         let failed = showing.outcome.failure.is_some();
         let same = showing.outcome.digest == schedule.digest;
         if self.json {

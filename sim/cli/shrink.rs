@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use handler::Policy;
 use sim::schedule::Schedule;
 use sim::shrink::{self, Effort, Shrunk, runs};
+use sim::world::Setup;
 
 use crate::campaign::{show, world};
 use crate::exit::{Failed, OK};
@@ -80,7 +82,11 @@ impl Shrink {
 
 /// Shrink `schedule`, found with `policy`.
 pub fn shrink(schedule: &Schedule, policy: &Policy, effort: Effort) -> Option<Shrunk> {
-    shrink::shrink(schedule, |setup| world(policy, setup), effort)
+    let default = Policy::default();
+    let right = |setup: &Arc<Setup>| world(&default, setup);
+    let right: Option<&dyn Fn(&Arc<Setup>) -> _> =
+        if *policy == default { None } else { Some(&right) };
+    shrink::shrink(schedule, |setup| world(policy, setup), right, effort)
 }
 
 /// What shrinking has done, in a line.

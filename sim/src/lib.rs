@@ -12,24 +12,31 @@
 //!
 //! # What is modelled
 //!
-//! Private anonymous memory in 4 KiB pages: mapping, unmapping, moving, protection, copying
-//! by `fork`; registration for `MISSING` and `WP`; faults by user accesses, by
-//! `MADV_POPULATE_*`, `mlock`, `process_vm_*`, `/proc/PID/mem` and calls that copy; `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY`, `ZEROPAGE`,
-//! `WRITEPROTECT` (with `WP_UNPOPULATED` and `WP_ASYNC`, too), `POISON`, `MOVE`, `WAKE`; the
-//! features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; the advices of `madvise`,
-//! guards among them, and `process_madvise` of oneself; `pagemap` and `PAGEMAP_SCAN`; `close`.
+//! Private anonymous memory in 4 KiB pages and transparent huge pages: mapping, unmapping,
+//! moving, protection, copying by `fork`; registration for `MISSING` and `WP`; faults by user
+//! accesses, by `MADV_POPULATE_*`, `mlock`, `process_vm_*`, `/proc/PID/mem` and calls that copy;
+//! `REMOVE`, `UNMAP`, `REMAP` and `FORK` events; `COPY` (from memory that may fault, too),
+//! `ZEROPAGE`, `WRITEPROTECT` (with `WP_UNPOPULATED` and `WP_ASYNC`, too), `POISON`, `MOVE`,
+//! `WAKE`; the features `SIGBUS`, `EXACT_ADDRESS` and `THREAD_ID`; the advices of `madvise`,
+//! guards and `MADV_COLLAPSE` among them, and `process_madvise` of oneself; `pagemap`,
+//! `PAGEMAP_SCAN` and `mincore`; `close`.
 //!
 //! Memory files (tmpfs, memfd, shared anonymous memory in 4 KiB pages, hugetlb in 2 MiB
 //! pages), mapped shared or privately by any number of processes: their page cache, `MINOR` and
 //! `CONTINUE`, the mapping of cached neighbours, `ftruncate`, punched holes, `MADV_REMOVE`, the
 //! pool of huge pages and what is promised from it.
 //!
+//! Descriptors: opening, the handshake, `read`, `poll`, duplicates, the last reference; processes
+//! and their ends; signals to threads that sleep. Kernels from 5.7 to 6.18, and their faults.
+//!
 //! # Not modelled
 //!
 //! What can be asked for and is not simulated answers
 //! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns: huge pages of
 //! hugetlb that are not 2 MiB; a hole or an end of a memory file that is not a border of its
-//! pages; a `PAGEMAP_SCAN` over hugetlb; a `fork` that shares private huge pages when their
+//! pages; a `PAGEMAP_SCAN` over hugetlb; a `COPY`
+//! whose source is an address that is not aligned, or whose destination is hugetlb memory;
+//! `MADV_COLLAPSE` of anything but private anonymous memory; a `fork` that shares private huge pages when their
 //! number is limited.
 //!
 //! The rest cannot be expressed: swap, KSM, DAX, NUMA balancing, memory control groups; the

@@ -340,6 +340,10 @@ pub(crate) trait Arm {
     fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
         unreachable!("this arm cannot {scan:?}")
     }
+    /// Let the threads move for a moment, though they may never come to rest.
+    fn turns(&mut self, count: u32) {
+        std::thread::park_timeout(core::time::Duration::from_micros(u64::from(10 * count)));
+    }
     /// Send `SIGUSR1` to a thread; the program counts it and goes on.
     fn signal(&mut self, thread: usize) {
         unreachable!("this arm cannot signal thread {thread}")

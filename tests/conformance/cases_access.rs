@@ -17,7 +17,7 @@ const CHECK: u64 = 2;
 
 #[test]
 fn v54_c9_who_waits_and_who_is_refused() {
-    let case = Case::new("v54_c9", 8).modes(BOTH).kernel_only("no such accesses yet");
+    let case = Case::new("v54_c9", 8).modes(BOTH);
     case.run(|run| {
         run.copy_wp(6, 7);
         let thread = run.thread();
@@ -58,7 +58,7 @@ fn v54_c9_who_waits_and_who_is_refused() {
 #[test]
 fn v55_c5_a_feature_that_sends_signals_is_efault_to_the_kernel() {
     let case = Case::new("v55_c5", 2).features(Features::SIGBUS);
-    case.kernel_only("no such accesses yet").run(|run| {
+    case.run(|run| {
         let thread = run.thread();
         for write in [false, true] {
             let back = run.get(thread, Op::UserCopy { at: 0, write });
@@ -70,7 +70,7 @@ fn v55_c5_a_feature_that_sends_signals_is_efault_to_the_kernel() {
         assert_eq!(run.get(thread, Op::touch(0, true)), Back::Bus);
     });
     let case = Case::new("v55_user_only", 2).modes(RegisterModes::empty());
-    case.kernel_only("no such accesses yet").run(|run| {
+    case.run(|run| {
         let uffd = run.open_raw(0o4001).unwrap();
         run.api(uffd, Features::empty()).unwrap();
         let whole = run.span(0, 2);
@@ -180,7 +180,7 @@ fn v11_d10_d13_the_family_of_madvise() {
 
 #[test]
 fn v11_d10_what_is_refused_before_the_event() {
-    let case = Case::new("v11_d10", 4).features(REMOVE).kernel_only("no mlock yet");
+    let case = Case::new("v11_d10", 4).features(REMOVE);
     case.run(|run| {
         run.copy(0, 4);
         let thread = run.thread();
@@ -200,7 +200,7 @@ fn v11_d10_what_is_refused_before_the_event() {
 
 #[test]
 fn v50_d9_what_was_locked_meanwhile_is_refused() {
-    let case = Case::new("v50_locked", 2).features(REMOVE).kernel_only("no mlock yet");
+    let case = Case::new("v50_locked", 2).features(REMOVE);
     case.run(|run| {
         run.copy(0, 2);
         let remover = run.sleeper(Op::dontneed(0, 1));

@@ -143,7 +143,7 @@ fn v37_e21_a_page_shared_by_a_fork_is_busy_until_it_is_written() {
 
 #[test]
 fn v37_e21_busy_after_the_childs_end_as_well() {
-    let case = Case::new("v37_exit", 4).kernel_only("a simulated process does not end yet");
+    let case = Case::new("v37_exit", 4);
     case.run(|run| {
         run.copy(1, 2);
         let child = run.fork();

@@ -28,7 +28,7 @@ fn v33_c12_an_access_to_a_poisoned_page_is_a_signal_and_a_populate_an_error() {
 
 #[test]
 fn v33_c12_what_the_kernel_says_on_a_threads_behalf() {
-    Case::new("v33_c12_kernel", 2).kernel_only("no mlock, no user copies yet").run(|run| {
+    Case::new("v33_c12_kernel", 2).run(|run| {
         assert_eq!(run.poison(0, 1), Outcome::done(PAGE));
         let thread = run.thread();
         for write in [false, true] {

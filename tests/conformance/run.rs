@@ -379,6 +379,7 @@ impl Run {
 
     /// A message, if there is one, without waiting until nothing moves.
     pub(crate) fn read_only(&mut self, uffd: usize) -> Option<String> {
+        self.arm.turns(10);
         let mut events: Vec<Event> = Vec::new();
         self.arm.with(uffd, &mut |uffd| {
             let _ = uffd.read_events(&mut events, 1);
@@ -580,13 +581,17 @@ impl<'n> Case<'n> {
             run.log
         };
         let name = self.name;
-        let lacks = self.not_on_sim.or_else(|| SimArm::lacks(&self.pieces));
-        let simulated = match lacks {
+        let simulated = match self.not_on_sim {
             Some(why) => {
                 eprintln!("{name}: not on the simulator: {why}");
                 None
             }
-            None => Some(run_on(Box::new(SimArm::new(profile.clone(), self.pages, &self.pieces)))),
+            None => Some(run_on(Box::new(SimArm::new(
+                profile.clone(),
+                self.pages,
+                &self.pieces,
+                !self.empty_pool,
+            )))),
         };
         if let Some(why) = self.not_on_kernel {
             eprintln!("{name}: not on the running kernel: {why}");

@@ -5,32 +5,38 @@ use std::collections::BTreeMap;
 
 use shims::{Addr, Errno, Features, Len, PageSize, RegisterModes, Span, Tid, Uffd};
 use sim::kernel::{
-    Call, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, Pte, Region, Ret, ScanFlags,
-    Signal, SimUffd, ThreadId,
+    Call, Did, Fd, FileCall, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, ProcessCall,
+    ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, ThreadId, Via, flags,
 };
-use sim::vma::{Advice, CtxId, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
+use sim::vma::{Advice, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
-use sim::{Content, Profile};
+use sim::{Content, Profile, STAMP_LEN};
 
 use crate::arm::{
     Advise, Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes, granule,
 };
+use crate::sim_fd_uffd::FdUffd;
 
 pub(crate) struct SimArm {
     kernel: RefCell<Kernel>,
     /// The processes, each with the thread that uses the userfaultfds.
     processes: Vec<(MmId, ThreadId)>,
     threads: Vec<ThreadId>,
-    /// Each with whether it is open.
-    ctxs: Vec<(CtxId, bool)>,
+    /// The descriptors that are open, by number, each with the process that uses it.
+    uffds: Vec<Option<SimFd>>,
+    /// What each thread was told to do, and what its last load by a system call has read.
+    told: Vec<(Option<Op>, Content)>,
     files: BTreeMap<u8, MapFile>,
     pieces: Vec<Piece>,
     pages: u64,
 }
 
 impl SimArm {
-    pub(crate) fn new(profile: Profile, pages: u64, pieces: &[Piece]) -> SimArm {
+    pub(crate) fn new(profile: Profile, pages: u64, pieces: &[Piece], reserve: bool) -> SimArm {
         let mut kernel = Kernel::new(profile);
+        if !reserve {
+            kernel.set_huge_pages(0);
+        }
         let mm = kernel.new_mm();
         let handler = kernel.new_thread(mm);
         let mut files: BTreeMap<u8, MapFile> = BTreeMap::new();
@@ -44,7 +50,10 @@ impl SimArm {
                 let size = (piece.offset + piece.pages) * PAGE;
                 files.insert(piece.file, kernel.memory_file(kind, size).expect("a file"));
             }
-            let request = mmap(piece, &files);
+            let mut request = mmap(piece, &files);
+            if !reserve {
+                request = request.with(MapFlags::NORESERVE);
+            }
             let at = request.addr;
             assert_eq!(kernel.run(handler, Call::Mmap(request)), Ret::Ok(at));
         }
@@ -52,17 +61,12 @@ impl SimArm {
             kernel: RefCell::new(kernel),
             processes: vec![(mm, handler)],
             threads: Vec::new(),
-            ctxs: Vec::new(),
+            uffds: Vec::new(),
+            told: Vec::new(),
             files,
             pieces: pieces.to_vec(),
             pages,
         }
-    }
-
-    /// Why a case that starts with `pieces` cannot run here, if it cannot.
-    pub(crate) fn lacks(pieces: &[Piece]) -> Option<&'static str> {
-        let huge = pieces.iter().any(|piece| piece.kind.is_huge());
-        huge.then_some("the simulator has no hugetlb yet")
     }
 
     /// The call that stands for an operation of thread `index`.
@@ -90,7 +94,16 @@ impl SimArm {
                 flags,
                 new: to.map_or(0, |to| BASE.raw() + to),
             }),
-            Op::Fork => Call::Fork,
+            Op::Fork | Op::ForkWithFiles => Call::Process(ProcessCall::Fork { share_files: false }),
+            Op::ForkSharingFiles => Call::Process(ProcessCall::Fork { share_files: true }),
+            Op::Vfork => Call::Process(ProcessCall::Vfork),
+            Op::Exit => Call::Process(ProcessCall::Exit),
+            Op::Lock { at, len } => Call::Mlock { range: range(at, len), on_fault: false },
+            Op::UserCopy { at, write } => Call::Transfer {
+                via: Via::Syscall,
+                range: range(at, STAMP_LEN as u64),
+                store: write.then(|| content(0)),
+            },
             Op::Advise { at, len, advice: Advise::Remove } => {
                 Call::RemoveFile { range: range(at, len) }
             }
@@ -106,9 +119,26 @@ impl SimArm {
         }
     }
 
-    /// The same for an operation that takes a file.
-    fn file_call(&self, index: usize, op: Op) -> Call {
+    /// The same for an operation that takes a file, a descriptor or a process.
+    fn file_call(&mut self, index: usize, op: Op) -> Call {
+        let stamp = Content::Written { task: index as u16, seq: 0 };
+        let word = |at| bytes(BASE, at, STAMP_LEN as u64);
         match op {
+            Op::ProcMem { at, write } => {
+                let mm = self.kernel.get_mut().mm_of(self.threads[index]);
+                let store = write.then_some(stamp);
+                Call::Transfer { via: Via::Forced(mm), range: word(at), store }
+            }
+            Op::Remote { at, write } => {
+                let via = Via::Pinned(self.processes[0].0);
+                Call::Transfer { via, range: word(at), store: write.then_some(stamp) }
+            }
+            Op::ReadBlocking { uffd } => {
+                Call::File(FileCall::Read(Reading::new(self.fd(uffd).number, 512)))
+            }
+            Op::PollBlocking { uffd } => {
+                Call::File(FileCall::Poll { fd: self.fd(uffd).number, wait: true })
+            }
             Op::MapFile { piece } => Call::Mmap(mmap(&piece, &self.files)),
             Op::Truncate { file, len } => Call::Ftruncate { file: self.files[&file].id, size: len },
             Op::Punch { file, at, len } => {
@@ -132,41 +162,189 @@ impl SimArm {
     }
 }
 
+/// A descriptor in the table of a process.
+#[derive(Clone, Copy)]
+struct SimFd {
+    process: usize,
+    number: Fd,
+}
+
+/// More steps than any case takes until it is still: beyond that somebody goes in circles.
+const STEPS: u32 = 20_000;
+
+impl SimArm {
+    fn fd(&self, uffd: usize) -> SimFd {
+        self.uffds[uffd].expect("used after close")
+    }
+
+    fn push_fd(&mut self, fd: SimFd) -> usize {
+        self.uffds.push(Some(fd));
+        self.uffds.len() - 1
+    }
+
+    /// A call of the thread of `process` that uses the userfaultfds.
+    fn main(&mut self, process: usize, call: FileCall) -> Result<u64, Errno> {
+        let thread = self.processes[process].1;
+        match self.kernel.get_mut().run(thread, Call::File(call)) {
+            Ret::Ok(value) => Ok(value),
+            Ret::Err(errno) => Err(errno),
+            ret => unreachable!("a call on a descriptor answered {ret:?}"),
+        }
+    }
+
+    /// Move one thread after another until none can; false if there is no end to it.
+    fn still(&mut self) -> bool {
+        self.steps(STEPS)
+    }
+
+    fn steps(&mut self, count: u32) -> bool {
+        let kernel = self.kernel.get_mut();
+        let mut vforked = Vec::new();
+        for _ in 0..count {
+            let mains = self.processes.iter().map(|(_, main)| main);
+            let all = self.threads.iter().chain(mains).chain(&vforked);
+            let Some(next) = all.copied().find(|&thread| kernel.can_step(thread)) else {
+                return true;
+            };
+            match kernel.step(next) {
+                Did::Load { content, .. } => {
+                    if let Some(at) = self.threads.iter().position(|thread| *thread == next) {
+                        self.told[at].1 = content;
+                    }
+                }
+                // The child does nothing but exit.
+                Did::Process(ProcessDid::Spawn { thread: child }) => {
+                    kernel.begin(child, Call::Process(ProcessCall::Exit));
+                    vforked.push(child);
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+}
+
 impl Arm for SimArm {
     fn base(&self) -> Addr {
         BASE
     }
 
     fn open(&mut self, features: Features) -> Result<usize, Errno> {
-        let ctx = self.kernel.get_mut().userfaultfd(self.processes[0].0, features)?;
-        self.ctxs.push((ctx, true));
-        Ok(self.ctxs.len() - 1)
+        let uffd = self.open_raw(u64::from(flags::O_CLOEXEC | flags::O_NONBLOCK))?;
+        let mut answer = Ok(());
+        self.with(uffd, &mut |uffd| answer = uffd.api(features).map(drop));
+        answer.map(|()| uffd)
+    }
+
+    fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
+        let flags = u32::try_from(flags).expect("a flag word");
+        let number = self.main(0, FileCall::Userfaultfd { flags })?;
+        Ok(self.push_fd(SimFd { process: 0, number: Fd(number as i32) }))
     }
 
     fn close(&mut self, uffd: usize) {
-        let (ctx, open) = &mut self.ctxs[uffd];
-        assert!(core::mem::take(open), "closed twice");
-        let (_, handler) = self.processes[0];
-        assert_eq!(self.kernel.get_mut().run(handler, Call::Close { ctx: *ctx }), Ret::Ok(0));
+        let SimFd { process, number } = self.uffds[uffd].take().expect("closed twice");
+        assert_eq!(self.main(process, FileCall::Close { fd: number }), Ok(0));
     }
 
     fn with(&mut self, uffd: usize, body: &mut dyn FnMut(&dyn Uffd)) {
-        let (ctx, open) = self.ctxs[uffd];
-        assert!(open, "used after close");
-        body(&SimUffd::new(&self.kernel, ctx, self.processes[0].1));
+        let SimFd { process, number } = self.fd(uffd);
+        let thread = self.processes[process].1;
+        body(&FdUffd { kernel: &self.kernel, thread, fd: number });
     }
 
     fn is_open(&self, uffd: usize) -> bool {
-        self.ctxs[uffd].1
+        self.uffds[uffd].is_some()
     }
 
     fn readable(&mut self, uffd: usize) -> bool {
-        self.kernel.get_mut().ctx(self.ctxs[uffd].0).readable()
+        self.poll_bits(uffd) == 1
+    }
+
+    fn poll_bits(&mut self, uffd: usize) -> u16 {
+        let SimFd { process, number } = self.fd(uffd);
+        let bits = self.main(process, FileCall::Poll { fd: number, wait: false });
+        bits.expect("poll of an open descriptor") as u16
     }
 
     fn counts(&mut self, uffd: usize) -> (u64, u64) {
-        let ctx = self.kernel.get_mut().ctx(self.ctxs[uffd].0);
+        let SimFd { process, number } = self.fd(uffd);
+        let (thread, kernel) = (self.processes[process].1, self.kernel.get_mut());
+        let ctx = kernel.fd(thread, number).and_then(|view| view.ctx).expect("a userfaultfd");
+        let ctx = kernel.ctx(ctx);
         (ctx.faults_unread() as u64, ctx.faults_waiting() as u64)
+    }
+
+    fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
+        let SimFd { process, number } = self.fd(uffd);
+        let writable = if writable { u64::MAX } else { 0 };
+        let reading = Reading { writable, ..Reading::new(number, len) };
+        let answer = self.main(process, FileCall::Read(reading));
+        let thread = self.processes[process].1;
+        self.kernel.get_mut().inbox(thread).clear();
+        answer
+    }
+
+    fn duplicate(&mut self, uffd: usize) -> usize {
+        let SimFd { process, number } = self.fd(uffd);
+        let copy = self.main(process, FileCall::Dup { fd: number }).expect("dup");
+        self.push_fd(SimFd { process, number: Fd(copy as i32) })
+    }
+
+    fn set_nonblocking(&mut self, uffd: usize, on: bool) {
+        let SimFd { process, number } = self.fd(uffd);
+        self.main(process, FileCall::SetNonblock { fd: number, on }).expect("fcntl");
+    }
+
+    fn descriptor_flags(&mut self, uffd: usize) -> (bool, bool) {
+        let SimFd { process, number } = self.fd(uffd);
+        let thread = self.processes[process].1;
+        let view = self.kernel.get_mut().fd(thread, number).expect("an open descriptor");
+        (view.nonblock, view.cloexec)
+    }
+
+    fn via(&mut self, uffd: usize, process: usize) {
+        let number = self.fd(uffd).number;
+        self.uffds[uffd] = Some(SimFd { process, number });
+    }
+
+    fn starve_descriptors(&mut self, on: bool) {
+        let any = self.uffds.iter().flatten().next().expect("a descriptor").number;
+        let limit = if on {
+            let lowest = self.main(0, FileCall::Dup { fd: any }).expect("dup");
+            self.main(0, FileCall::Close { fd: Fd(lowest as i32) }).expect("close");
+            lowest as u32
+        } else {
+            1024
+        };
+        let thread = self.processes[0].1;
+        self.kernel.get_mut().privileges_mut(thread).nofile = limit;
+    }
+
+    fn drop_privileges(&mut self) {
+        let thread = self.processes[0].1;
+        let privileges = self.kernel.get_mut().privileges_mut(thread);
+        (privileges.ptrace, privileges.device) = (false, false);
+    }
+
+    fn signal(&mut self, thread: usize) {
+        let thread = self.threads[thread];
+        assert!(self.kernel.get_mut().signal(thread, Sig::Handled { restart: false }));
+    }
+
+    fn handled(&mut self, thread: usize) -> u64 {
+        let thread = self.threads[thread];
+        u64::from(self.kernel.get_mut().handlers_run(thread))
+    }
+
+    fn kill(&mut self, process: usize) {
+        let main = self.processes[process].1;
+        assert!(self.kernel.get_mut().signal(main, Sig::Kill));
+        self.still();
+    }
+
+    fn turns(&mut self, count: u32) {
+        self.steps(count);
     }
 
     fn thread(&mut self) -> usize {
@@ -176,34 +354,56 @@ impl Arm for SimArm {
     fn thread_in(&mut self, process: usize) -> usize {
         let (mm, _) = self.processes[process];
         self.threads.push(self.kernel.get_mut().new_thread(mm));
+        self.told.push((None, Content::Zero));
         self.threads.len() - 1
     }
 
     fn adopt(&mut self, fd: i32) -> usize {
-        let ctx = self.kernel.get_mut().child_userfaultfd(fd).expect("a child's descriptor");
-        self.ctxs.push((ctx, true));
-        self.ctxs.len() - 1
+        self.push_fd(SimFd { process: 0, number: Fd(fd) })
     }
 
     fn start(&mut self, thread: usize, op: Op) {
         let call = self.file_call(thread, op);
+        self.told[thread].0 = Some(op);
         self.kernel.get_mut().begin(self.threads[thread], call);
     }
 
     fn settle(&mut self, thread: usize) -> Settled {
-        let kernel = self.kernel.get_mut();
-        while let Some(&next) = self.threads.iter().find(|&&thread| kernel.can_step(thread)) {
-            kernel.step(next);
+        if !self.still() {
+            return Settled::Spinning;
         }
-        match kernel.take_ret(self.threads[thread]) {
-            Some(Ret::Forked(mm)) => {
+        let kernel = self.kernel.get_mut();
+        let id = self.threads[thread];
+        let Some(ret) = kernel.take_ret(id) else {
+            let dead = kernel.is_dead(id);
+            return if dead { Settled::Returned(Back::Killed) } else { Settled::Asleep };
+        };
+        let (op, loaded) = self.told[thread];
+        Settled::Returned(match (ret, op.expect("it was told something")) {
+            (Ret::Forked(mm), op) => {
                 let main = kernel.new_thread(mm);
                 self.processes.push((mm, main));
-                Settled::Returned(Back::Forked(self.processes.len() - 1))
+                let process = self.processes.len() - 1;
+                if op == Op::Fork {
+                    // The child of a plain fork has none of its parent's userfaultfds.
+                    for number in 0..64 {
+                        let _ = self.main(process, FileCall::Close { fd: Fd(number) });
+                    }
+                }
+                Back::Forked(process)
             }
-            Some(ret) => Settled::Returned(SimArm::back(ret)),
-            None => Settled::Asleep,
-        }
+            (Ret::Ok(bytes), Op::ReadBlocking { .. }) => {
+                kernel.inbox(id).clear();
+                Back::Read(bytes as usize / 32)
+            }
+            (
+                Ret::Ok(_),
+                Op::UserCopy { write: false, .. }
+                | Op::ProcMem { write: false, .. }
+                | Op::Remote { write: false, .. },
+            ) => Back::Loaded(loaded),
+            (ret, _) => SimArm::back(ret),
+        })
     }
 
     fn who(&self, tid: Tid) -> Option<usize> {

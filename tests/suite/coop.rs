@@ -26,12 +26,14 @@ fn setup(text: &str) -> Arc<Setup> {
     Arc::new(scenario::parse("coop", &text).expect("a well-formed scenario"))
 }
 
-/// A coroutine has no controls and keeps no records that a world could ask for.
+/// A coroutine has no controls, keeps no records that a world could ask for, and serves no
+/// children.
 fn fits(setup: &Setup) -> bool {
     let control = |op: &Op| matches!(op, Op::Control(_));
     let state = |finally: &Finally| matches!(finally.check, Check::State(..));
     !setup.programs.iter().flat_map(|program| &program.ops).any(control)
         && !setup.finally.iter().any(state)
+        && setup.children() == 0
 }
 
 #[test]

@@ -288,6 +288,7 @@ fn e3_e5_a_copy_that_stops_half_way_reports_and_wakes_what_it_did() {
     assert!(!bed.kernel.can_step(threads[3]), "EEXIST wakes nobody (e5)");
 }
 
+/// Rules: e8, V78
 #[test]
 fn d34_an_event_cannot_start_in_the_middle_of_a_copy() {
     let mut bed = Bed::new(4);
@@ -424,7 +425,7 @@ fn d34_nor_behind_a_hole() {
 }
 
 #[test]
-fn f1_to_f4_hold_the_mapping_against_munmap() {
+fn steps_f1_to_f4_hold_the_mapping_against_munmap() {
     let mut bed = Bed::new(2);
     let (faulter, owner) = (bed.thread(), bed.thread());
     bed.kernel.begin(faulter, Call::Load { addr: page(0) });
@@ -466,6 +467,7 @@ fn c10_a_wake_before_the_sleep_is_not_lost() {
     assert_eq!(bed.kernel.ctx(bed.ctx).faults_waiting(), 1);
 }
 
+/// Rules: V77
 #[test]
 fn e1_an_ioctl_that_passed_the_gate_finds_memory_unmapped() {
     // Measured: such a COPY answers ENOENT although the UNMAP is unread.

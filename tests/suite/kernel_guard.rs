@@ -136,6 +136,7 @@ fn c13_a_sleeping_faulter_is_not_woken_and_then_refused() {
     assert_eq!(bed.on(guest), REFUSED);
 }
 
+/// Rules: e10, h6, V35
 #[test]
 fn e10_a_copy_replaces_a_guard_until_a_later_kernel() {
     let mut bed = bed(2);

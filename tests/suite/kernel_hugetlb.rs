@@ -293,6 +293,32 @@ fn f1_f3_markers_are_always_there_and_survive_removal_and_holes_but_no_shorter_f
 }
 
 #[test]
+fn b9_protection_left_by_another_registration_sends_a_write_round_in_circles() {
+    for how in [SHARED, PRIVATE] {
+        let mut memory = memory(how, Features::empty(), WP);
+        let thread = memory.bed.thread();
+        memory.bed.store(thread, 0);
+        protect(&mut memory, 0, 2, PROTECT);
+        memory.bed.register(0, 4 * HUGE, MISSING | MINOR);
+        memory.copy_huge(2, PLAIN);
+        assert_eq!(memory.bed.store(thread, 2 * HUGE), Some(Ret::Stored));
+        // Measured: it burns its processor and asks nobody. A read is fine.
+        assert!(matches!(memory.bed.load(thread, 1), Some(Ret::Loaded(_))));
+        memory.bed.kernel.begin(thread, Call::Store { addr: page(0), content: ONE });
+        for _ in 0..10 {
+            memory.bed.step(thread);
+        }
+        assert!(memory.bed.kernel.can_step(thread));
+        assert_eq!(memory.bed.read(8), []);
+        // What ends the watch lets it go.
+        let (ctx, handler) = (memory.bed.ctx, memory.bed.handler);
+        memory.bed.register(0, 4 * HUGE, WP);
+        memory.bed.kernel.run(handler, Call::Unregister { ctx, range: span(0, 4 * HUGE) });
+        assert_eq!(memory.bed.on(thread), Some(Ret::Stored));
+    }
+}
+
+#[test]
 fn f1_pagemap_shows_a_marker_of_a_huge_page_without_the_swap_bit() {
     let mut memory = memory(SHARED, Features::empty(), WP | MISSING);
     protect(&mut memory, 0, 1, PROTECT);

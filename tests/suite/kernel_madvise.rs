@@ -171,6 +171,7 @@ fn d9_the_locked_advice_does_not_mind_a_lock_that_came_meanwhile() {
     }
 }
 
+/// Rules: d10, V49
 #[test]
 fn d10_free_notices_after_the_event_that_the_memory_is_shared() {
     let mut bed = bed(2);
@@ -265,6 +266,7 @@ fn d25_flags_for_fork_are_set_by_an_advice() {
     assert_eq!(bed.load(child_thread, 2), Some(Ret::Loaded(source(2))));
 }
 
+/// Rules: d13, h9
 #[test]
 fn d13_process_madvise_announces_like_madvise_and_adds_up() {
     let mut bed = bed(6);
@@ -291,6 +293,7 @@ fn d13_process_madvise_announces_like_madvise_and_adds_up() {
     assert_eq!(bed.load(thread, 4), Some(Ret::Loaded(source(4))));
 }
 
+/// Rules: h6, h9
 #[test]
 fn h_an_older_kernel_knows_fewer_advices() {
     let mut bed = Bed::with(2, Profile::linux_6_12(), Features::empty());

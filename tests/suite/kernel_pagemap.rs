@@ -99,6 +99,7 @@ const EVERYTHING: u64 = 0x1ff;
 const WRITTEN: u64 = 2;
 const PRESENT: u64 = 8;
 
+/// Rules: f5, V62
 #[test]
 fn f5_the_categories_of_every_state_under_wp_async() {
     let mut bed = all_states(Features::WP_ASYNC, RegisterModes::WP);

@@ -148,6 +148,7 @@ fn poison(bed: &mut Bed, n: u64) {
     assert_eq!(bed.resolve(request, Payload::None), Outcome::done(4096));
 }
 
+/// Rules: c9, V54
 #[test]
 fn c9_who_asks_for_missing_and_for_protected_pages() {
     for what in ACCESSES {
@@ -224,6 +225,7 @@ fn c12_poison_guards_holes_and_protections_end_a_transfer() {
     }
 }
 
+/// Rules: c5, c6, V55
 #[test]
 fn c5_c6_the_feature_sigbus_refuses_the_kernel_too() {
     for what in ACCESSES {

@@ -50,6 +50,33 @@ fn shrunk_schedules_are_short_and_fail_in_the_same_way() {
     assert!(longest <= 15 && median <= 10, "{sizes:?}");
 }
 
+/// Conditions of a scenario are easily broken by leaving out what they are about.
+#[test]
+fn a_condition_of_the_scenario_is_not_broken_by_shrinking() {
+    for (handler, scenario) in
+        [("overlapping", "remove_after_read"), ("decided-early", "remove_many_parts")]
+    {
+        let policy = Policy::by_name(handler).expect("a handler");
+        let campaign = Campaign {
+            setups: vec![Arc::new(catalogue::find(scenario).expect("a scenario").setup)],
+            handler: handler.to_owned(),
+            policy: policy.clone(),
+            seed: 1,
+            strategy: Strategy::Portfolio,
+            schedules: 20_000,
+            jobs: 1,
+            keep_going: false,
+        };
+        let found = campaign.run(|_| true).found;
+        let schedule = &found.first().unwrap_or_else(|| panic!("{handler} survives")).schedule;
+        let shrunk = shrink(schedule, &policy, Effort::default()).expect("it fails");
+        let setup = Arc::new(shrunk.schedule.setup.clone());
+        let campaign =
+            Campaign { setups: vec![setup], policy: Policy::default(), schedules: 500, ..campaign };
+        assert!(campaign.run(|_| true).found.is_empty(), "{}", shrunk.schedule);
+    }
+}
+
 #[test]
 fn what_is_minimal_does_not_shrink_any_more() {
     for schedule in failures(3).iter().take(3) {

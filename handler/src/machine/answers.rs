@@ -4,7 +4,7 @@ use shims::{Errno, Outcome, Request, Span, Time, Verdict};
 
 use super::slots::{Ending, Stage, Why};
 use super::{Completion, HandlerError, Machine, ReqId, Status};
-use crate::policy::OnSourceError;
+use crate::policy::{Freshness, OnSourceError};
 use crate::tracker::Probed;
 use crate::{Content, SourceError};
 
@@ -36,7 +36,8 @@ impl Machine {
         match result {
             Ok(()) => {
                 request.source = 0;
-                request.loaded = content == Content::Source;
+                request.loaded = content == Content::Source
+                    || self.setup.policy.freshness == Freshness::DecidedEarly;
                 self.counters.stale_fetches += u64::from(!request.loaded);
                 let kept = if request.loaded { Completion::Kept } else { Completion::Done };
                 self.queue(slot, false);
@@ -71,11 +72,9 @@ impl Machine {
     /// If no ioctl of `req` is out.
     pub fn completed(&mut self, req: ReqId, outcome: Outcome, now: Time) -> Completion {
         let slot = self.requests.check(req);
+        self.gate.installs -= u32::from(core::mem::take(&mut self.requests[slot].gated));
         match self.requests[slot].stage {
-            Stage::Installing(content) => {
-                self.gate.installs -= u32::from(content != Content::Zero);
-                self.install_answered(slot, content, outcome, now)
-            }
+            Stage::Installing(content) => self.install_answered(slot, content, outcome, now),
             Stage::Waking(ending) => self.wake_answered(slot, ending, outcome),
             Stage::Unprotecting => self.unprotect_answered(slot, outcome, now),
             Stage::Protecting => self.protect_answered(slot, outcome, now),

@@ -64,8 +64,8 @@ impl Layout {
         }
     }
 
-    /// A fault was read at `addr` after the `UNMAP`: that call has failed, so its whole piece
-    /// is there.
+    /// A fault was read at `addr` after the `UNMAP`, and nothing is changing: that call has
+    /// failed, so its whole piece is there.
     fn restore(&mut self, addr: Addr) -> bool {
         let Some(at) = self
             .gone
@@ -111,6 +111,10 @@ impl Machine {
             child.tracker.written(req.page);
         }
         self.births.push(Newborn { fd, machine: child });
+    }
+
+    fn restore(&mut self, addr: Addr) -> bool {
+        self.layout.as_deref_mut().is_some_and(|layout| layout.restore(addr))
     }
 
     fn change_layout(&mut self, change: impl FnOnce(&mut Layout)) {
@@ -165,13 +169,14 @@ impl Machine {
         }
     }
 
-    /// Faults came at the old address after its memory had left it.
-    pub(super) fn place_anew(&mut self, slot: u32) {
+    /// Faults came late at an address that its memory has left. Is it in a region again? If
+    /// not, a wake tells those that were read before that from those that come again.
+    pub(super) fn place_anew(&mut self, slot: u32) -> bool {
         let (addr, size) = (self.requests[slot].addr, self.regions().page_size());
         let req = &mut self.requests[slot];
         req.page = PageNo::new((NO_IMAGE | addr.raw()) / size.bytes());
-        (req.stray, req.loaded, req.poison) = (true, false, false);
-        self.find_place(slot);
+        (req.stray, req.stale, req.loaded, req.poison) = (true, false, false, false);
+        self.find_place(slot)
     }
 
     /// Is the address of a stray in a region by now?
@@ -184,23 +189,12 @@ impl Machine {
     }
 
     /// A fault at `addr`, which is in no region. `stale`: a change of the regions was read
-    /// behind it. The request for it, unless the address turns out to be in a region.
-    pub(super) fn outside(&mut self, addr: Addr, needs: Needs, stale: bool) -> Option<PageNo> {
-        let gone = |layout: &Layout| {
-            layout.gone.iter().any(|piece| piece.host.start() <= addr && addr < piece.host.end())
-        };
-        let was_here = self.layout.as_deref().is_some_and(gone);
-        if was_here && !stale {
-            self.change_layout(|layout| {
-                layout.restore(addr);
-            });
-            return self.regions().page(addr);
-        }
+    /// behind it.
+    pub(super) fn outside(&mut self, addr: Addr, needs: Needs, stale: bool) {
         let size = self.regions().page_size();
         let addr = addr.align_down(size);
         if let Some(slot) = self.requests.find(addr) {
-            self.join(slot, needs);
-            return None;
+            return self.join(slot, needs);
         }
         let page = PageNo::new((NO_IMAGE | addr.raw()) / size.bytes());
         let mut req = Req::new(page, addr);
@@ -212,7 +206,6 @@ impl Machine {
         } else {
             self.queue(slot, false);
         }
-        None
     }
 
     /// What goes into a page: zeros, if no image has it.
@@ -234,8 +227,11 @@ impl Machine {
 
     /// A fault in no region may be one of memory that has just moved, of which the message is
     /// still to come; then the address space is changing. Ask: with an empty range nothing
-    /// happens, and the change is reported before the range is looked at (rule e1).
+    /// happens, and the change is reported before the range is looked at (rule e1). A message
+    /// that ends the change must not be on its way to the machine meanwhile, so the question
+    /// goes through the gate.
     pub(super) fn ask(&mut self, slot: u32) -> Action {
+        self.pass_gate(slot);
         self.requests[slot].stage = Stage::Asking;
         let request = self.question(slot);
         Action::Ioctl { req: self.requests.id(slot), request, payload: Payload::None }
@@ -265,6 +261,11 @@ impl Machine {
             Verdict::Dead => {
                 self.halt(Status::Stopped(StopReason::PeerGone));
                 self.finish(slot, Ending::Dropped)
+            }
+            Verdict::Failed(Errno::EINVAL) if self.restore(addr) => {
+                self.find_place(slot);
+                self.queue(slot, true);
+                Completion::Kept
             }
             // Quiet, and no message has explained it: nobody told of this memory.
             Verdict::Failed(Errno::EINVAL) if self.setup.policy.outside == Outside::Zeros => {

@@ -77,7 +77,8 @@ struct Gate {
     reading: bool,
     /// A reader was told to wait for the installs that are out.
     reader_waits: bool,
-    /// Source and poison installs that are out.
+    /// Ioctls that are out and passed it: source and poison installs, questions about strays,
+    /// and all installs and un-protections if memory can move.
     installs: u32,
     /// Pages whose zero installs came to an end since the read in progress began.
     landed: Vec<PageNo>,
@@ -301,11 +302,24 @@ impl Machine {
     fn is_gated(&self, slot: u32) -> bool {
         let req = &self.requests[slot];
         match self.content(req.page) {
-            _ if req.protects || req.stray || req.needs.only_unprotected() => false,
+            _ if req.stray => true,
+            _ if req.protects => false,
+            _ if req.needs.only_unprotected() => self.may_move(),
             Content::Source => req.loaded || req.poison,
             Content::Poison => true,
-            Content::Zero => false,
+            Content::Zero => self.may_move(),
         }
+    }
+
+    /// Could what is decided for an address be about another page by the time it lands?
+    fn may_move(&self) -> bool {
+        self.setup.policy.remaps || self.layout.is_some()
+    }
+
+    /// An ioctl of a request is handed out that must not be out while messages are read.
+    fn pass_gate(&mut self, slot: u32) {
+        self.gate.installs += 1;
+        self.requests[slot].gated = true;
     }
 
     /// Account the outcome of a request's faults. The request itself ends too, unless
@@ -333,8 +347,8 @@ impl Machine {
         } else if req.faults > 0 {
             req.done = 0;
             (req.changing, req.source, req.memory) = (0, 0, 0);
-            if core::mem::take(&mut req.stale) {
-                self.place_anew(slot);
+            if (req.stale || req.stray) && !self.place_anew(slot) {
+                return self.wake_then(slot, Ending::Dropped);
             }
             self.queue(slot, false);
             return Completion::Kept;

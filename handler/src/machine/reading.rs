@@ -25,7 +25,7 @@ impl Machine {
             self.gate.reader_waits = false;
             return ReadPermit::Wait;
         }
-        if self.gate.installs > 0 {
+        if self.gate.installs > 0 && !self.overlaps() {
             self.gate.reader_waits = true;
             return ReadPermit::Wait;
         }
@@ -37,7 +37,7 @@ impl Machine {
     /// Would [`begin_read`](Machine::begin_read) grant a read?
     pub fn may_read(&self) -> bool {
         !self.gate.reading
-            && self.gate.installs == 0
+            && (self.gate.installs == 0 || self.overlaps())
             && !self.is_ending()
             && !self.paused
             && self.snapshot_lets_read()
@@ -156,8 +156,10 @@ impl Machine {
                 return Err(HandlerError::UnexpectedFault { addr, kind });
             }
         };
-        let found = self.regions().page(addr);
-        let Some(page) = found.or_else(|| self.outside(addr, needs, stale)) else { return Ok(()) };
+        let Some(page) = self.regions().page(addr) else {
+            self.outside(addr, needs, stale);
+            return Ok(());
+        };
         let addr = addr.align_down(self.setup.regions.page_size());
         if let Some(slot) = self.requests.find(addr) {
             self.join(slot, needs);

@@ -92,6 +92,8 @@ pub(super) struct Req {
     pub(super) protects: bool,
     /// Is its address in no region?
     pub(super) stray: bool,
+    /// Does its ioctl that is out keep the reader waiting?
+    pub(super) gated: bool,
     /// Has its memory left this address since?
     pub(super) stale: bool,
     /// What its faults need.
@@ -125,6 +127,7 @@ impl Req {
             probe: false,
             protects: false,
             stray: false,
+            gated: false,
             stale: false,
             needs: Needs::default(),
             loaded: false,

@@ -5,6 +5,7 @@ use shims::{CopyMode, Len, PageSize, PoisonMode, Request, Span, Time, ZeropageMo
 use super::slots::{Stage, Why};
 use super::{Action, Machine, Payload};
 use crate::Content;
+use crate::policy::Freshness;
 
 impl Machine {
     /// The next action, if there is one now. In this order: wakes, gated installs if the
@@ -17,7 +18,7 @@ impl Machine {
             return Some(self.wake(slot));
         }
         self.queue_due(now);
-        if self.gate.is_open()
+        if (self.gate.is_open() || self.overlaps())
             && let Some(slot) = self.gated.pop_front()
         {
             return Some(self.advance(slot));
@@ -25,7 +26,9 @@ impl Machine {
         if let Some(slot) = self.ready.pop_front() {
             return Some(self.advance(slot));
         }
-        if let Some(slot) = self.next_probe() {
+        if (self.gate.is_open() || !self.may_move())
+            && let Some(slot) = self.next_probe()
+        {
             return Some(self.install(slot, Content::Zero));
         }
         let slot = self.next_protect()?;
@@ -37,13 +40,19 @@ impl Machine {
         if self.status.is_over() || self.is_frozen() {
             return false;
         }
-        let open = self.gate.is_open();
+        let open = self.gate.is_open() || self.overlaps();
         let due = self.deferred.partition_point(|(until, _)| *until <= now);
         !self.wakes.is_empty()
             || !self.ready.is_empty()
             || (open && !self.gated.is_empty())
             || self.deferred[..due].iter().any(|(_, slot)| open || !self.is_gated(*slot))
-            || (due == 0 && (self.has_probe() || self.has_protect()))
+            || (due == 0
+                && (((open || !self.may_move()) && self.has_probe()) || self.has_protect()))
+    }
+
+    /// Is invariant 3 broken on purpose?
+    pub(super) fn overlaps(&self) -> bool {
+        self.setup.policy.freshness == Freshness::Overlapping
     }
 
     /// Queue the deferred requests whose moment has come, before the others.
@@ -77,6 +86,11 @@ impl Machine {
                 self.counters.fetches += 1;
                 return Action::Fetch { req: self.requests.id(slot), page, addr };
             }
+            Content::Zero
+                if req.loaded && self.setup.policy.freshness == Freshness::DecidedEarly =>
+            {
+                Content::Source
+            }
             Content::Zero if req.loaded => {
                 self.counters.stale_fetches += 1;
                 self.requests[slot].loaded = false;
@@ -88,7 +102,9 @@ impl Machine {
     }
 
     fn install(&mut self, slot: u32, content: Content) -> Action {
-        self.gate.installs += u32::from(content != Content::Zero);
+        if content != Content::Zero || self.may_move() {
+            self.pass_gate(slot);
+        }
         self.requests[slot].stage = Stage::Installing(content);
         let (request, payload) = self.install_request(slot, content);
         Action::Ioctl { req: self.requests.id(slot), request, payload }

@@ -126,6 +126,9 @@ impl Machine {
     }
 
     pub(super) fn unprotect(&mut self, slot: u32) -> Action {
+        if self.may_move() {
+            self.pass_gate(slot);
+        }
         self.requests[slot].stage = Stage::Unprotecting;
         self.protection(slot, WriteProtectMode::empty())
     }

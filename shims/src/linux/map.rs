@@ -105,6 +105,19 @@ impl Mapping {
         Mapping::map(len, PageSize::KIB4, MapFlags::SHARED, Some(Arc::new(fd)))
     }
 
+    /// `len` bytes of the memory file `file`, which has pages of `page` bytes: shared, or private
+    /// and promised no pages.
+    pub fn of_file(
+        file: Arc<OwnedFd>,
+        len: Len,
+        page: PageSize,
+        shared: bool,
+    ) -> Result<Mapping, Errno> {
+        let private = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let flags = if shared { MapFlags::SHARED } else { private };
+        Mapping::map(len, page, flags, Some(file))
+    }
+
     /// A second mapping of the same memory file, at another address.
     ///
     /// # Panics

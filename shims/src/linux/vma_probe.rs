@@ -14,7 +14,7 @@ use core::ops::Range;
 use linux_raw_sys::general as sys;
 
 pub use super::vma_world::Limit;
-use super::vma_world::{lower, open_uffds};
+use super::vma_world::{lower, open_uffds, start_reader};
 use crate::Errno;
 
 /// A page of the arena's address space, in bytes.
@@ -25,6 +25,8 @@ const OUT_LEN: usize = 16 << 20;
 const PATIENCE: u64 = 20;
 /// How many userfaultfds each process of a script has.
 pub const UFFDS: usize = 4;
+/// The one of them that hears of moves and forks.
+pub const FOLLOWER: usize = 3;
 
 /// A file the script can map. The process opens all of them before the first call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -277,6 +279,7 @@ struct Fds {
     zero: u64,
     files: [u64; 5],
     uffds: [u64; UFFDS],
+    followed: bool,
 }
 
 /// Run the script and end the process. Layout of the record: the number of calls recorded,
@@ -298,7 +301,7 @@ fn child(script: &[Call], arena: &Range<u64>, out: &mut [u8]) -> ! {
             // SAFETY: as above.
             unsafe { raw(sys::__NR_alarm, [PATIENCE, 0, 0, 0, 0, 0]) };
             fds.smaps = open(c"/proc/self/smaps", sys::O_RDONLY);
-            fds.uffds = open_uffds();
+            (fds.uffds, fds.followed) = (open_uffds(), false);
             value = 0;
         }
         let text = at + 16;
@@ -357,6 +360,7 @@ fn open_all() -> Fds {
             huge,
         ],
         uffds: open_uffds(),
+        followed: false,
     }
 }
 
@@ -370,6 +374,10 @@ fn perform(call: &Call, fds: &mut Fds) -> u64 {
         _ => [0_u64; 4],
     };
     let nodes = 1_u64;
+    if matches!(*call, Call::Register(FOLLOWER, ..)) && !fds.followed {
+        start_reader(&fds.uffds);
+        fds.followed = true;
+    }
     let (number, args) = match *call {
         Call::Mmap { addr, len, prot, flags, file, offset } => {
             let fd = file.map_or(u64::MAX, |file| fds.files[file as usize]);

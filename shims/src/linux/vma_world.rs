@@ -6,7 +6,7 @@
 
 use linux_raw_sys::general as sys;
 
-use super::vma_probe::{UFFDS, raw, result};
+use super::vma_probe::{FOLLOWER, UFFDS, raw, result};
 
 const PAGE: u64 = 4096;
 
@@ -23,7 +23,7 @@ pub enum Limit {
     /// `RLIMIT_STACK`, in pages.
     Stack,
     /// `vm.max_map_count`: VMAs more than there are now. The sysctl stays as it is; mappings
-    /// far above the arena use up the rest.
+    /// far above the arena use up the rest, so it can be lowered once, before all else.
     Count,
 }
 
@@ -145,17 +145,15 @@ fn number(text: &[u8]) -> u64 {
 }
 
 /// The userfaultfds of a process. None sleeps on a fault (`UFFD_FEATURE_SIGBUS`). Numbers 0
-/// and 1 have nothing else; number 2 has asynchronous write protection; number 3 follows
-/// moves and forks, and a process of its own reads what it sends.
+/// and 1 have nothing else; number 2 has asynchronous write protection; number 3, the
+/// follower, hears of moves and forks.
 pub(super) fn open_uffds() -> [u64; UFFDS] {
     const SIGBUS: u64 = 1 << 7;
     const WP_ASYNC: u64 = 1 << 15;
     const EVENT_FORK: u64 = 1 << 1;
     const EVENT_REMAP: u64 = 1 << 2;
     let plain = [SIGBUS, SIGBUS, SIGBUS | WP_ASYNC, SIGBUS | EVENT_FORK | EVENT_REMAP];
-    let uffds = plain.map(new_uffd);
-    start_reader(uffds[3]);
-    uffds
+    plain.map(new_uffd)
 }
 
 fn new_uffd(features: u64) -> u64 {
@@ -170,18 +168,30 @@ fn new_uffd(features: u64) -> u64 {
 }
 
 /// A process that reads `uffd` and whatever userfaultfds of children come out of it, until
-/// the process that made it ends.
-fn start_reader(uffd: u64) {
+/// the process that made it ends. Before it there must be nothing registered that waits for
+/// a reader. The other userfaultfds it closes, so that closing one releases it.
+pub(super) fn start_reader(uffds: &[u64; UFFDS]) {
+    let uffd = uffds[FOLLOWER];
     const PR_SET_PDEATHSIG: u64 = 1;
     const SIGKILL: u64 = 9;
     const MOST: usize = 64;
     const EVENT_FORK: u8 = 0x13;
     // SAFETY: the child makes raw system calls only, and never returns.
+    let parent = unsafe { raw(sys::__NR_getpid, [0; 6]) };
+    // SAFETY: as above.
     if unsafe { raw(sys::__NR_fork, [0; 6]) } != 0 {
         return;
     }
-    // SAFETY: as above.
-    unsafe { raw(sys::__NR_prctl, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]) };
+    // SAFETY: as above. Whose parent has ended before it asked must see for itself.
+    unsafe {
+        raw(sys::__NR_prctl, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]);
+        if raw(sys::__NR_getppid, [0; 6]) != parent {
+            raw(sys::__NR_exit_group, [0; 6]);
+        }
+        for other in uffds.iter().filter(|other| **other != uffd) {
+            raw(sys::__NR_close, [*other, 0, 0, 0, 0, 0]);
+        }
+    }
     // `struct pollfd`: the descriptor, and `POLLIN` asked for.
     let mut polled = [[uffd as u32, 1_u32]; MOST];
     let mut open = 1;
@@ -189,7 +199,8 @@ fn start_reader(uffd: u64) {
         let wait = [polled.as_mut_ptr() as u64, open as u64, u64::MAX, 0, 0, 0];
         // SAFETY: `polled` has `open` live entries.
         unsafe { raw(sys::__NR_poll, wait) };
-        for i in 0..open {
+        let known = open;
+        for i in 0..known {
             let mut message = [0_u8; 32];
             let read = [u64::from(polled[i][0]), message.as_mut_ptr() as u64, 32, 0, 0, 0];
             // SAFETY: the kernel writes one `struct uffd_msg` of 32 bytes.

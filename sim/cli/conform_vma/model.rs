@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use shims::linux::vma_probe::{Limit, ProbeFile, UFFDS};
+use shims::linux::vma_probe::{FOLLOWER, Limit, ProbeFile, UFFDS};
 use shims::{Addr, Errno, Len, PageSize, RegisterModes, Span};
 use sim::vma::{
     AddressSpace, Backing, CtxId, FileId, FileKind, Limits, LockAll, MapFile, MapFlags, Mmap,
@@ -17,9 +17,8 @@ pub const ARENA_START: u64 = 0x2000_0000_0000;
 /// How many pages it has. Calls use the middle, a stack's guard gap away from the ends.
 pub const ARENA_PAGES: u64 = 8192;
 
-/// Which descriptor protects asynchronously, and which one follows moves and forks.
-pub(super) const ASYNC: usize = 2;
-pub(super) const FOLLOWER: usize = 3;
+/// Which descriptor protects asynchronously.
+const ASYNC: usize = 2;
 
 /// The arena's range of addresses.
 pub(super) fn arena() -> Range<u64> {
@@ -220,8 +219,9 @@ impl Default for Model {
 fn may_fail_to_fault(vma: &Vma) -> bool {
     let pages = vma.span().len.bytes() >> 12;
     let end_of_file = match vma.backing() {
-        Backing::Anon | Backing::File(_) => u64::MAX,
-        Backing::Shmem(FileId(1..=3)) => ProbeFile::FILE_PAGES,
+        Backing::Anon => u64::MAX,
+        // The regular file has at least as many.
+        Backing::Shmem(FileId(1..=3)) | Backing::File(_) => ProbeFile::FILE_PAGES,
         _ => 0,
     };
     vma.flags().intersects(VmaFlags::UFFD | VmaFlags::MAYBE_GUARD)

@@ -8,7 +8,7 @@ pub(super) const SHEET: &str = "
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1.2rem;max-width:86rem;color:var(--ink);background:var(--paper);
 font:15px/1.45 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}
-h1{font-size:1.5rem;margin:.2rem 0 .4rem;line-height:1.2}
+h1{font-size:1.5rem;overflow-wrap:anywhere;margin:.2rem 0 .4rem;line-height:1.2}
 h2{font-size:1.05rem;margin:1.8rem 0 .6rem}
 .brand{color:var(--soft);margin:0;font-size:.85rem}
 .class{color:var(--bad);text-transform:uppercase;letter-spacing:.02em}
@@ -24,7 +24,7 @@ svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:var(--ink)}
 .key{display:flex;flex-wrap:wrap;gap:.3rem 1rem;font-size:.82rem;color:var(--soft);margin:.5rem 0 0}
 .key i{display:inline-block;width:.9rem;height:.9rem;border:1px solid #8a94a0;border-radius:2px;
 vertical-align:-.1rem;margin-right:.3rem}
-.row{display:grid;grid-template-columns:2.2rem repeat(var(--lanes),minmax(7.5rem,1fr)) 9.5rem 11rem;
+.row{display:grid;grid-template-columns:2.2rem repeat(var(--lanes),minmax(7.5rem,1fr)) 9.5rem 13rem;
 column-gap:.5rem;align-items:start;padding:.14rem 0}
 .row.run{border-top:1px solid var(--line);padding-top:.4rem;margin-top:.26rem}
 .head{position:sticky;top:0;background:var(--paper);font-weight:600;border-bottom:2px solid var(--ink);
@@ -50,6 +50,7 @@ dl.rules{display:grid;grid-template-columns:max-content 1fr;gap:.3rem .9rem;marg
 dl.rules dt{font-weight:600}dl.rules dd{margin:0}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
 @media(max-width:760px){
+svg{min-width:36rem}
 body{padding:.8rem;font-size:15px}
 .head{display:none}
 .row{grid-template-columns:1.7rem 1fr;column-gap:.45rem}
@@ -62,11 +63,14 @@ body{padding:.8rem;font-size:15px}
 }
 @media print{
 @page{margin:1.2cm}
+html{font-size:10px}
 body{padding:0;max-width:none;font-size:10px}
+.side span{white-space:normal}.facts,.key,.rule{font-size:8px}
+svg{min-width:0}
 .head{position:static}
 .card{font-size:9px;background:none}
 .tip{display:none!important}
-.row{break-inside:avoid;grid-template-columns:1.6rem repeat(var(--lanes),1fr) 6.5rem 7.5rem}
+.row{break-inside:avoid;grid-template-columns:1.6rem repeat(var(--lanes),1fr) 8.5rem 11rem}
 .row .card b{display:none!important}
 details,details[open]{break-inside:avoid}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}

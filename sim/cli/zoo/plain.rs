@@ -29,6 +29,13 @@ pub enum Trouble {
     Panics,
 }
 
+impl Trouble {
+    /// Do the sources of our own handler's worlds show it? They work.
+    pub(super) fn is_none(self) -> bool {
+        self == Trouble::None
+    }
+}
+
 /// How often a source is asked for one page.
 const ATTEMPTS: u32 = 4;
 

@@ -32,6 +32,8 @@ pub enum Payload {
     One(Content),
     /// Several pages.
     Many(Arc<[Content]>),
+    /// What the caller has at this address when the ioctl comes to it.
+    From(Addr),
 }
 
 impl Payload {
@@ -39,22 +41,22 @@ impl Payload {
     /// is refused asks for.
     pub(crate) fn page(&self, i: usize) -> Content {
         match self {
-            Payload::None => Content::Zero,
+            Payload::None | Payload::From(_) => Content::Zero,
             Payload::One(content) => *content,
             Payload::Many(contents) => contents.get(i).copied().unwrap_or_default(),
         }
     }
 
-    /// How many pages there are.
+    /// How many pages are at hand.
     pub fn len(&self) -> usize {
         match self {
-            Payload::None => 0,
+            Payload::None | Payload::From(_) => 0,
             Payload::One(_) => 1,
             Payload::Many(contents) => contents.len(),
         }
     }
 
-    /// Are there no pages?
+    /// Is no page at hand?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -189,6 +189,18 @@ pub enum Did {
         /// How many pages it has protected.
         protected: u32,
     },
+    /// A huge page was changed whole.
+    Huge {
+        /// Its first page.
+        page: Addr,
+        /// How.
+        what: HugeDid,
+    },
+    /// A `COPY` gave its locks back, because its source was not to be had at once.
+    LetGo {
+        /// The page it was about to install.
+        page: Addr,
+    },
     /// Mappings were locked; their pages follow.
     Lock {
         /// What is to be faulted in.
@@ -234,8 +246,8 @@ pub enum ProcessDid {
     Withdraw {
         /// Where it was queued.
         ctx: CtxId,
-        /// What.
-        event: Event,
+        /// What, if it was there still.
+        event: Option<Event>,
     },
     /// A signal handler ran, and the call begins again.
     Handle,
@@ -260,7 +272,7 @@ impl ProcessDid {
             ProcessDid::Enter { ctx } => (1, u64::from(ctx.0)),
             ProcessDid::Interrupt { page } => (2, page.raw()),
             ProcessDid::Withdraw { ctx, event } => {
-                let (a, b) = of_event(&event);
+                let (a, b) = event.as_ref().map_or((0, 0), of_event);
                 (3 ^ u64::from(ctx.0) << 8, a ^ b.rotate_left(32))
             }
             ProcessDid::Handle => (4, 0),
@@ -278,7 +290,10 @@ impl fmt::Display for ProcessDid {
         match self {
             ProcessDid::Enter { .. } => write!(f, "enter"),
             ProcessDid::Interrupt { page } => write!(f, "signalled, no longer waits for {page}"),
-            ProcessDid::Withdraw { event, .. } => write!(f, "killed, takes back {event}"),
+            ProcessDid::Withdraw { event: Some(event), .. } => {
+                write!(f, "killed, takes back {event}")
+            }
+            ProcessDid::Withdraw { event: None, .. } => write!(f, "killed, its event is lost"),
             ProcessDid::Handle => write!(f, "run a signal handler, start the call over"),
             ProcessDid::Die => write!(f, "begin to exit"),
             ProcessDid::TearDown => write!(f, "the address space is gone"),
@@ -286,6 +301,52 @@ impl fmt::Display for ProcessDid {
             ProcessDid::Exec => write!(f, "exec"),
             ProcessDid::Spawn { thread } => write!(f, "make a child, thread {}", thread.0),
         }
+    }
+}
+
+/// What happened to a huge page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum HugeDid {
+    /// It is gone.
+    Zap,
+    /// It may go from now on.
+    GiveUp,
+    /// `WRITEPROTECT` protected it.
+    Protect,
+    /// `WRITEPROTECT` took the protection away.
+    Unprotect,
+    /// `MADV_COLLAPSE` made it from small pages.
+    Collapse,
+    /// `MOVE` brought it.
+    Move {
+        /// Where it was.
+        from: Addr,
+    },
+}
+
+impl HugeDid {
+    fn word(self) -> u64 {
+        match self {
+            HugeDid::Zap => 1,
+            HugeDid::GiveUp => 2,
+            HugeDid::Protect => 3,
+            HugeDid::Unprotect => 4,
+            HugeDid::Collapse => 5,
+            HugeDid::Move { from } => from.raw() | 6,
+        }
+    }
+}
+
+impl fmt::Display for HugeDid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HugeDid::Zap => "zap",
+            HugeDid::GiveUp => "give up",
+            HugeDid::Protect => "write-protect",
+            HugeDid::Unprotect => "un-protect",
+            HugeDid::Collapse => "collapse",
+            HugeDid::Move { .. } => "move",
+        })
     }
 }
 
@@ -364,6 +425,8 @@ impl Did {
                 (tag(30) ^ page.raw(), content.word() ^ from.raw() << 8)
             }
             Did::Lock { span } => (tag(63) ^ span.start.raw(), span.len.bytes()),
+            Did::LetGo { page } => (tag(64) ^ page.raw(), 0),
+            Did::Huge { page, what } => (tag(65) ^ page.raw(), what.word()),
             Did::Guard { page } => (tag(61) ^ page.raw(), 0),
             Did::GiveUp { page, content } => (tag(62) ^ page.raw(), content.word()),
             Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),

@@ -8,8 +8,9 @@ use super::did::Did;
 use super::object::maps_object;
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Access, FaultPc, Next, Reason};
-use super::{Kernel, page_addr, page_of};
+use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
+use crate::profile::Bugs;
 use crate::vma::{CtxId, VmaFlags};
 
 /// What F1 finds.
@@ -22,6 +23,8 @@ pub(super) enum Walk {
     Unprotect(Content, PteBits),
     /// No page, and nobody asked to be told.
     Fill,
+    /// The same, where a huge page would be welcome.
+    FillHuge,
     /// No page of a memory file: see [`Kernel::walk_file`].
     File,
     /// No page of a memory file, and nobody asked to be told.
@@ -32,8 +35,9 @@ pub(super) enum Walk {
     Leftover,
     /// This userfaultfd asked to be told.
     Ask(CtxId, Reason),
-    /// A userfaultfd wants to be told but is being closed: try again.
-    Released,
+    /// Try again: a userfaultfd wants to be told but is being closed, or nothing will ever
+    /// change.
+    Again,
     /// Not allowed.
     Refused(Signal),
 }
@@ -169,17 +173,21 @@ impl Kernel {
                 Walk::Hit(content) => Fault::Ready(content),
                 Walk::Copy(_) if !self.may_copy(mm, vpn) => Fault::Refused(Signal::BusAdrErr),
                 Walk::Copy(content) => {
+                    self.mm(mm).write_huge(vpn);
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
                 Walk::Unprotect(content, bits) => {
+                    // f5: one page of a huge page becomes writable, so it comes apart.
+                    self.mm(mm).split(vpn);
                     let bits = bits.difference(PteBits::UFFD_WP);
                     self.mm(mm).table.set(vpn, Pte::Present { content, bits });
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
                 Walk::Refused(signal) => Fault::Refused(signal),
-                Walk::Fill => {
+                Walk::FillHuge if self.fill_huge(mm, vpn, write) => Fault::Ready(Content::Zero),
+                Walk::Fill | Walk::FillHuge => {
                     let mm = self.mm(mm);
                     if write {
                         mm.table.set(vpn, Pte::page(Content::Zero));
@@ -210,6 +218,9 @@ impl Kernel {
                     self.mm(mm).table.set(vpn, Pte::None);
                     self.step_fault(thread, mm, (addr, vpn), by, at)
                 }
+                Walk::Ask(..) if self.profile.has_bug(Bugs::Z18) && self.tried(thread, page) => {
+                    Fault::Refused(Signal::BusAdrErr)
+                }
                 Walk::Ask(ctx, reason) => {
                     // The mapping is held until the thread sleeps: no munmap, mprotect,
                     // UNREGISTER or close gets between F1 and F4.
@@ -226,7 +237,7 @@ impl Kernel {
                     };
                     Fault::At(FaultPc::Enqueue(ctx, reason), did)
                 }
-                Walk::Released => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
+                Walk::Again => Fault::At(FaultPc::Classify, Did::SkipSleep { page }),
             },
             FaultPc::Enqueue(ctx, reason) => {
                 if self.ctx(ctx).released {
@@ -252,6 +263,10 @@ impl Kernel {
                     }
                     (Pte::None, _) => true,
                 };
+                let waits = waits || self.profile.has_bug(Bugs::Z14);
+                if self.profile.has_bug(Bugs::Z18) {
+                    self.task(thread).tried = Some(page);
+                }
                 let queued = self.ctx_mut(ctx).withdraw_unless(thread, waits);
                 if waits && queued {
                     Fault::At(FaultPc::Asleep(ctx), Did::Sleep { page })
@@ -309,11 +324,14 @@ impl Kernel {
                     }
                     self.ask(ctx, Reason::Wp, by)
                 }
+                // b9: on hugetlb the write goes round in circles.
+                _ if bits.contains(PteBits::UFFD_WP) && vma.page_size() != PAGE => Walk::Again,
                 _ => Walk::Copy(content),
             },
             Pte::None | Pte::Marker(Marker::WriteProtect) if maps_object(vma) => Walk::File,
             Pte::None => match asked(RegisterModes::MISSING) {
                 Some(ctx) => self.ask(ctx, Reason::Missing, by),
+                None if self.wants_huge(vma) => Walk::FillHuge,
                 None => Walk::Fill,
             },
             Pte::Marker(Marker::Poison | Marker::PoisonScanned) => Walk::Refused(Signal::BusPoison),
@@ -329,6 +347,14 @@ impl Kernel {
         }
     }
 
+    /// What the kernel reads of page `vpn` if it may not fault.
+    pub(super) fn peek(&self, mm: MmId, vpn: Vpn) -> Option<Content> {
+        match self.walk(mm, vpn, By::CopyFrom) {
+            Walk::Hit(content) => Some(content),
+            _ => None,
+        }
+    }
+
     /// The beginning of rule c5.
     pub(super) fn ask(&self, ctx: CtxId, reason: Reason, by: By) -> Walk {
         let asked = self.ctx(ctx);
@@ -336,7 +362,7 @@ impl Kernel {
         if asked.features.contains(Features::SIGBUS) || refuses {
             Walk::Refused(Signal::BusAdrErr)
         } else if asked.released {
-            Walk::Released
+            Walk::Again
         } else {
             Walk::Ask(ctx, reason)
         }

@@ -339,6 +339,7 @@ impl Kernel {
     /// whether a signal waits (rules a14, a19, a25).
     pub(super) fn leave(&mut self, thread: ThreadId, mut ret: Ret) -> Run {
         let task = self.task(thread);
+        task.tried = None;
         let (hold, killed) = (task.hold.take(), task.pending.kill);
         let mut release = Vec::new();
         if let Some(file) = hold {

@@ -89,8 +89,8 @@ impl Kernel {
     /// What the next step of `thread` touches; nothing if it is in no call.
     pub fn footprint(&self, thread: ThreadId) -> Footprint {
         let run = &self.threads[usize::from(thread.0)].run;
-        if self.processes.is_some() {
-            // Any step may be its thread's last, and close files.
+        if self.any_huge() || self.processes.is_some() {
+            // A step may change a huge page whole; or be its thread's last, and close files.
             return Footprint::ALL;
         }
         match run {
@@ -114,7 +114,7 @@ impl Kernel {
 
     /// What the first step of `call` by `thread`, which is idle, will touch.
     pub fn footprint_of(&self, thread: ThreadId, call: &Call) -> Footprint {
-        if self.processes.is_some() {
+        if self.any_huge() || self.processes.is_some() {
             return Footprint::ALL;
         }
         match *call {
@@ -159,6 +159,13 @@ impl Kernel {
         let pte = mm.table.get(vpn);
         let layout = Footprint::reads(Footprint::LAYOUT);
         match at {
+            // A huge page may come.
+            FaultPc::Classify
+                if pte.is_none()
+                    && mm.space.find(access.addr).is_some_and(|vma| self.wants_huge(vma)) =>
+            {
+                Footprint::ALL
+            }
             FaultPc::Classify => {
                 let registered = || {
                     mm.space

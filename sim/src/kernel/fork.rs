@@ -22,6 +22,7 @@ use super::did::Did;
 use super::page_table::PageTable;
 use super::run::Run;
 use super::{Kernel, Mm, page_of};
+use crate::profile::Bugs;
 use crate::vma::{AddressSpace, CtxId, VmaFlags};
 
 impl Kernel {
@@ -39,7 +40,8 @@ impl Kernel {
         let child_of = |parent| ctxs.iter().find(|(of, _)| *of == parent).map(|(_, new)| *new);
         let space = self.space(mm).fork(child_of);
         let table = self.fork_pages(mm, &space);
-        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
+        let huge = self.mm(mm).huge.clone();
+        self.mms.push(Mm { space, table, huge, readers: 0, writer: false, dead: false });
         let number = |ctx: CtxId| i32::try_from(ctx.0).expect("a descriptor's number");
         let list = ctxs.iter().map(|&(of, new)| (of, Event::Fork { fd: number(new) })).collect();
         self.announce(list, Ret::Forked(child))
@@ -73,6 +75,7 @@ impl Kernel {
     /// zero pages come again, and where the child watches for `MISSING` it is asked for them.
     /// What `WP` watches is copied whole, for the sake of its bits.
     fn fork_pages(&mut self, mm: MmId, space: &AddressSpace) -> PageTable {
+        let keeps = self.profile.has_bug(Bugs::Z10);
         let parent = &mut self.mm(mm).table;
         let mut table = PageTable::default();
         for vma in space.iter() {
@@ -86,7 +89,7 @@ impl Kernel {
             for (vpn, pte) in entries {
                 let pte = pte.forked();
                 parent.set(vpn, pte);
-                table.set(vpn, if wp { pte } else { pte.without_wp() });
+                table.set(vpn, if wp || keeps { pte } else { pte.without_wp() });
             }
         }
         table

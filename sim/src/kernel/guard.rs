@@ -3,9 +3,10 @@
 //! what an access to one meets is in `fault.rs`.
 
 use super::call::MmId;
-use super::did::Did;
+use super::did::{Did, HugeDid};
 use super::madvise::Walk;
 use super::page_table::{Marker, Pte, Vpn};
+use super::thp::UNIT;
 use super::{Kernel, page_addr};
 
 impl Kernel {
@@ -19,25 +20,29 @@ impl Kernel {
         start: Vpn,
         end: Vpn,
     ) -> Option<Did> {
-        let table = &mut self.mm(mm).table;
+        let mm = self.mm(mm);
         loop {
             if walk.zapping {
-                let found = table.entries_in(walk.next, end).find(|(_, pte)| !pte.is_guard());
+                let found = mm.table.entries_in(walk.next, end).find(|(_, pte)| !pte.is_guard());
                 if let Some((vpn, pte)) = found {
-                    table.set(vpn, Pte::None);
+                    if let Some(did) = mm.change_unit(vpn, end, HugeDid::Zap, |_| Pte::None) {
+                        walk.next = vpn + UNIT;
+                        return Some(did);
+                    }
+                    mm.table.set(vpn, Pte::None);
                     walk.next = vpn + 1;
                     return Some(zapped(vpn, pte));
                 }
                 walk.zapping = false;
                 walk.next = start;
             }
-            let vpn = (walk.next..end).find(|&vpn| !table.get(vpn).is_guard())?;
-            if table.get(vpn).is_present() {
+            let vpn = (walk.next..end).find(|&vpn| !mm.table.get(vpn).is_guard())?;
+            if mm.table.get(vpn).is_present() {
                 walk.zapping = true;
                 walk.next = start;
                 continue;
             }
-            table.set(vpn, Pte::Marker(Marker::Guard));
+            mm.table.set(vpn, Pte::Marker(Marker::Guard));
             walk.next = vpn + 1;
             return Some(Did::Guard { page: page_addr(vpn) });
         }

@@ -30,9 +30,10 @@ impl Kernel {
         mm: MmId,
         flags: u32,
     ) -> Result<u64, Errno> {
+        let usual = self.profile.unprivileged();
         let book = self.processes();
         let allowed = flags & flags::USER_MODE_ONLY != 0
-            || book.unprivileged
+            || book.unprivileged.unwrap_or(usual)
             || book.privileges(thread, mm).ptrace;
         if !allowed {
             return Err(Errno::EPERM);

@@ -11,10 +11,12 @@
 use shims::{Errno, Span};
 
 use super::call::{Call, MmId, Ret};
-use super::did::Did;
+use super::collapse::may_collapse;
+use super::did::{Did, HugeDid};
 use super::page_table::{Pte, PteBits, Vpn};
 use super::run::{FaultPc, Next, RemoveCall, RemovePc, Run};
 use super::syscalls::madvise_range;
+use super::thp::UNIT;
 use super::{Kernel, page_addr, page_of};
 use crate::vma::{Advice, VmaFlags};
 
@@ -33,6 +35,8 @@ pub enum Madvise {
     PageOut,
     /// `MADV_WILLNEED`.
     WillNeed,
+    /// `MADV_COLLAPSE`: small pages become huge ones.
+    Collapse,
     /// `MADV_POPULATE_READ`.
     PopulateRead,
     /// `MADV_POPULATE_WRITE`.
@@ -103,6 +107,13 @@ impl Kernel {
                 Err(errno) => return fail(errno),
             },
         };
+        match walk.advice {
+            Madvise::Collapse => return self.step_collapse(mm, walk, end),
+            Madvise::Cold | Madvise::PageOut | Madvise::GuardInstall => {
+                self.mm(mm).split_edges(start, end);
+            }
+            _ => {}
+        }
         let did = match walk.advice {
             Madvise::GuardInstall => self.install_guard(mm, &mut walk, start, end),
             Madvise::GuardRemove => self.remove_guard(mm, &mut walk, end),
@@ -140,6 +151,9 @@ impl Kernel {
         if vma.flags().intersects(refused) {
             return Err(Errno::EINVAL);
         }
+        if walk.advice == Madvise::Collapse {
+            may_collapse(&vma)?;
+        }
         if walk.advice == Madvise::GuardInstall {
             let (start, len) = (part.0 << 12, (part.1 - part.0) << 12);
             self.mm(mm).space.madvise(start, len, Advice::GuardInstall)?;
@@ -147,17 +161,38 @@ impl Kernel {
         Ok(Some(part))
     }
 
+    /// One block a step, without a lock in between.
+    fn step_collapse(&mut self, mm: MmId, mut walk: Walk, end: Vpn) -> (Next<Walk>, Did) {
+        let did = match self.collapse(mm, &mut walk, end) {
+            Ok(Some(did)) => did,
+            Ok(None) => Did::NextMapping,
+            Err(errno) => return fail(errno),
+        };
+        if did == Did::NextMapping || walk.next.next_multiple_of(UNIT) + UNIT > end {
+            walk.next = end;
+        }
+        if walk.next < walk.end {
+            return (Next::At(walk), did);
+        }
+        let (next, over) = finish(&walk);
+        (next, if did == Did::NextMapping { over } else { did })
+    }
+
     /// Reclaim takes the pages that were given up and not written since. Nobody is told, and
     /// what userfaultfd had put on the page goes with it (measured).
     fn page_out(&mut self, mm: MmId, walk: &mut Walk, end: Vpn) -> Option<Did> {
-        let table = &mut self.mm(mm).table;
+        let table = &self.mm(mm).table;
         let given_up =
             |bits: PteBits| bits.contains(PteBits::GIVEN_UP) && !bits.contains(PteBits::FORKED);
         let (vpn, content) = table.entries_in(walk.next, end).find_map(|(vpn, pte)| match pte {
             Pte::Present { content, bits } if given_up(bits) => Some((vpn, content)),
             _ => None,
         })?;
-        table.set(vpn, Pte::None);
+        if let Some(did) = self.mm(mm).change_unit(vpn, end, HugeDid::Zap, |_| Pte::None) {
+            walk.next = vpn + UNIT;
+            return Some(did);
+        }
+        self.mm(mm).table.set(vpn, Pte::None);
         walk.next = vpn + 1;
         Some(Did::Zap { page: page_addr(vpn), content })
     }

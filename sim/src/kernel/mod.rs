@@ -21,6 +21,8 @@
 
 mod batch;
 mod call;
+mod collapse;
+mod copy_from;
 mod ctx;
 mod did;
 mod events;
@@ -45,17 +47,19 @@ mod run;
 mod scan;
 mod signal;
 mod sim_uffd;
+mod sleep;
 mod syscalls;
+mod thp;
 mod transfer;
 mod waiting;
 
 use std::sync::Arc;
 
-use shims::{Addr, Errno, Event, Features, PageSize};
+use shims::{Addr, Errno, Event, Features, PageSize, Request};
 
 pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
 pub use ctx::Ctx;
-pub use did::{Did, ProcessDid};
+pub use did::{Did, HugeDid, ProcessDid};
 pub use fd::Fd;
 pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use footprint::Footprint;
@@ -69,12 +73,15 @@ pub use scan::{PageIs, PagemapScan, Region, ScanFlags, Scanned};
 pub use signal::Sig;
 pub use sim_uffd::SimUffd;
 pub(crate) use sim_uffd::payload_of;
+pub use sleep::Sleep;
+pub use thp::Thp;
 pub use transfer::Via;
 pub use waiting::poll;
 
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
+use copy_from::CopyFrom;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use process::Processes;
@@ -98,6 +105,8 @@ pub const PAGE: PageSize = PageSize::KIB4;
 pub struct Mm {
     pub(crate) space: AddressSpace,
     pub(crate) table: PageTable,
+    /// The first pages of its huge pages, ascending.
+    pub(crate) huge: Vec<Vpn>,
     /// Holders of the mmap lock for reading that keep it across steps. Calls that change
     /// the layout wait for zero.
     pub(crate) readers: u32,
@@ -105,6 +114,14 @@ pub struct Mm {
     pub(crate) writer: bool,
     /// Nobody lives in it any more (rule a23).
     pub(crate) dead: bool,
+}
+
+impl Mm {
+    fn empty(profile: &Profile) -> Mm {
+        let space = AddressSpace::new(profile.vma.clone());
+        let table = PageTable::default();
+        Mm { space, table, huge: Vec::new(), readers: 0, writer: false, dead: false }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -124,30 +141,6 @@ enum Aside {
     Batch(Batch),
 }
 
-/// What a sleeping thread waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sleep {
-    /// A page: nobody has resolved or woken its fault.
-    Fault {
-        /// The address in the message.
-        addr: Addr,
-        /// For writing?
-        write: bool,
-        /// Has a reader taken the message?
-        taken: bool,
-    },
-    /// A reader to take this event.
-    Event(Event),
-    /// A lock that another thread holds, and will give back by itself.
-    Lock,
-    /// A message, in `read`.
-    Reader(CtxId),
-    /// A message, in `poll`.
-    Poller(CtxId),
-    /// The child of a `vfork`, or the other threads of a process, to come to their end.
-    Threads,
-}
-
 /// A whole simulated kernel. Cloning forks the world.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
@@ -155,6 +148,7 @@ pub struct Kernel {
     mms: Vec<Mm>,
     ctxs: Vec<Ctx>,
     threads: Vec<Thread>,
+    thp: Thp,
     /// What few threads have: kept apart, so that the many stay small.
     asides: Vec<(ThreadId, Aside)>,
     /// The memory files, if any was ever made.
@@ -171,6 +165,7 @@ impl Kernel {
             mms: Vec::new(),
             ctxs: Vec::new(),
             threads: Vec::new(),
+            thp: Thp::default(),
             asides: Vec::new(),
             objects: None,
             processes: None,
@@ -184,9 +179,7 @@ impl Kernel {
 
     /// A new, empty address space.
     pub fn new_mm(&mut self) -> MmId {
-        let space = AddressSpace::new(self.profile.vma.clone());
-        let table = PageTable::default();
-        self.mms.push(Mm { space, table, readers: 0, writer: false, dead: false });
+        self.mms.push(Mm::empty(&self.profile));
         MmId(u16::try_from(self.mms.len() - 1).expect("fewer than 65,536 address spaces"))
     }
 
@@ -289,6 +282,11 @@ impl Kernel {
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
+            Call::Resolve {
+                ctx,
+                request: request @ Request::Copy { .. },
+                payload: Payload::From(src),
+            } => Run::CopyFrom(Box::new(CopyFrom::new(ctx, request, src))),
             Call::Resolve { ctx, request, payload } => {
                 Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
             }
@@ -314,8 +312,10 @@ impl Kernel {
             Run::Access { at: FaultPc::Asleep(_), .. } => self.signalled(id),
             Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
             Run::Access { .. } | Run::Populate { .. } => true,
+            // Its fault is that of a copy by the kernel.
+            Run::CopyFrom(copy) => copy.asleep().is_none() || self.copy_disturbed(id),
             Run::Transfer(transfer) => match transfer.at {
-                FaultPc::Asleep(_) if transfer.copies() => self.signalled(id),
+                FaultPc::Asleep(_) if transfer.copies() => self.copy_disturbed(id),
                 FaultPc::Asleep(_) => self.killed(id),
                 _ => true,
             },
@@ -343,47 +343,12 @@ impl Kernel {
             Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
             // They wait for an `UNREGISTER` that holds the lock, and not for one that waits for
             // them.
+            // It takes the mmap lock for writing, block by block.
+            Run::Walk(walk) if walk.advice == Madvise::Collapse => self.unlocked(thread.mm),
             Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
             Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
         }
-    }
-
-    /// What `thread` sleeps on; `None` if it can move or has nothing to do.
-    pub fn sleep(&self, thread: ThreadId) -> Option<Sleep> {
-        if self.can_step(thread) {
-            return None;
-        }
-        match &self.threads[usize::from(thread.0)].run {
-            Run::Idle | Run::Done(_) | Run::Dead => None,
-            Run::Long(long) => Some(long.sleep()),
-            Run::Access { at: FaultPc::Asleep(ctx), .. }
-            | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
-            Run::Transfer(transfer) => match transfer.at {
-                FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
-                _ => Some(Sleep::Lock),
-            },
-            Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
-                .ctxs
-                .iter()
-                .flat_map(|ctx| &ctx.events)
-                .find(|sender| sender.thread == thread)
-                .map_or(Some(Sleep::Lock), |sender| Some(Sleep::Event(sender.event))),
-            _ => Some(Sleep::Lock),
-        }
-    }
-
-    /// The fault of `thread`, which sleeps in `ctx`.
-    fn faulter(&self, thread: ThreadId, ctx: CtxId) -> Option<Sleep> {
-        let ctx = self.ctx(ctx);
-        let find = |queue: &[ctx::Faulter], taken| {
-            queue.iter().find(|faulter| faulter.thread == thread).map(|faulter| Sleep::Fault {
-                addr: faulter.fault.addr,
-                write: faulter.fault.is_write(),
-                taken,
-            })
-        };
-        find(&ctx.pending, false).or_else(|| find(&ctx.taken, true))
     }
 
     /// Move `thread` by one atomic step.
@@ -461,11 +426,19 @@ impl Kernel {
             }
             Run::Unregister { ctx, range } => {
                 let (ret, did) = self.step_unregister(ctx, range);
+                self.settle_huge();
                 (Some(Run::Done(ret)), did)
             }
             Run::Closing { ctx } => {
                 let (ret, did) = self.step_closing(ctx);
+                self.settle_huge();
                 (Some(Run::Done(ret)), did)
+            }
+            Run::CopyFrom(ref copy) => {
+                let copy = **copy;
+                let (next, did) = self.step_copy_from(thread, mm, copy);
+                let put = |run: &mut Run, copy| *run = Run::CopyFrom(Box::new(copy));
+                (self.go_on(index, next, put), did)
             }
             Run::Transfer(ref transfer) => {
                 let transfer = **transfer;
@@ -491,11 +464,13 @@ impl Kernel {
                     Call::Fork if self.processes.is_some() => self.fork_process(thread, mm, false),
                     call => self.step_once(mm, call),
                 };
+                self.settle_huge();
                 (Some(run), did)
             }
             Run::Long(_) => {
                 let Run::Long(long) = core::mem::take(&mut slot.run) else { unreachable!() };
                 let (run, did) = self.step_long(thread, mm, *long);
+                self.settle_huge();
                 (Some(run), did)
             }
             Run::Idle | Run::Done(_) | Run::Dead => {

@@ -126,12 +126,14 @@ impl Pte {
         }
     }
 
-    /// What is left of an entry of a memory file when it is zapped where `WP` is registered:
-    /// the protection (rule f3).
-    pub(super) fn zapped(self) -> Pte {
+    /// What is left of an entry of a memory file when it is zapped: the protection, of a page
+    /// where `WP` is registered, of an absent one wherever it comes from (rules b9, f3).
+    pub(super) fn zapped(self, wp: bool) -> Pte {
         match self {
-            Pte::Present { bits, .. } if !bits.contains(PteBits::UFFD_WP) => Pte::None,
-            Pte::Present { .. } => Pte::Marker(Marker::WriteProtect),
+            Pte::Present { bits, .. } if wp && bits.contains(PteBits::UFFD_WP) => {
+                Pte::Marker(Marker::WriteProtect)
+            }
+            Pte::Present { .. } => Pte::None,
             Pte::Marker(marker) if marker.is_poison() => Pte::None,
             pte => pte,
         }

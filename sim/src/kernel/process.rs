@@ -14,16 +14,17 @@
 
 use std::collections::BTreeMap;
 
-use shims::Errno;
+use shims::{Addr, Errno, Event};
 
 use super::call::{MmId, Ret, ThreadId};
 use super::did::{Did, ProcessDid};
 use super::fd::{FileId, Files, TableId};
 use super::file_call::{ApiStruct, fail, ok};
 use super::page_table::PageTable;
-use super::run::{ExitPc, Long, Run, Then};
+use super::run::{EventPc, ExitPc, Long, Run, Then};
 use super::signal::Pending;
-use super::{Kernel, Thread};
+use super::{Kernel, Mm, Thread};
+use crate::profile::Bugs;
 use crate::vma::{AddressSpace, CtxId};
 
 /// What a thread does about processes.
@@ -92,6 +93,8 @@ pub(crate) struct Task {
     /// It has begun to exit.
     pub(super) dying: bool,
     pub(super) pending: Pending,
+    /// The page it has waited for in this access already (bug Z18).
+    pub(super) tried: Option<Addr>,
     /// Signal handlers it has run.
     pub(super) handled: u32,
     /// The file that its call keeps open.
@@ -109,7 +112,7 @@ pub(crate) struct Processes {
     tasks: Vec<Task>,
     pub(super) files: Files,
     /// `vm.unprivileged_userfaultfd`.
-    pub(super) unprivileged: bool,
+    pub(super) unprivileged: Option<bool>,
     fork_failure: Option<ForkFailure>,
 }
 
@@ -205,7 +208,7 @@ impl Kernel {
 
     /// The sysctl `vm.unprivileged_userfaultfd` (rule a1).
     pub fn allow_unprivileged(&mut self, on: bool) {
-        self.processes().unprivileged = on;
+        self.processes().unprivileged = Some(on);
     }
 
     /// Let the next `fork` fail.
@@ -285,13 +288,23 @@ impl Kernel {
         let pairs = self.child_ctxs(mm, child);
         let mut changing = 0;
         for (of, new) in &pairs {
-            self.ctx_mut(*new).released = true;
+            self.ctx_mut(*new).released = !self.profile.has_bug(Bugs::Z7);
             changing = self.raise_changing(*of);
         }
         let Some(&(first, _)) = pairs.first() else {
             let ret = Ret::Err(Errno::ENOMEM);
             return (Run::Done(ret), Did::Return(ret));
         };
+        if self.profile.has_bug(Bugs::Z7) {
+            // The events are there, and the child is not.
+            self.mms.push(Mm { dead: true, ..Mm::empty(&self.profile) });
+            let number = |ctx: CtxId| i32::try_from(ctx.0).expect("a descriptor's number");
+            let event = |&(of, new): &(_, CtxId)| (of, Event::Fork { fd: number(new) });
+            let list = pairs.iter().map(event).collect();
+            let ret = Ret::Err(Errno::ENOMEM);
+            let did = Did::RaiseChanging { ctx: first, changing };
+            return (Run::Events { list, next: 0, at: EventPc::Announce, ret }, did);
+        }
         self.mm(mm).writer = true;
         let parents = pairs.into_iter().map(|(of, _)| of).collect();
         let run = Run::Long(Box::new(Long::ForkFails { parents }));

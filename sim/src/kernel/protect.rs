@@ -4,11 +4,12 @@
 use shims::{Errno, Features, Outcome, RegisterModes, Request, Span, WriteProtectMode};
 
 use super::call::MmId;
-use super::did::Did;
+use super::did::{Did, HugeDid};
 use super::object::{is_whole, maps_object};
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::resolve::answer;
 use super::run::{Next, ResolvePc};
+use super::thp::UNIT;
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::vma::CtxId;
 
@@ -32,6 +33,9 @@ impl Kernel {
         let held = next.is_some();
         let anything = held
             || self.space(mm).find_next(range.start).is_some_and(|vma| page_of(vma.start()) < end);
+        if !held {
+            self.mm(mm).split_edges(first, end);
+        }
         let found = if anything {
             self.next_to_protect(mm, next.unwrap_or(first), range, protect)
         } else {
@@ -41,6 +45,14 @@ impl Kernel {
         self.hold(ctx, mm, held, matches!(found, Ok(Some(_))));
         match found {
             Ok(Some((vpn, pte))) => {
+                let (what, change): (_, fn(Pte) -> Pte) = if protect {
+                    (HugeDid::Protect, |pte| protected(pte, false))
+                } else {
+                    (HugeDid::Unprotect, Pte::without_wp)
+                };
+                if let Some(did) = self.mm(mm).change_unit(vpn, end, what, change) {
+                    return (Next::At(ResolvePc::Protect(vpn + UNIT)), did);
+                }
                 self.mm(mm).table.set(vpn, pte);
                 let page = page_addr(vpn);
                 let did = if protect { Did::Protect { page } } else { Did::Unprotect { page } };

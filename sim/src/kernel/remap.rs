@@ -1,13 +1,13 @@
 //! `mremap`: the pages move with their mapping, and what has moved or gone is announced
 //! (rules d18 to d24). Which mappings there are afterwards is [`crate::vma`]'s business.
 
-use shims::{Event, Features, Len, Span};
+use shims::{Errno, Event, Features, Len, Span};
 
 use super::call::{MmId, Ret};
 use super::did::Did;
 use super::run::Run;
 use super::{Kernel, PAGE, page_of};
-use crate::profile::RemapLen;
+use crate::profile::{Bugs, RemapLen};
 use crate::vma::{Moved, Mremap, Remapped};
 
 impl Kernel {
@@ -22,14 +22,34 @@ impl Kernel {
         for moved in &done.moved {
             let (from, to) = (page_of(moved.from), page_of(moved.to));
             let keep_wp = moved.ctx.is_none() || moved.still_watched;
-            self.mm(mm).table.relocate(from, to, moved.len / PAGE.bytes(), keep_wp);
+            let pages = moved.len / PAGE.bytes();
+            self.mm(mm).table.relocate(from, to, pages, keep_wp);
+            self.mm(mm).relocate_huge(from, to, pages);
         }
         let ret = match done.result {
             Ok(addr) => Ret::Ok(addr.raw()),
-            Err(errno) => Ret::Err(errno),
+            Err(errno) => {
+                self.leak_changing(mm, asked, errno);
+                Ret::Err(errno)
+            }
         };
         let list = self.remap_events(asked, &done);
         self.announce(list, ret)
+    }
+
+    /// Bug Z5: a move that was prepared and then failed leaves the count raised, for ever. What
+    /// counts as prepared: the arguments are in order, and what it would move has a context that
+    /// wants to know.
+    fn leak_changing(&mut self, mm: MmId, asked: &Mremap, errno: Errno) {
+        if !self.profile.has_bug(Bugs::Z5) || !matches!(errno, Errno::ENOMEM | Errno::EFAULT) {
+            return;
+        }
+        let ctx = self.space(mm).find(shims::Addr::new(asked.old)).and_then(|vma| vma.uffd());
+        if let Some(ctx) = ctx
+            && self.ctx(ctx).features.contains(Features::EVENT_REMAP)
+        {
+            self.raise_changing(ctx);
+        }
     }
 
     /// In the order of rule d20. What a failing call has unmapped before it failed is

@@ -7,11 +7,12 @@
 use shims::{Errno, Event, Features, Span};
 
 use super::call::{MmId, Ret, ThreadId};
-use super::did::Did;
+use super::did::{Did, HugeDid};
 use super::madvise::Madvise;
-use super::object::keeps_markers;
+use super::object::{keeps_markers, maps_object};
 use super::page_table::{Pte, PteBits, Vpn};
 use super::run::{Next, RemoveCall, RemovePc};
+use super::thp::UNIT;
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::vma::{Backing, Vma, VmaFlags};
 
@@ -118,21 +119,31 @@ impl Kernel {
         part_end: Vpn,
     ) -> (Next<RemoveCall>, Did) {
         let free = call.advice == Madvise::Free;
-        let keeps = self.objects.is_some()
-            && self.space(mm).find(page_addr(call.next)).is_some_and(keeps_markers);
-        let left = |pte: Pte| match (free, keeps) {
-            (true, _) => given_up(pte),
-            (false, true) => pte.zapped(),
-            (false, false) => Pte::None,
+        // Of a file: is it watched for writes?
+        let file = self.objects.as_ref().and_then(|_| {
+            let vma = self.space(mm).find(page_addr(call.next));
+            vma.filter(|vma| maps_object(vma)).map(keeps_markers)
+        });
+        let left = |pte: Pte| match file {
+            _ if free => given_up(pte),
+            Some(wp) => pte.zapped(wp),
+            None => Pte::None,
         };
-        let goes =
-            |(_, pte): &(Vpn, Pte)| !pte.is_guard() && (!(free || keeps) || left(*pte) != *pte);
+        let goes = |(_, pte): &(Vpn, Pte)| {
+            !pte.is_guard() && (!(free || file.is_some()) || left(*pte) != *pte)
+        };
         let table = &mut self.mm(mm).table;
         let found = table.entries_in(call.next, part_end).find(goes);
         if let Some((vpn, pte)) = found {
+            call.at = RemovePc::Zap { part_end };
+            let what = if free { HugeDid::GiveUp } else { HugeDid::Zap };
+            if let Some(did) = self.mm(mm).change_unit(vpn, part_end, what, left) {
+                call.next = vpn + UNIT;
+                return (Next::At(call), did);
+            }
+            let table = &mut self.mm(mm).table;
             table.set(vpn, left(pte));
             call.next = vpn + 1;
-            call.at = RemovePc::Zap { part_end };
             let page = page_addr(vpn);
             // f3, e16: a marker goes like a page; a file's protection outlives both.
             let did = match pte {

@@ -11,9 +11,10 @@ use super::call::{MmId, Ret};
 use super::did::Did;
 use super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::run::{Next, ResolvePc};
+use super::thp::UNIT;
 use super::{Kernel, PAGE, page_addr, page_of};
 use crate::Content;
-use crate::profile::AgainField;
+use crate::profile::{AgainField, Bugs};
 use crate::vma::CtxId;
 
 /// How long an address of the simulated machine can be: 47 bits, less one page.
@@ -46,10 +47,10 @@ impl Kernel {
                 Ok(()) if matches!(request, Request::WriteProtect { .. }) => {
                     self.step_protect(ctx, &request, None)
                 }
-                Ok(()) => self.do_page(ctx, &request, content, 0),
+                Ok(()) => self.do_page(ctx, &request, content, 0, false),
                 Err(outcome) => answer(0, outcome),
             },
-            ResolvePc::Page(done) => self.do_page(ctx, &request, content, done),
+            ResolvePc::Page(done) => self.do_page(ctx, &request, content, done, true),
             ResolvePc::Protect(next) => self.step_protect(ctx, &request, Some(next)),
             ResolvePc::Wake { bytes, stopped } => {
                 let range = Span::new(request.range().start, shims::Len::new(bytes));
@@ -69,6 +70,13 @@ impl Kernel {
     /// e1: is the address space changing?
     fn gate(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         if self.ctx(ctx).changing > 0 {
+            let blind = match request {
+                Request::Move { .. } => Bugs::Z1 | Bugs::Z6,
+                _ => Bugs::Z1,
+            };
+            if self.profile.bugs().intersects(blind) {
+                return Ok(());
+            }
             let mirrored = self.profile.again_field == AgainField::Mirrored
                 && !matches!(request, Request::WriteProtect { .. });
             return Err(if mirrored {
@@ -88,6 +96,7 @@ impl Kernel {
         let needs = match request {
             Request::Move { .. } => Features::MOVE,
             Request::Poison { .. } => Features::POISON,
+            Request::Continue { .. } => Features::MINOR_HUGETLBFS,
             _ => Features::empty(),
         };
         if !self.profile.features.contains(needs) {
@@ -121,20 +130,24 @@ impl Kernel {
         if !known {
             return Err(Outcome::bare(Errno::EINVAL));
         }
-        self.living(ctx)
+        self.living(ctx, request)
     }
 
     /// a23: the address space may be gone.
-    fn living(&self, ctx: CtxId) -> Result<(), Outcome> {
-        let dead = self.mms[usize::from(self.ctx(ctx).mm.0)].dead;
-        if dead { Err(Outcome::bare(Errno::ESRCH)) } else { Ok(()) }
+    fn living(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+        if !self.mms[usize::from(self.ctx(ctx).mm.0)].dead {
+            return Ok(());
+        }
+        let fills = matches!(request, Request::Copy { .. } | Request::Zeropage { .. });
+        let old = fills && self.profile.has_bug(Bugs::Z16);
+        Err(Outcome::bare(if old { Errno::ENOSPC } else { Errno::ESRCH }))
     }
 
     /// What is looked at with the locks held: the mapping, and the gate once more. A range
     /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
-    fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    pub(super) fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
-        self.living(ctx)?;
+        self.living(ctx, request)?;
         match *request {
             Request::WriteProtect { .. } => return self.gate(ctx, request),
             Request::Move { dst, src, .. } => {
@@ -152,29 +165,35 @@ impl Kernel {
         let Some(vma) = vma else {
             return Err(Outcome::mirrored(Errno::ENOENT));
         };
-        self.gate(ctx, request)?;
+        let again = vma.page_size() == PAGE || !self.profile.has_bug(Bugs::Z3);
+        if again {
+            self.gate(ctx, request)?;
+        }
         self.check_kind(vma, request).map_err(Outcome::mirrored)
     }
 
     /// Do page number `done` of the range, then go on with the next or with the wake. The
     /// locks are held from the first page to the last: the mapping cannot change and no
     /// event can start, but other threads can look at the pages between two steps.
-    fn do_page(
+    pub(super) fn do_page(
         &mut self,
         ctx: CtxId,
         request: &Request,
         content: Content,
         done: u64,
+        held: bool,
     ) -> (Next<ResolvePc>, Did) {
         let mm = self.ctx(ctx).mm;
         let range = request.range();
         let granule = self.granule_pages(mm, page_of(range.start));
         let pages = range.len.whole_pages(PAGE) / granule;
         let vpn = page_of(range.start) + done * granule;
-        let did = match self.one_page(mm, vpn, request, content) {
+        let (count, moved) = self.move_huge(mm, vpn, pages - done, request);
+        let did = moved.unwrap_or_else(|| self.one_page(mm, vpn, request, content));
+        let did = match did {
             Ok(did) => did,
             Err(errno) => {
-                self.hold(ctx, mm, done > 0, false);
+                self.hold(ctx, mm, held, false);
                 if done == 0 {
                     return answer(0, Outcome::mirrored(errno));
                 }
@@ -184,14 +203,31 @@ impl Kernel {
                 return (Next::At(at), Did::Return(Ret::Err(errno)));
             }
         };
-        let at = if done + 1 == pages {
-            self.hold(ctx, mm, done > 0, false);
+        let at = if done + count == pages {
+            self.hold(ctx, mm, held, false);
             ResolvePc::Wake { bytes: range.len.bytes(), stopped: None }
         } else {
-            self.hold(ctx, mm, done > 0, true);
-            ResolvePc::Page(done + 1)
+            self.hold(ctx, mm, held, true);
+            ResolvePc::Page(done + count)
         };
         (Next::At(at), did)
+    }
+
+    /// If this moves a huge page whole, how many pages that is, and what came of it.
+    #[inline]
+    fn move_huge(
+        &mut self,
+        mm: MmId,
+        vpn: Vpn,
+        left: u64,
+        request: &Request,
+    ) -> (u64, Option<Result<Did, Errno>>) {
+        let Request::Move { dst, src, .. } = *request else { return (1, None) };
+        let from = page_of(src) + (vpn - page_of(dst.start));
+        match self.mm(mm).move_unit(vpn, from, left) {
+            None => (1, None),
+            moved => (UNIT, moved),
+        }
     }
 
     /// Keep or give back the locks across a step. They are taken when the first page is

@@ -6,6 +6,7 @@ use shims::{Addr, Event, Request};
 
 use super::Sleep;
 use super::call::{Call, MmId, Payload, Ret, ThreadId};
+use super::copy_from::CopyFrom;
 use super::madvise::{Madvise, Walk};
 use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
@@ -43,6 +44,8 @@ pub(crate) enum Run {
     Unregister { ctx: CtxId, range: shims::Span },
     /// `close` of a userfaultfd, after it was marked released.
     Closing { ctx: CtxId },
+    /// `UFFDIO_COPY` from memory of the caller. Boxed: it is rare.
+    CopyFrom(Box<CopyFrom>),
     /// An access by the kernel. Boxed: it is rare.
     Transfer(Box<Transfer>),
     /// A `madvise` that announces nothing. Boxed: it is rare.
@@ -117,6 +120,7 @@ impl Run {
         match self {
             Run::Access { at, .. } | Run::Populate { at, .. } => Some(at),
             Run::Transfer(transfer) => Some(&mut transfer.at),
+            Run::CopyFrom(copy) => copy.fault_pc(),
             _ => None,
         }
     }

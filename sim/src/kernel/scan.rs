@@ -21,6 +21,7 @@ use super::did::Did;
 use super::page_table::{Marker, PageTable, Pte, PteBits, Vpn};
 use super::resolve::TASK_SIZE;
 use super::run::{Next, Run};
+use super::thp::UNIT;
 use super::{Aside, Kernel, PAGE, page_addr, page_of};
 use crate::vma::Vma;
 
@@ -110,7 +111,7 @@ pub(crate) struct ScanRun {
 }
 
 /// Pages that share a page table.
-const TABLE: u64 = 512;
+const TABLE: u64 = UNIT;
 
 impl Kernel {
     /// The output of the last scan by `thread`, if it was not taken yet. A scan that a VMA
@@ -211,16 +212,20 @@ impl Kernel {
         let registered = vma.uffd_modes().contains(RegisterModes::WP);
         let guards = self.profile.guard.in_pagemap;
         let block = from / TABLE * TABLE;
-        let table = &mut self.mm(mm).table;
+        let mm = self.mm(mm);
+        let huge = mm.unit_of(from).is_some();
+        let table = &mut mm.table;
         let exists = registered || table.first_entry(block, block + TABLE).is_some();
         let mut protected = 0;
         for vpn in from..to {
             let pte = table.get(vpn);
             let mut is = categories(pte, exists, guards);
             is.set(PageIs::WPALLOWED, is_async);
+            is.set(PageIs::HUGE, huge);
             if run.ask.matches(is) {
                 if !run.tell(vpn, is) {
                     run.next = vpn;
+                    mm.split_unless_whole(from, protected);
                     return (true, protected);
                 }
                 if run.ask.flags.contains(ScanFlags::WP_MATCHING) {
@@ -229,6 +234,7 @@ impl Kernel {
             }
         }
         run.next = to;
+        mm.split_unless_whole(from, protected);
         (false, protected)
     }
 

@@ -2,11 +2,14 @@
 //! is woken by which signal and when a handler runs; the death that follows `SIGKILL` is in
 //! `process.rs`.
 
+use shims::Addr;
+
 use super::Kernel;
 use super::call::ThreadId;
 use super::did::{Did, ProcessDid};
 use super::run::{ExitPc, Long, Run};
 use super::{page_addr, page_of};
+use crate::profile::Bugs;
 use crate::vma::CtxId;
 
 /// A signal, by what it does. One that is ignored does nothing and is none.
@@ -100,6 +103,20 @@ impl Kernel {
         self.pending(thread).any()
     }
 
+    /// Does a signal wait that disturbs a system call which copies (rule a26)?
+    pub(super) fn copy_disturbed(&self, thread: ThreadId) -> bool {
+        match self.profile.has_bug(Bugs::Z15) {
+            true => self.signalled(thread),
+            false => self.killed(thread),
+        }
+    }
+
+    /// Has `thread` waited for `page` before, in the same access?
+    pub(super) fn tried(&self, thread: ThreadId, page: Addr) -> bool {
+        let book = self.processes.as_deref();
+        book.and_then(|book| book.seen(thread)).is_some_and(|task| task.tried == Some(page))
+    }
+
     /// Does a signal wait that ends a killable one?
     pub(super) fn killed(&self, thread: ThreadId) -> bool {
         self.pending(thread).kill
@@ -110,7 +127,7 @@ impl Kernel {
         &mut self,
         thread: ThreadId,
         ctx: CtxId,
-        addr: shims::Addr,
+        addr: Addr,
         user: bool,
     ) -> Did {
         self.ctx_mut(ctx).withdraw_unless(thread, false);
@@ -128,8 +145,11 @@ impl Kernel {
     pub(super) fn withdraw_event(&mut self, thread: ThreadId, ctx: CtxId) -> Did {
         let events = &mut self.ctx_mut(ctx).events;
         let at = events.iter().position(|sender| sender.thread == thread);
-        let event = events.remove(at.expect("who sleeps on an event has queued it")).event;
-        self.call_off(event);
+        // Only bug Z8 loses one.
+        let event = at.map(|at| events.remove(at).event);
+        if let Some(event) = event {
+            self.call_off(event);
+        }
         Did::Process(ProcessDid::Withdraw { ctx, event })
     }
 }

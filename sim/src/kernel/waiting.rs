@@ -10,6 +10,7 @@ use super::did::{Did, ProcessDid};
 use super::fd::{Fd, FileId, FileKind};
 use super::file_call::{FileCall, Reading, fail, ok};
 use super::run::{Long, Run, Then};
+use crate::profile::Bugs;
 use crate::vma::CtxId;
 
 /// Bits of `revents`.
@@ -107,6 +108,10 @@ impl Kernel {
             let created = self.ctx(child).created;
             match self.uffd_fd(thread, mm, child, created) {
                 Ok(fd) => brought = Some(fd),
+                Err(errno) if self.profile.has_bug(Bugs::Z8) => {
+                    self.ctx_mut(ctx).events.remove(0);
+                    return Err(errno);
+                }
                 Err(errno) => {
                     self.ctx_mut(ctx).events.rotate_left(1);
                     return Err(errno);

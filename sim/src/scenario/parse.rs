@@ -25,6 +25,7 @@ pub fn parse(file: &str, text: &str) -> Result<Setup, ScenarioError> {
             name: String::new(),
             about: String::new(),
             pages: 0,
+            room: 0,
             features: Features::EVENT_REMOVE,
             modes: RegisterModes::MISSING,
             workers: 1,
@@ -36,6 +37,7 @@ pub fn parse(file: &str, text: &str) -> Result<Setup, ScenarioError> {
         seen: BTreeMap::new(),
         section: Section::Head,
         labels: BTreeMap::new(),
+        forks: BTreeMap::new(),
     };
     let mut lines = text.lines().enumerate().map(|(i, line)| Words::new(file, i as u32 + 1, line));
     let header = lines.find(|words| !words.clone().is_empty());
@@ -80,6 +82,8 @@ struct Parser {
     seen: BTreeMap<String, u32>,
     section: Section,
     labels: BTreeMap<String, Label>,
+    /// Tasks that are forked: their place among these, and where they are named.
+    forks: BTreeMap<String, (usize, (u32, u32))>,
 }
 
 impl Parser {
@@ -144,17 +148,21 @@ impl Parser {
                 }
                 setup.modes = modes(&mut words)?;
             }
+            "room" => setup.room = words.number("a number of pages", 0, MAX_PAGES)?,
             "features" => {
                 setup.features = Features::empty();
                 while let Some((word, column)) = words.next() {
                     setup.features |= match word {
                         "remove" => Features::EVENT_REMOVE,
                         "unmap" => Features::EVENT_UNMAP,
+                        "remap" => Features::EVENT_REMAP,
+                        "fork" => Features::EVENT_FORK,
                         "thread-id" => Features::THREAD_ID,
                         "none" => Features::empty(),
                         _ => {
                             let message = format!(
-                                "expected `remove`, `unmap`, `thread-id` or `none`, found `{word}`"
+                                "expected `remove`, `unmap`, `remap`, `fork`, `thread-id` or `none`, \
+                                 found `{word}`"
                             );
                             return Err(words.error(column, message));
                         }
@@ -166,15 +174,26 @@ impl Parser {
             }
             "profile" => {
                 let (name, column) = words.want("a kernel version")?;
-                setup.profile = Profile::by_name(name).ok_or_else(|| {
+                let mut profile = Profile::by_name(name).ok_or_else(|| {
                     let known = Profile::NAMES.join(", ");
                     words.error(column, format!("expected one of {known}, found `{name}`"))
                 })?;
+                // The faults may have been named before.
+                for word in setup.profile.bug_words() {
+                    profile = profile.switch_bug(&word).expect("it was accepted before");
+                }
+                setup.profile = profile;
+            }
+            "bugs" => {
+                while let Some((word, column)) = words.next() {
+                    let profile = setup.profile.clone().switch_bug(word);
+                    setup.profile = profile.map_err(|e| words.error(column, e.to_string()))?;
+                }
             }
             _ => {
                 let message = format!(
-                    "expected `name`, `about`, `memory`, `features`, `workers`, `profile`, \
-                     `task` or `finally`, found `{word}`"
+                    "expected `name`, `about`, `memory`, `room`, `features`, `workers`, `profile`, \
+                     `bugs`, `task` or `finally`, found `{word}`"
                 );
                 return Err(words.error(column, message));
             }
@@ -203,14 +222,15 @@ impl Parser {
             return Err(words.error(1, "expected `memory N pages` before the first task"));
         }
         self.section = Section::Task;
-        let program = Program { name: name.to_owned(), ops: Vec::new(), lines: Vec::new() };
+        let forked = self.forks.contains_key(name);
+        let program = Program { name: name.to_owned(), forked, ops: Vec::new(), lines: Vec::new() };
         self.setup.programs.push(program);
         Ok(())
     }
 
     fn operation(&mut self, mut words: Words<'_>) -> Result<(), ScenarioError> {
         let (word, column) = words.want("an operation")?;
-        let pages = self.setup.pages;
+        let pages = self.setup.slots();
         let mut ops = Vec::new();
         match word {
             "read" => {
@@ -236,6 +256,18 @@ impl Parser {
                 let range = range(&mut words, pages)?;
                 ops.push(Op::Munmap { range, expect: expectation(&mut words)? });
             }
+            "mremap" => {
+                let range = range(&mut words, pages)?;
+                let last = pages - range.len.whole_pages(PAGE);
+                let to = words.number("the page to move to", 0, last)?;
+                let dontunmap = words.clone().next().is_some_and(|(word, _)| word == "dontunmap");
+                if dontunmap {
+                    words.next();
+                }
+                let expect = expectation(&mut words)?;
+                ops.push(Op::Mremap { range, to, dontunmap, expect });
+            }
+            "fork" => ops.push(self.fork(&mut words)?),
             "mprotect" => {
                 let range = range(&mut words, pages)?;
                 let (word, column) = words.want("`none`, `r` or `rw`")?;
@@ -281,7 +313,7 @@ impl Parser {
             _ => {
                 let message = format!(
                     "expected an operation (read, write, populate-read, populate-write, dontneed, \
-                     munmap, mprotect, register, unregister, close, post, await, pause, resume, \
+                     munmap, mremap, fork, mprotect, register, unregister, close, post, await, pause, resume, \
                      snapshot, baseline, inject), found `{word}`"
                 );
                 return Err(words.error(column, message));
@@ -315,12 +347,35 @@ impl Parser {
         Ok(label.number)
     }
 
+    /// The names of the tasks that begin in a new process; they stand further down.
+    fn fork(&mut self, words: &mut Words<'_>) -> Result<Op, ScenarioError> {
+        let mut names = Vec::new();
+        while let Some((name, column)) = words.clone().next().filter(|(word, _)| *word != "->") {
+            words.next();
+            if self.setup.programs.iter().any(|program| program.name == name) {
+                let message = format!("`{name}` stands above: a task is forked before it begins");
+                return Err(words.error(column, message));
+            }
+            let number = self.forks.len();
+            let place = (words.line(), column);
+            if self.forks.insert(name.to_owned(), (number, place)).is_some() {
+                return Err(words.error(column, format!("`{name}` is forked already")));
+            }
+            names.push(number);
+        }
+        if names.is_empty() {
+            let column = words.column();
+            return Err(words.error(column, "expected the tasks that begin in the new process"));
+        }
+        Ok(Op::Fork { tasks: names, expect: expectation(words)? })
+    }
+
     fn finally(&mut self, mut words: Words<'_>) -> Result<(), ScenarioError> {
-        let pages = self.setup.pages;
+        let (pages, slots) = (self.setup.pages, self.setup.slots());
         let (word, column) = words.want("`page`, `state` or `handler`")?;
         let check = match word {
             "page" => {
-                let page = words.number("a page", 0, pages.saturating_sub(1))?;
+                let page = words.number("a page", 0, slots.saturating_sub(1))?;
                 let (word, column) = words.want("`zero`, `source`, `written` or `absent`")?;
                 match word {
                     "absent" => Check::Absent(page),
@@ -361,7 +416,22 @@ impl Parser {
         Ok(())
     }
 
-    fn finish(self, end: &Words<'_>) -> Result<Setup, ScenarioError> {
+    fn finish(mut self, end: &Words<'_>) -> Result<Setup, ScenarioError> {
+        let mut tasks = vec![0; self.forks.len()];
+        for (name, (number, (line, column))) in &self.forks {
+            let found = self.setup.programs.iter().position(|program| program.name == *name);
+            let Some(found) = found else {
+                let mut error = end.error(*column, format!("there is no task `{name}`"));
+                error.line = *line;
+                return Err(error);
+            };
+            tasks[*number] = found;
+        }
+        for op in self.setup.programs.iter_mut().flat_map(|program| &mut program.ops) {
+            if let Op::Fork { tasks: numbers, .. } = op {
+                numbers.iter_mut().for_each(|number| *number = tasks[*number]);
+            }
+        }
         for (name, label) in &self.labels {
             if let Some((line, column)) = label.awaited
                 && !label.posted
@@ -494,52 +564,4 @@ fn range(words: &mut Words<'_>, pages: u64) -> Result<Span, ScenarioError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> String {
-        parse("t.fbs", text).expect_err("the text is malformed").to_string()
-    }
-
-    #[test]
-    fn errors_name_file_line_column_and_what_was_expected() {
-        let head = "faultbed scenario 1\nname x\nmemory 4 pages\n";
-        let case = |body: &str| error(&format!("{head}{body}"));
-        assert_eq!(error(""), "t.fbs:1:1: expected `faultbed scenario 1`, found an empty file");
-        assert_eq!(error("# only\nfoo\n"), "t.fbs:2:1: expected `faultbed scenario 1`");
-        assert_eq!(
-            case("task a\n  read 4\n"),
-            "t.fbs:5:8: `4` reaches beyond the memory, which has 4 pages"
-        );
-        assert_eq!(
-            case("task a\n  read x\n"),
-            "t.fbs:5:8: expected a page or a range `A..B` of pages, found `x`"
-        );
-        assert_eq!(
-            case("task a\n  read\n"),
-            "t.fbs:5:7: expected a page or a range `A..B`, found the end of the line"
-        );
-        assert_eq!(case("task a\n  dontneed 2..2\n"), "t.fbs:5:12: the range `2..2` is empty");
-        assert_eq!(
-            case("task a\n  read 1 => zero\n"),
-            "t.fbs:5:10: expected `->` or the end, found `=>`"
-        );
-        assert_eq!(case("task a\n  await x\n"), "t.fbs:5:9: nobody posts `x`");
-        assert_eq!(
-            case("task a\n  read 1 -> ok ok\n"),
-            "t.fbs:5:16: expected the end of the line, found `ok`"
-        );
-        assert_eq!(case("task clock\n"), "t.fbs:4:6: `clock` is the name of another actor");
-        assert_eq!(case("task a\ntask a\n"), "t.fbs:5:6: there is a task `a` already");
-        assert_eq!(case("memory 4 pages\n"), "t.fbs:4:1: `memory` was given already, on line 3");
-        assert_eq!(case(""), "t.fbs:3:1: expected at least one `task`");
-        assert_eq!(
-            case("profile 9.9\n"),
-            "t.fbs:4:9: expected one of 5.13, 6.12, 6.18, found `9.9`"
-        );
-        assert!(
-            case("task a\n  frobnicate 1\n")
-                .contains("t.fbs:5:3: expected an operation (read, write,")
-        );
-    }
-}
+mod tests;

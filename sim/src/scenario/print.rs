@@ -34,9 +34,14 @@ impl fmt::Display for Setup {
             }
         }
         writeln!(f)?;
+        if self.room > 0 {
+            writeln!(f, "room      {}", self.room)?;
+        }
         let names = [
             (Features::EVENT_REMOVE, "remove"),
             (Features::EVENT_UNMAP, "unmap"),
+            (Features::EVENT_REMAP, "remap"),
+            (Features::EVENT_FORK, "fork"),
             (Features::THREAD_ID, "thread-id"),
         ];
         let features: Vec<_> = names
@@ -48,6 +53,10 @@ impl fmt::Display for Setup {
         writeln!(f, "features  {features}")?;
         writeln!(f, "workers   {}", self.workers)?;
         writeln!(f, "profile   {}", self.profile.name())?;
+        let bugs = self.profile.bug_words();
+        if !bugs.is_empty() {
+            writeln!(f, "bugs      {}", bugs.join(" "))?;
+        }
         for program in &self.programs {
             writeln!(f, "\ntask {}", program.name)?;
             for op in &program.ops {
@@ -86,6 +95,16 @@ impl Setup {
             }
             Op::DontNeed { range, .. } => write!(f, "dontneed {}", Range(*range))?,
             Op::Munmap { range, .. } => write!(f, "munmap {}", Range(*range))?,
+            Op::Mremap { range, to, dontunmap, .. } => {
+                let keep = if *dontunmap { " dontunmap" } else { "" };
+                write!(f, "mremap {} {to}{keep}", Range(*range))?;
+            }
+            Op::Fork { tasks, .. } => {
+                f.write_str("fork")?;
+                for task in tasks {
+                    write!(f, " {}", self.programs[*task].name)?;
+                }
+            }
             Op::Mprotect { range, prot, .. } => {
                 let prot = match *prot {
                     Prot::NONE => "none",

@@ -35,7 +35,8 @@ pub(super) fn smaller(text: &str) -> Vec<String> {
     for i in (0..lines.len()).filter(|i| indented(*i)) {
         edits.push(without(&|j| j == i));
     }
-    // A worker, a feature.
+    // A worker, a result, a part of a range. Not a feature: a handler that is told less is
+    // another one.
     for (i, line) in lines.iter().enumerate() {
         let replaced = |with: String| {
             let mut edit = own(&lines);
@@ -47,21 +48,10 @@ pub(super) fn smaller(text: &str) -> Vec<String> {
         {
             edits.push(replaced(format!("workers   {}", count - 1)));
         }
-        if let Some(words) = line.strip_prefix("features") {
-            let words: Vec<&str> =
-                words.split_whitespace().filter(|word| *word != "none").collect();
-            for left_out in &words {
-                let rest: Vec<_> = words.iter().filter(|word| *word != left_out).copied().collect();
-                let rest = if rest.is_empty() { "none".to_owned() } else { rest.join(" ") };
-                edits.push(replaced(format!("features  {rest}")));
-            }
-        }
         if indented(i) {
-            // What an operation has to return.
             if let Some((operation, _)) = line.split_once(" -> ") {
                 edits.push(replaced(operation.to_owned()));
             }
-            // The ends of a range.
             if let Some((start, end, range)) = range(line)
                 && end > start + 1
             {
@@ -158,7 +148,6 @@ finally
         has("dontneed 0..2", "go\n");
         has("post go", "read");
         has("workers   1", "workers   2");
-        has("features  unmap", "remove");
         has("  read 0\n", "source");
         has("dontneed 0..1", "0..2");
         has("dontneed 1..2", "0..2");

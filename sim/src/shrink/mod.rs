@@ -62,13 +62,19 @@ struct Case {
 
 /// Shrink `schedule`, whose handler `make` puts into a world. `None` if it does not fail in the
 /// way it says.
+///
+/// `right` makes the same world with a handler that is known to be right, if there is one. It
+/// must survive whatever world comes out: a failure that nobody could avoid is another one. If
+/// there is none, the world of a failure that the scenario itself objects to (`expectation`,
+/// `finally`) is left as it is.
 pub fn shrink<S: Subject>(
     schedule: &Schedule,
     make: impl Fn(&Arc<Setup>) -> World<S>,
+    right: Option<&dyn Fn(&Arc<Setup>) -> World<S>>,
     effort: Effort,
 ) -> Option<Shrunk> {
     let class = schedule.fails.as_deref()?;
-    let mut shrinker = Shrinker { make, class, effort, attempts: 0 };
+    let mut shrinker = Shrinker { make, right, class, effort, attempts: 0 };
     let start = Arc::new(schedule.setup.clone());
     let mut case = shrinker.follow(&start, &schedule.steps, usize::MAX)?;
     let mut fewest = false;
@@ -97,14 +103,15 @@ pub fn shrink<S: Subject>(
     Some(Shrunk { schedule, attempts, minimal: attempts < effort.attempts, fewest })
 }
 
-struct Shrinker<'c, F> {
+struct Shrinker<'c, S, F> {
     make: F,
+    right: Option<&'c dyn Fn(&Arc<Setup>) -> World<S>>,
     class: &'c str,
     effort: Effort,
     attempts: u64,
 }
 
-impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, F> {
+impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, S, F> {
     fn spent(&self) -> bool {
         self.attempts >= self.effort.attempts
     }
@@ -112,6 +119,9 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, F> {
     /// Try the edits of the world until none helps.
     fn shrink_world(&mut self, case: &mut Case) -> bool {
         let mut changed = false;
+        if self.right.is_none() && ["expectation", "finally"].contains(&self.class) {
+            return false;
+        }
         'again: loop {
             for text in edits::smaller(&case.setup.to_string()) {
                 if self.spent() {
@@ -123,7 +133,9 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, F> {
                 let limit = limit(case.steps.len());
                 let kept =
                     self.follow(&setup, &case.steps, limit).or_else(|| self.walk(&setup, limit));
-                if let Some(smaller) = kept {
+                if let Some(smaller) = kept
+                    && self.is_avoidable(&smaller)
+                {
                     *case = smaller;
                     changed = true;
                     continue 'again;
@@ -162,6 +174,19 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, F> {
             let (outcome, steps) = explore::record(&mut start.clone(), &mut chooser);
             Case { setup: Arc::clone(&case.setup), steps, digest: outcome.digest }
         })
+    }
+
+    /// Does a handler that is right survive this world, on this schedule and on some others?
+    fn is_avoidable(&mut self, case: &Case) -> bool {
+        let Some(right) = self.right else { return true };
+        let start = right(&case.setup);
+        let (outcome, _) = explore::Replay::new(&case.steps).run(&mut start.clone(), |_, _, _| {});
+        self.attempts += 1 + TRIALS;
+        outcome.failure.is_none()
+            && (0..TRIALS).all(|index| {
+                let mut walk = RandomWalk::new(2, index);
+                explore::run(&mut start.clone(), &mut walk).failure.is_none()
+            })
     }
 
     /// Follow `steps` as far as they are possible, then let whoever moved last go on as long as
@@ -213,6 +238,9 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, F> {
         Some(Case { setup: Arc::clone(setup), steps, digest: outcome.digest })
     }
 }
+
+/// Walks that a handler which is right has to survive in a smaller world.
+const TRIALS: u64 = 32;
 
 /// What a schedule costs its reader: the runs first, then the steps.
 fn size(steps: &[Step]) -> (usize, usize) {

@@ -90,16 +90,14 @@ impl AddressSpace {
         vma.flags = request.prot.flags() | VmaFlags::MAY | self.future_flags;
         vma.flags.set(VmaFlags::GROWSDOWN, asked.contains(MapFlags::GROWSDOWN));
         if asked.contains(MapFlags::LOCKED) {
-            if !self.limits.may_lock_any {
-                if self.limits.rlimit_memlock == 0 {
-                    return Err(Errno::EPERM);
-                }
-                let locked = (self.locked_pages + vma.pages()) << PAGE_SHIFT;
-                if locked > self.limits.rlimit_memlock {
-                    return Err(Errno::EAGAIN);
-                }
+            if !self.limits.may_lock_any && self.limits.rlimit_memlock == 0 {
+                return Err(Errno::EPERM);
             }
             vma.flags |= VmaFlags::LOCKED;
+        }
+        // What `mlockall(MCL_FUTURE)` locks counts as well.
+        if vma.flags.contains(VmaFlags::LOCKED) && self.lock_limit_exceeded(vma.pages()) {
+            return Err(Errno::EAGAIN);
         }
         let shared = match MapFlags::from_bits_retain(asked.kind()) {
             MapFlags::SHARED | MapFlags::SHARED_VALIDATE => true,
@@ -135,6 +133,10 @@ impl AddressSpace {
             }
             Some(file) => {
                 file_flags(&file, shared, vma)?;
+                if matches!(file.kind, FileKind::Hugetlb(page) if !Addr::new(request.offset).is_aligned(page))
+                {
+                    return Err(Errno::EINVAL);
+                }
                 self.back(vma, file.id, file.kind, request.offset >> PAGE_SHIFT);
             }
         }

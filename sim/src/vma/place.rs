@@ -42,7 +42,13 @@ impl AddressSpace {
         }
         let align = page.bytes();
         if hint >= PAGE {
-            let at = (hint & !(align - 1)).max(mmap_min_addr.next_multiple_of(align));
+            // A hint is rounded down to a page, but up to a huge page.
+            let at = if page == PageSize::KIB4 {
+                hint & !(align - 1)
+            } else {
+                hint.saturating_add(align - 1) & !(align - 1)
+            };
+            let at = at.max(mmap_min_addr.next_multiple_of(align));
             let free = task_size - len >= at
                 && self
                     .tree

@@ -57,7 +57,9 @@ impl AddressSpace {
         }
         if is_data(flags) && !is_data(vma.flags) {
             let more = (end.min(vma.end) - at) >> PAGE_SHIFT;
-            if self.data_pages + more > self.limits.rlimit_data >> PAGE_SHIFT {
+            // Where the address space is too large already, the data limit is not asked.
+            let fits = self.total_pages + more <= self.limits.rlimit_as >> PAGE_SHIFT;
+            if fits && self.data_pages + more > self.limits.rlimit_data >> PAGE_SHIFT {
                 return Err(Errno::ENOMEM);
             }
         }

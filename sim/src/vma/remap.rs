@@ -68,6 +68,9 @@ pub struct Remapped {
     pub source: Removed,
 }
 
+/// Memory that `DONTUNMAP` cannot leave behind.
+const STAYS_WHOLE: VmaFlags = VmaFlags::DONTEXPAND.union(VmaFlags::PFNMAP);
+
 impl AddressSpace {
     /// `mremap`. `keeps` tells of a context whether it asked for `EVENT_REMAP`: without it a
     /// moved range is no longer registered (d19).
@@ -99,16 +102,19 @@ impl AddressSpace {
         }
         let elsewhere = asked.flags.intersects(RemapFlags::FIXED | RemapFlags::DONTUNMAP);
         let vma = *self.tree.containing(asked.old).ok_or(Errno::EFAULT)?;
-        if vma.flags.contains(VmaFlags::HUGETLB) {
-            fit_huge_pages(&vma, &mut asked, elsewhere)?;
-        }
         if self.spans_several(&vma, &asked) {
             return self.move_several(&asked, keeps, done);
         }
         if vma.flags.contains(VmaFlags::SEALED) {
             return Err(Errno::EPERM);
         }
+        if vma.flags.contains(VmaFlags::HUGETLB) {
+            fit_huge_pages(&vma, &mut asked, elsewhere)?;
+        }
         if asked.old_len == 0 && !vma.flags.intersects(VmaFlags::SHARED | VmaFlags::MAYSHARE) {
+            return Err(Errno::EINVAL);
+        }
+        if asked.flags.contains(RemapFlags::DONTUNMAP) && vma.flags.intersects(STAYS_WHOLE) {
             return Err(Errno::EINVAL);
         }
         if !elsewhere && asked.new_len < asked.old_len {
@@ -265,7 +271,7 @@ impl AddressSpace {
             let Some(&vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) else { break };
             let from = at.max(vma.start);
             at = vma.end;
-            let len = vma.end.min(end) - from;
+            let mut len = vma.end.min(end) - from;
             if vma.ctx.is_some() {
                 return Err(Errno::EFAULT);
             }
@@ -273,8 +279,19 @@ impl AddressSpace {
                 return Err(Errno::EPERM);
             }
             let to = asked.new + (from - asked.old);
+            if vma.flags.contains(VmaFlags::HUGETLB) {
+                let mut one = Mremap { old: from, old_len: len, new_len: len, new: to, ..*asked };
+                fit_huge_pages(&vma, &mut one, true)?;
+                len = one.old_len;
+            }
+            if keep_source && vma.flags.intersects(STAYS_WHOLE) {
+                return Err(Errno::EINVAL);
+            }
             for part in self.unmap_range(to, to + len)?.parts() {
                 done.target.push(*part);
+            }
+            if keep_source {
+                self.check_limits(&Vma { start: 0, end: len, ..vma }, 0)?;
             }
             let one = Move { from, to, old_len: len, new_len: len, keep_source };
             self.relocate(&one, keeps, done)?;

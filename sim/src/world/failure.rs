@@ -65,6 +65,15 @@ pub enum Failure {
         /// Was it a snapshot that should have said so?
         snapshot: bool,
     },
+    /// Agreement: the handler looks for a page where it is not.
+    Misled {
+        /// The address, as a page.
+        at: u64,
+        /// What the handler thinks is there.
+        thinks: Option<u64>,
+        /// What is.
+        is: Option<u64>,
+    },
     /// Conservation: the handler took faults that came to no end.
     Unresolved {
         /// How many.
@@ -140,6 +149,7 @@ impl Failure {
             Failure::Misplaced { .. } => "misplaced",
             Failure::Disagreement { .. } => "disagreement",
             Failure::Unseen { .. } => "unseen-write",
+            Failure::Misled { .. } => "misled",
             Failure::Unresolved { .. } => "unresolved",
             Failure::StillChanging { .. } => "still-changing",
             Failure::Livelock { .. } => "livelock",
@@ -214,6 +224,13 @@ impl fmt::Display for Failure {
             Failure::Unseen { page, snapshot } => {
                 let who = if *snapshot { "the snapshot" } else { "the handler" };
                 write!(f, "page {page} was written and {who} does not say so")
+            }
+            Failure::Misled { at, thinks, is } => {
+                let words = |page: &Option<u64>| match page {
+                    Some(page) => format!("page {page}"),
+                    None => "nothing of its own".to_owned(),
+                };
+                write!(f, "the handler looks for {} at {at}, where {} is", words(thinks), words(is))
             }
             Failure::Unresolved { faults } => {
                 write!(f, "the handler took {faults} faults that came to no end")

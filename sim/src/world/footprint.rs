@@ -57,6 +57,10 @@ impl<S: Subject> World<S> {
     fn task_footprint(&self, i: usize) -> Footprint {
         let task = &self.tasks[i];
         let Some(op) = self.setup.programs[i].ops.get(task.at) else { return Footprint::ALL };
+        // Pages of several processes, and pages that move, have no numbers to tell them by.
+        if !self.kin.is_empty() || matches!(op, Op::Fork { .. } | Op::Mremap { .. }) {
+            return Footprint::ALL;
+        }
         let touched = if self.kernel.idle(task.thread) {
             match op {
                 Op::Post(_) => return Footprint::writes(Footprint::LABELS),
@@ -83,6 +87,9 @@ impl<S: Subject> World<S> {
     }
 
     fn subject_footprint(&self, i: usize) -> Footprint {
+        if !self.kin.is_empty() {
+            return Footprint::ALL;
+        }
         let thread = self.subject_threads[i];
         let own = match self.subject.scope(i) {
             Scope::Private => Footprint::NONE,

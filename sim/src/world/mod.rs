@@ -7,6 +7,7 @@
 
 mod failure;
 mod footprint;
+mod kin;
 mod moves;
 mod oracle;
 mod program;
@@ -42,6 +43,10 @@ struct Task {
     thread: ThreadId,
     at: usize,
     stores: u32,
+    /// Which process it runs in.
+    process: usize,
+    /// Not before somebody forked it.
+    born: bool,
 }
 
 /// A world in the middle of a run.
@@ -57,6 +62,10 @@ pub struct World<S> {
     posted: u64,
     injection: Option<Injection>,
     truth: Truth,
+    /// Processes that forks have made.
+    kin: Vec<kin::Kin>,
+    /// Calls that have taken effect and not returned.
+    underway: Vec<kin::Underway>,
     now: Time,
     /// Moves of the clock since something was achieved.
     idle: u32,
@@ -87,12 +96,18 @@ impl<S: Subject> World<S> {
         let tasks: Vec<_> = setup
             .programs
             .iter()
-            .map(|_| Task { thread: kernel.new_thread(mm), at: 0, stores: 0 })
+            .map(|program| Task {
+                thread: kernel.new_thread(mm),
+                at: 0,
+                stores: 0,
+                process: 0,
+                born: !program.forked,
+            })
             .collect();
         let subject_threads: Vec<_> =
             (0..subject.actors()).map(|_| kernel.new_thread(mm)).collect();
         assert!(tasks.len() + subject_threads.len() < MAX_ACTORS, "too many actors");
-        let truth = Truth::new(setup.pages);
+        let truth = Truth::new(setup.pages, setup.room);
         World {
             setup,
             kernel,
@@ -104,6 +119,8 @@ impl<S: Subject> World<S> {
             posted: 0,
             injection: None,
             truth,
+            kin: Vec::new(),
+            underway: Vec::new(),
             now: Time::ZERO,
             idle: 0,
             steps: 0,
@@ -238,7 +255,7 @@ impl<S: Subject> World<S> {
         View {
             kernel: &self.kernel,
             thread: self.subject_threads[i],
-            ctx: self.ctx,
+            ctx: self.subject.serves(i).unwrap_or(self.ctx),
             now: self.now,
             injection: self.injection,
         }
@@ -248,6 +265,9 @@ impl<S: Subject> World<S> {
     fn task_can_step(&self, i: usize, task: &Task) -> bool {
         if !self.kernel.idle(task.thread) {
             return self.kernel.can_step(task.thread);
+        }
+        if !task.born {
+            return false;
         }
         match self.setup.programs[i].ops.get(task.at) {
             None => false,
@@ -293,9 +313,10 @@ impl<S: Subject> World<S> {
                 }
                 op => {
                     let task = &mut self.tasks[i];
+                    let process = task.process;
                     let call = op.call(i, &mut task.stores, self.ctx);
                     if let Call::DontNeed { range } = &call {
-                        self.truth.begin_remove(*range);
+                        self.removal_begins(process, *range);
                     }
                     self.kernel.begin(thread, call);
                     if let Some(ret) = self.kernel.take_ret(thread) {
@@ -310,9 +331,13 @@ impl<S: Subject> World<S> {
                 }
             }
         }
+        let op = &setup.programs[i].ops[self.tasks[i].at];
+        let movable = self.can_move(i, op);
         let did = self.kernel.step(thread);
-        self.observe(&did);
-        if let Some(ret) = self.kernel.take_ret(thread) {
+        self.observe(self.tasks[i].process, &did);
+        let ret = self.kernel.take_ret(thread);
+        self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
+        if let Some(ret) = ret {
             self.finish_op(i, &setup, ret);
         }
         Move::Kernel(did)
@@ -322,8 +347,10 @@ impl<S: Subject> World<S> {
         let at = self.tasks[i].at;
         let op = &setup.programs[i].ops[at];
         if let Op::DontNeed { range, .. } = op {
-            self.truth.end_remove(*range, matches!(ret, Ret::Ok(_)));
+            let process = self.tasks[i].process;
+            self.truth_mut(process).end_remove(*range, matches!(ret, Ret::Ok(_)));
         }
+        self.returned(i, setup, op, ret);
         self.tasks[i].at = at + 1;
         if let Some(expect) = op.expect()
             && !expect.holds(ret)
@@ -341,7 +368,7 @@ impl<S: Subject> World<S> {
         let mut env = Env {
             kernel: &mut self.kernel,
             thread: self.subject_threads[i],
-            ctx: self.ctx,
+            ctx: self.subject.serves(i).unwrap_or(self.ctx),
             now: self.now,
             injection: &mut self.injection,
             after_close: false,
@@ -375,6 +402,7 @@ impl<S: Subject> core::hash::Hash for World<S> {
         self.posted.hash(state);
         self.injection.hash(state);
         self.truth.hash(state);
+        (&self.kin, &self.underway).hash(state);
         // Deadlines are absolute moments.
         self.now.hash(state);
         if self.subject.idle_limit() != u32::MAX {

@@ -214,6 +214,8 @@ impl fmt::Display for Move {
                 write!(f, "scan from page {}, {protected} protected", page(*p))
             }
             Did::Lock { span } => write!(f, "lock from page {}", page(span.start)),
+            Did::LetGo { page: p } => write!(f, "let go before page {}", page(*p)),
+            Did::Huge { page: p, what } => write!(f, "{what} the huge page at {}", page(*p)),
             Did::Guard { page: p } => write!(f, "guard page {}", page(*p)),
             Did::GiveUp { page: p, content } => {
                 write!(f, "give page {} up ({content})", page(*p))

@@ -1,17 +1,19 @@
 //! The oracles: what every run is held to, whatever the scenario says. Owns the record of
 //! what has really happened to each page; looks at the kernel, never changes it.
 
-use shims::Span;
+use shims::{Addr, Features, Span};
 
 use super::program::{Check, ContentClass};
 use super::subject::{Claim, Standing, Subject};
 use super::{Failure, Stuck, World, page_addr, page_index};
 use crate::Content;
-use crate::kernel::{Did, Pte, Sleep};
+use crate::kernel::{Did, HugeDid, PAGE, Pte, Sleep};
 
 /// What has happened to one page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 struct PageTruth {
+    /// The number of the page of the source that is mapped here, plus one; 0 for none.
+    image: u32,
     /// It was removed, mapped or not: its source bytes are gone for ever.
     removed: bool,
     /// Removals under way that cover it. Each may take effect at any moment between its
@@ -36,8 +38,50 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    pub(super) fn new(pages: u64) -> Truth {
-        Truth { pages: vec![PageTruth::default(); pages as usize], saving: false }
+    /// `pages` pages, and `room` places behind them where nothing is yet.
+    pub(super) fn new(pages: u64, room: u64) -> Truth {
+        let image = |page: u64| if page < pages { page as u32 + 1 } else { 0 };
+        let truth = |page| PageTruth { image: image(page), ..PageTruth::default() };
+        Truth { pages: (0..pages + room).map(truth).collect(), saving: false }
+    }
+
+    /// The page of the source that is at this place.
+    fn image(&self, at: u64) -> Option<u64> {
+        u64::from(self.of(at).image).checked_sub(1)
+    }
+
+    /// What is true of a child's pages when they are copied. Removals that are under way have
+    /// taken effect or not.
+    pub(super) fn forked(&self) -> Truth {
+        let mut child = self.clone();
+        child.saving = false;
+        for page in &mut child.pages {
+            page.unsure |= core::mem::take(&mut page.removing) > 0;
+        }
+        child
+    }
+
+    /// It cannot be known of these pages whether they were removed.
+    pub(super) fn doubt(&mut self, span: Span) {
+        self.span(span).for_each(|page| page.unsure = true);
+    }
+
+    /// The pages of `span` have moved to `to`. Removals stay with the addresses they name, and
+    /// reach what is there when they take effect.
+    pub(super) fn relocate(&mut self, span: Span, to: u64, dontunmap: bool) {
+        let from = page_index(span.start).unwrap_or(0) as usize;
+        let count = span.len.whole_pages(PAGE) as usize;
+        let Some(moved) = self.pages.get(from..from + count) else { return };
+        let moved = moved.to_vec();
+        for page in &mut self.pages[from..from + count] {
+            // What stays behind, if it does, reads as zeros.
+            let left = PageTruth { removed: dontunmap, ..PageTruth::default() };
+            *page = PageTruth { removing: page.removing, unsure: true, ..left };
+        }
+        for (page, was) in self.pages.iter_mut().skip(to as usize).zip(moved) {
+            let unsure = was.unsure || was.removing > 0 || page.removing > 0;
+            *page = PageTruth { removing: page.removing, unsure, ..was };
+        }
     }
 
     fn span(&mut self, span: Span) -> impl Iterator<Item = &mut PageTruth> {
@@ -93,7 +137,7 @@ impl Truth {
     fn check(&self, page: u64, content: Content) -> Option<Failure> {
         let truth = self.of(page);
         match content {
-            Content::Source { page: from, .. } if u64::from(from) != page => {
+            Content::Source { page: from, .. } if from + 1 != truth.image => {
                 Some(Failure::Misplaced { page, content })
             }
             Content::Source { .. } if truth.removed => Some(Failure::Stale { page, content }),
@@ -107,16 +151,27 @@ impl Truth {
 
 impl<S: Subject> World<S> {
     /// Look at what a task's step did.
-    pub(super) fn observe(&mut self, did: &Did) {
+    pub(super) fn observe(&mut self, process: usize, did: &Did) {
+        let observed = self.truth_mut(process);
         let failure = match did {
             Did::Load { page, content } | Did::Populated { page, content } => {
-                page_index(*page).and_then(|page| self.truth.check(page, *content))
+                page_index(*page).and_then(|page| observed.check(page, *content))
+            }
+            Did::Huge { page, what: HugeDid::Zap } => {
+                for i in 0..512 {
+                    let zapped = page.raw() + i * PAGE.bytes();
+                    self.observe(
+                        process,
+                        &Did::Zap { page: Addr::new(zapped), content: Content::Zero },
+                    );
+                }
+                None
             }
             Did::Zap { page, .. } => {
                 // The bytes are gone from this moment, before the call returns: whoever
                 // installs source bytes from here on installs stale ones.
                 if let Some(page) = page_index(*page)
-                    && let Some(truth) = self.truth.pages.get_mut(page as usize)
+                    && let Some(truth) = observed.pages.get_mut(page as usize)
                 {
                     truth.removed = true;
                     truth.written = false;
@@ -125,7 +180,7 @@ impl<S: Subject> World<S> {
             }
             Did::Store { page, .. } => {
                 let page = page_index(*page);
-                page.and_then(|page| self.truth.wrote(page))
+                page.and_then(|page| observed.wrote(page))
             }
             _ => None,
         };
@@ -138,12 +193,13 @@ impl<S: Subject> World<S> {
     /// The snapshot that was just taken must say what a reader would find, wherever nobody
     /// removed pages meanwhile: a snapshot is of a paused process.
     pub(super) fn check_snapshot(&mut self) {
-        for page in 0..self.setup.pages {
+        for at in 0..self.setup.slots() {
+            let Some(page) = self.truth.image(at) else { continue };
             let Some(claim) = self.subject.snapshot(page) else { return };
-            if self.truth.of(page).disturbed {
+            if self.truth.of(at).disturbed {
                 continue;
             }
-            if let Some(failure) = self.agree(page, claim, true) {
+            if let Some(failure) = self.agree(0, at, claim, true) {
                 self.fail(failure);
                 return;
             }
@@ -155,36 +211,35 @@ impl<S: Subject> World<S> {
     pub(super) fn check_export(&mut self) {
         self.check_snapshot();
         self.truth.saving = true;
-        for page in 0..self.setup.pages {
+        for at in 0..self.setup.slots() {
+            let Some(page) = self.truth.image(at) else { continue };
             let seen = self.subject.snapshot_dirty(page).unwrap_or(false)
                 || self.subject.snapshot(page) == Some(Claim::Maybe);
-            if let Some(failure) = self.unseen(page, seen, true) {
+            if let Some(failure) = self.unseen(0, at, seen, true) {
                 self.fail(failure);
             }
-            if let Some(truth) = self.truth.pages.get_mut(page as usize) {
+            if let Some(truth) = self.truth.pages.get_mut(at as usize) {
                 truth.written = false;
             }
         }
     }
 
     /// A page that was written and not removed must be called so, if writes are tracked.
-    fn unseen(&self, page: u64, seen: bool, snapshot: bool) -> Option<Failure> {
-        let truth = self.truth.of(page);
+    fn unseen(&self, process: usize, page: u64, seen: bool, snapshot: bool) -> Option<Failure> {
+        let truth = self.truth_of(process).of(page);
         let excused = seen || !truth.written || truth.removing > 0 || truth.unsure;
         (self.setup.tracks_writes() && !excused).then_some(Failure::Unseen { page, snapshot })
     }
 
-    fn agree(&self, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
+    fn agree(&self, process: usize, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
         let vpn = page_addr(page).raw() >> 12;
-        let present = self.kernel.table(self.mm).get(vpn).is_present();
-        let mapped = self
-            .kernel
-            .space(self.mm)
-            .find(page_addr(page))
-            .is_some_and(|vma| vma.uffd().is_some());
+        let mm = self.mm_of(process);
+        let present = self.kernel.table(mm).get(vpn).is_present();
+        let mapped =
+            self.kernel.space(mm).find(page_addr(page)).is_some_and(|vma| vma.uffd().is_some());
         // A removal that is under way may be on either side of its zap, one that failed may
         // have been announced or not; memory that left the registration is nobody's claim.
-        let truth = self.truth.of(page);
+        let truth = self.truth_of(process).of(page);
         if truth.removing > 0 || truth.unsure || !mapped {
             return None;
         }
@@ -221,24 +276,13 @@ impl<S: Subject> World<S> {
         if faults > 0 {
             return Some(Failure::Unresolved { faults });
         }
-        let changing = self.kernel.ctx(self.ctx).changing();
+        let ctxs = (0..self.processes()).filter_map(|process| self.ctx_of(process));
+        let changing = ctxs.map(|ctx| self.kernel.ctx(ctx).changing()).max().unwrap_or(0);
         if changing > 0 && !failed_on_purpose {
             return Some(Failure::StillChanging { changing });
         }
-        for page in 0..self.setup.pages {
-            let vpn = page_addr(page).raw() >> 12;
-            if let Pte::Present { content, .. } = self.kernel.table(self.mm).get(vpn)
-                && let Some(failure) = self.truth.check(page, content)
-            {
-                return Some(failure);
-            }
-            if let Some(failure) = self.agree(page, self.subject.claim(page), false) {
-                return Some(failure);
-            }
-            // An install that straddles a removal is in doubt, and a snapshot asks about it.
-            let doubt = self.subject.claim(page) == Claim::Maybe
-                && self.subject.state_name(page) == "removed";
-            if let Some(failure) = self.unseen(page, doubt || self.subject.dirty(page), false) {
+        for process in 0..self.processes() {
+            if let Some(failure) = self.judge_process(process) {
                 return Some(failure);
             }
         }
@@ -248,13 +292,69 @@ impl<S: Subject> World<S> {
         })
     }
 
+    /// The memory of a process, and what the handler says of it.
+    fn judge_process(&self, process: usize) -> Option<Failure> {
+        let (mm, truth) = (self.mm_of(process), self.truth_of(process));
+        for at in 0..self.setup.slots() {
+            let vpn = page_addr(at).raw() >> 12;
+            if let Pte::Present { content, .. } = self.kernel.table(mm).get(vpn)
+                && let Some(failure) = truth.check(at, content)
+            {
+                return Some(failure);
+            }
+            if let Some(failure) = self.misled(process, at) {
+                return Some(failure);
+            }
+            let Some(page) = truth.image(at) else { continue };
+            let (claim, dirty, state) = match self.ctx_of(process).filter(|_| process > 0) {
+                Some(ctx) => {
+                    let (claim, dirty) = self.subject.claim_of(ctx, page);
+                    (claim, dirty, "")
+                }
+                None if process > 0 => continue,
+                None => {
+                    let state = self.subject.state_name(page);
+                    (self.subject.claim(page), self.subject.dirty(page), state)
+                }
+            };
+            if let Some(failure) = self.agree(process, at, claim, false) {
+                return Some(failure);
+            }
+            // An install that straddles a removal is in doubt, and a snapshot asks about it.
+            let doubt = claim == Claim::Maybe && (process > 0 || state == "removed");
+            if let Some(failure) = self.unseen(process, at, doubt || dirty, false) {
+                return Some(failure);
+            }
+        }
+        None
+    }
+
+    /// Does the handler look for the right page at this place? Only where it is told of every
+    /// change: what it is not told of, it cannot follow.
+    fn misled(&self, process: usize, at: u64) -> Option<Failure> {
+        let told = Features::EVENT_UNMAP | Features::EVENT_REMAP;
+        let ctx = self.ctx_of(process).filter(|_| self.setup.features.contains(told))?;
+        if self.kernel.ctx(ctx).is_closed() {
+            return None;
+        }
+        let known = |page: &u64| *page < self.setup.pages;
+        let thinks = self.subject.page_at(ctx, page_addr(at))?;
+        let vma = self.kernel.space(self.mm_of(process)).find(page_addr(at));
+        let watched = vma.is_some_and(|vma| vma.uffd().is_some());
+        let is = self.truth_of(process).image(at).filter(|_| watched);
+        let right = thinks.filter(known) == is && (is.is_some() || thinks.is_some() == watched);
+        // What left the registration without a message is nobody's claim.
+        let unregistered = vma.is_some() && !watched;
+        (!right && !unregistered).then_some(Failure::Misled { at, thinks, is })
+    }
+
     /// The tasks that have not come to their end. A handler that fails on purpose may leave
     /// faults unread, but none that it took.
     fn stuck(&self, failed_on_purpose: bool) -> Vec<Stuck> {
         let mut stuck = Vec::new();
         for (i, task) in self.tasks.iter().enumerate() {
             let program = &self.setup.programs[i];
-            if self.kernel.idle(task.thread) && task.at == program.ops.len() {
+            if !task.born || (self.kernel.idle(task.thread) && task.at == program.ops.len()) {
                 continue;
             }
             let sleep = self.kernel.sleep(task.thread);
@@ -266,9 +366,10 @@ impl<S: Subject> World<S> {
                 continue;
             }
             let handler = match sleep {
-                Some(Sleep::Fault { addr, .. }) => {
-                    page_index(addr).map(|page| self.subject.state_name(page))
-                }
+                Some(Sleep::Fault { addr, .. }) => page_index(addr)
+                    .filter(|_| task.process == 0)
+                    .and_then(|at| self.truth.image(at))
+                    .map(|page| self.subject.state_name(page)),
                 _ => None,
             };
             stuck.push(Stuck { task: program.name.clone(), sleep, handler, stands: None });
@@ -282,8 +383,11 @@ impl<S: Subject> World<S> {
         match check {
             Check::Holds(page, class) => match pte(page) {
                 Pte::None | Pte::Marker(_) => Some(format!("page {page} is absent")),
-                Pte::Present { content, .. } => (ContentClass::of(content, *page) != Some(*class))
-                    .then(|| format!("page {page} holds {content}")),
+                Pte::Present { content, .. } => {
+                    (ContentClass::of(content, self.truth.image(*page).unwrap_or(u64::MAX))
+                        != Some(*class))
+                    .then(|| format!("page {page} holds {content}"))
+                }
             },
             Check::Absent(page) => match pte(page) {
                 Pte::None | Pte::Marker(_) => None,

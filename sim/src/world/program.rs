@@ -7,7 +7,7 @@ use shims::{Errno, Features, RegisterModes, Span};
 
 use crate::kernel::{Call, Ret, Signal};
 use crate::profile::Profile;
-use crate::vma::{CtxId, Prot};
+use crate::vma::{CtxId, Mremap, Prot, RemapFlags};
 use crate::{Content, world};
 
 /// A world before it starts.
@@ -19,6 +19,8 @@ pub struct Setup {
     pub about: String,
     /// Pages of memory, all of them backed by the page of the source with that number.
     pub pages: u64,
+    /// Pages of address space behind the memory, into which it can be moved.
+    pub room: u64,
     /// Features of the userfaultfd.
     pub features: Features,
     /// Modes all of the memory is registered for.
@@ -40,6 +42,8 @@ pub struct Setup {
 pub struct Program {
     /// Its name, unique in the scenario.
     pub name: String,
+    /// Does it begin when another task forks, in the new process?
+    pub forked: bool,
     /// What it does.
     pub ops: Vec<Op>,
     /// The line of the scenario file each operation stands on.
@@ -83,6 +87,24 @@ pub enum Op {
     Munmap {
         /// Where.
         range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `mremap` with `MREMAP_MAYMOVE | MREMAP_FIXED`.
+    Mremap {
+        /// What.
+        range: Span,
+        /// The page its start moves to.
+        to: u64,
+        /// With `MREMAP_DONTUNMAP`: the old place stays, empty.
+        dontunmap: bool,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `fork`: the new process begins with these tasks.
+    Fork {
+        /// Their numbers.
+        tasks: Vec<usize>,
         /// How it must end.
         expect: Option<Expect>,
     },
@@ -198,6 +220,20 @@ pub enum Check {
 }
 
 impl Setup {
+    /// Pages of address space that operations can name.
+    pub fn slots(&self) -> u64 {
+        self.pages + self.room
+    }
+
+    /// How many processes the tasks can fork, if the handler is told of forks.
+    pub fn children(&self) -> usize {
+        if !self.features.contains(Features::EVENT_FORK) {
+            return 0;
+        }
+        let ops = self.programs.iter().flat_map(|program| &program.ops);
+        ops.filter(|op| matches!(op, Op::Fork { .. })).count()
+    }
+
     /// Is the handler expected to find out which pages are written?
     pub fn tracks_writes(&self) -> bool {
         self.modes.contains(RegisterModes::WP)
@@ -223,7 +259,7 @@ impl Expect {
             (Expect::Content(ContentClass::Zero), Ret::Loaded(Content::Zero)) => true,
             (Expect::Content(ContentClass::Source), Ret::Loaded(Content::Source { .. })) => true,
             (Expect::Content(ContentClass::Written), Ret::Loaded(Content::Written { .. })) => true,
-            (Expect::Ok, Ret::Ok(_) | Ret::Stored | Ret::Loaded(_)) => true,
+            (Expect::Ok, Ret::Ok(_) | Ret::Stored | Ret::Loaded(_) | Ret::Forked(_)) => true,
             (Expect::Errno(want), Ret::Err(got)) => want == got,
             (Expect::Segv, Ret::Signal(Signal::SegvMapErr | Signal::SegvAccErr)) => true,
             _ => false,
@@ -244,6 +280,17 @@ impl Op {
             Op::Populate { range, write, .. } => Call::Populate { range, write },
             Op::DontNeed { range, .. } => Call::DontNeed { range },
             Op::Munmap { range, .. } => Call::Munmap { range },
+            Op::Mremap { range, to, dontunmap, .. } => {
+                let keep = if dontunmap { RemapFlags::DONTUNMAP } else { RemapFlags::empty() };
+                Call::Mremap(Mremap {
+                    old: range.start.raw(),
+                    old_len: range.len.bytes(),
+                    new_len: range.len.bytes(),
+                    flags: RemapFlags::MAYMOVE | RemapFlags::FIXED | keep,
+                    new: world::page_addr(to).raw(),
+                })
+            }
+            Op::Fork { .. } => Call::Fork,
             Op::Mprotect { range, prot, .. } => Call::Mprotect { range, prot },
             Op::Register { range, .. } => {
                 Call::Register { ctx, range, modes: RegisterModes::MISSING }
@@ -264,6 +311,8 @@ impl Op {
             | Op::Populate { expect, .. }
             | Op::DontNeed { expect, .. }
             | Op::Munmap { expect, .. }
+            | Op::Mremap { expect, .. }
+            | Op::Fork { expect, .. }
             | Op::Mprotect { expect, .. }
             | Op::Register { expect, .. }
             | Op::Unregister { expect, .. } => expect,

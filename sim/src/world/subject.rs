@@ -3,7 +3,7 @@
 
 use core::hash::Hash;
 
-use shims::{Event, Time};
+use shims::{Addr, Event, Time};
 
 use super::failure::Failure;
 use super::moves::Move;
@@ -109,6 +109,11 @@ impl Env<'_> {
     /// Can the call this thread is in move?
     pub fn can_step(&self) -> bool {
         self.kernel.can_step(self.thread)
+    }
+
+    /// The userfaultfd whose number stood in a `FORK` message.
+    pub fn child(&self, fd: i32) -> Option<CtxId> {
+        self.kernel.child_userfaultfd(fd)
     }
 
     /// What page `page` of the source holds.
@@ -236,4 +241,22 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// Does it say so now?
     fn dirty(&self, page: u64) -> bool;
+
+    /// The userfaultfd that a thread serves; `None` for that of the first process.
+    fn serves(&self, _actor: usize) -> Option<CtxId> {
+        None
+    }
+
+    /// What it says about a page of the process behind `ctx`, which a fork has made; and
+    /// whether it calls the page written. [`Claim::Maybe`] claims nothing.
+    fn claim_of(&self, _ctx: CtxId, _page: u64) -> (Claim, bool) {
+        (Claim::Maybe, true)
+    }
+
+    /// Which page it thinks is at `addr` of the process behind `ctx`: `None` if it does not
+    /// say, `Some(None)` if it serves nothing there. Pages that no source has are numbered
+    /// beyond those of the world.
+    fn page_at(&self, _ctx: CtxId, _addr: Addr) -> Option<Option<u64>> {
+        None
+    }
 }

@@ -45,9 +45,9 @@ impl Bed {
         let mut bed = Bed { kernel, mm, ctx, handler };
         let mut mask = if modes.contains(RegisterModes::WP) { 0x5c } else { 0x1c };
         // POISON and MOVE are ioctls of later kernels.
-        if bed.kernel.profile().features.contains(Features::MOVE) {
-            mask |= 0x120;
-        }
+        let has = |feature| bed.kernel.profile().features.contains(feature);
+        mask |= if has(Features::MOVE) { 0x20 } else { 0 };
+        mask |= if has(Features::POISON) { 0x100 } else { 0 };
         assert_eq!(bed.register(0, pages, modes), Ret::Ok(mask), "the mask of rule b6");
         bed
     }

@@ -67,14 +67,15 @@ impl Kernel {
         if !size.is_multiple_of(object.page_size().bytes()) {
             return Err(Errno::EINVAL);
         }
-        let shorter = size < object.size();
+        // Measured: what lies beyond goes from hugetlb even where the file gets longer.
+        let cuts = size < object.size() || object.page_size() != PAGE;
         let next = size / PAGE.bytes();
         let object = self.backer_mut(file);
         object.size = size;
-        if shorter {
+        if cuts {
             object.promised.split_off(&next);
         }
-        Ok(shorter.then_some(Cut { file, next, end: Index::MAX, shorter: true }))
+        Ok(cuts.then_some(Cut { file, next, end: Index::MAX, shorter: true }))
     }
 
     /// `fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)`.
@@ -160,8 +161,7 @@ fn without_page(vma: &Vma, pte: Pte, shorter: bool) -> Pte {
         _ if huge && shorter => Pte::None,
         _ if !goes && !shorter && !huge => pte,
         Pte::Marker(Marker::WriteProtect) => pte,
-        _ if keeps_markers(vma) => pte.zapped(),
-        _ => Pte::None,
+        _ => pte.zapped(keeps_markers(vma)),
     }
 }
 

@@ -8,15 +8,21 @@ use super::super::call::{MmId, Signal};
 use super::super::fault::{By, Walk};
 use super::super::page_table::{Marker, Pte, PteBits, Vpn};
 use super::super::run::Reason;
-use super::super::{page_addr, page_of};
+use super::super::{PAGE, page_addr, page_of};
 use super::map::place;
 use super::pool::is_private_huge;
 use crate::Content;
 use crate::vma::{Backing, Vma};
 
-/// The pages that a read fault maps besides its own lie in the window of so many pages,
-/// aligned to its size, that contains the fault (rule c2).
+/// The pages that a read fault maps besides its own lie in a window of so many pages, aligned
+/// to its size, that contains the fault. Where the mapping begins inside that, the window begins
+/// with the mapping and is as long (rule c2).
 const AROUND: u64 = 16;
+
+/// Pages that share a page table.
+const TABLE: u64 = 512;
+
+const MARKER: Pte = Pte::Marker(Marker::WriteProtect);
 
 impl Kernel {
     /// F1 where page `vpn` of a memory file is not mapped. Its neighbours are mapped first if
@@ -25,6 +31,14 @@ impl Kernel {
     pub(in crate::kernel) fn walk_file(&mut self, mm: MmId, vpn: Vpn, by: By) -> Walk {
         let vma = *self.space(mm).find(page_addr(vpn)).expect("the walk has found it");
         let (file, index) = place(&vma, vpn).expect("it has a file");
+        let watched = vma.uffd_modes().contains(RegisterModes::WP);
+        if self.table(mm).get(vpn) == MARKER && !watched && vma.page_size() == PAGE {
+            // b9: left by another registration; the first access clears it, but not on hugetlb.
+            self.mm(mm).table.set(vpn, Pte::None);
+        }
+        if !by.writes() {
+            self.map_around(mm, &vma, vpn);
+        }
         let object = self.backer(file);
         if !object.reaches(index) {
             return Walk::Refused(Signal::BusAdrErr);
@@ -35,9 +49,6 @@ impl Kernel {
             None => (RegisterModes::MISSING, Reason::Missing),
         };
         let told = vma.uffd().filter(|_| vma.uffd_modes().contains(mode));
-        if !by.writes() {
-            self.map_around(mm, &vma, vpn);
-        }
         match told {
             Some(ctx) => self.ask(ctx, reason, by),
             None if self.lacks_page(&vma, vpn, cached, by) => Walk::Refused(Signal::BusAdrErr),
@@ -68,8 +79,7 @@ impl Kernel {
         let content = cached.unwrap_or_default();
         let own = vma.is_private() && (by.writes() || (solitary && cached.is_none()));
         let mut bits = if own { PteBits::empty() } else { cached_bits(&vma) };
-        let marked = self.table(mm).get(vpn) == Pte::Marker(Marker::WriteProtect)
-            && vma.uffd_modes().contains(RegisterModes::WP);
+        let marked = self.table(mm).get(vpn) == MARKER;
         if marked {
             bits |= PteBits::PROTECTED;
         }
@@ -88,9 +98,10 @@ impl Kernel {
         if !matches!(vma.backing(), Backing::Shmem(_)) || vma.uffd_modes().intersects(told) {
             return;
         }
-        let first = vpn - vpn % AROUND;
-        let window = first.max(page_of(vma.start()))..(first + AROUND).min(page_of(vma.end()));
-        for near in window.filter(|near| *near != vpn) {
+        let first = (vpn - vpn % AROUND).max(page_of(vma.start()));
+        // It does not cross into another page table.
+        let end = (first + AROUND).min(page_of(vma.end())).min((vpn / TABLE + 1) * TABLE);
+        for near in (first..end).filter(|near| *near != vpn) {
             let (file, index) = place(vma, near).expect("it has a file");
             if let Some(content) = self.backer(file).cached(index)
                 && self.table(mm).get(near).is_none()

@@ -1,8 +1,14 @@
 //! Kernel versions as data. Owns the switches of the userfaultfd layer; the switches of
-//! the VMA layer are [`crate::vma::Rules`].
+//! the VMA layer are [`crate::vma::Rules`]. The kernels themselves are in `linux.rs`, their
+//! faults in `bugs.rs`.
+
+mod bugs;
+mod linux;
 
 use crate::vma::Rules;
-use shims::{Errno, Features};
+use shims::{ApiIoctls, Errno, Features, RangeIoctls};
+
+pub use bugs::{Bugs, UNSWITCHED, UnknownBug};
 
 /// What the result field of a resolving ioctl holds after `EAGAIN` for a changing address
 /// space.
@@ -53,9 +59,9 @@ pub struct Profile {
     pub vma: Rules,
     /// The features `UFFDIO_API` reports and accepts.
     pub features: Features,
-    /// See [`AgainField`].
+    /// See [`AgainField`], and [`Profile::with_bugs`].
     pub again_field: AgainField,
-    /// See [`ChangingGate`].
+    /// See [`ChangingGate`], and [`Profile::with_bugs`].
     pub changing_gate: ChangingGate,
     /// See [`RemapLen`].
     pub remap_len: RemapLen,
@@ -65,65 +71,10 @@ pub struct Profile {
     pub no_huge_page: Errno,
     /// Does `process_madvise` take every advice for the caller's own memory (6.13 and later)?
     pub madvise_self: bool,
+    bugs: Bugs,
 }
 
 impl Profile {
-    /// The names [`Profile::by_name`] knows, newest last.
-    pub const NAMES: &'static [&'static str] = &["5.13", "6.12", "6.18"];
-
-    /// Linux 6.18, the kernel this simulator is measured against.
-    pub fn linux_6_18() -> Profile {
-        Profile {
-            name: "6.18",
-            version: (6, 18),
-            vma: Rules::LINUX_6_18,
-            features: Features::from_bits_retain(0x1ffff),
-            again_field: AgainField::Mirrored,
-            changing_gate: ChangingGate::Counter,
-            remap_len: RemapLen::Moved,
-            guard: GuardRules { exist: true, in_pagemap: true, withstand_copy: false },
-            no_huge_page: Errno::EEXIST,
-            madvise_self: true,
-        }
-    }
-
-    /// Linux 6.12, with its stable back-ports.
-    pub fn linux_6_12() -> Profile {
-        Profile {
-            name: "6.12",
-            version: (6, 12),
-            vma: Rules::LINUX_6_12,
-            again_field: AgainField::Untouched,
-            remap_len: RemapLen::Asked,
-            guard: GuardRules { exist: false, in_pagemap: false, withstand_copy: false },
-            no_huge_page: Errno::ENOMEM,
-            madvise_self: false,
-            ..Profile::linux_6_18()
-        }
-    }
-
-    /// Linux 5.13: the gate is a flag (bug Z2) and the result field is left alone. Its VMA
-    /// rules are those of 6.12, the oldest this crate knows.
-    pub fn linux_5_13() -> Profile {
-        Profile {
-            name: "5.13",
-            version: (5, 13),
-            features: Features::from_bits_retain(0x3ff),
-            changing_gate: ChangingGate::Flag,
-            ..Profile::linux_6_12()
-        }
-    }
-
-    /// The profile of that name.
-    pub fn by_name(name: &str) -> Option<Profile> {
-        match name {
-            "5.13" => Some(Profile::linux_5_13()),
-            "6.12" => Some(Profile::linux_6_12()),
-            "6.18" => Some(Profile::linux_6_18()),
-            _ => None,
-        }
-    }
-
     /// Does `/dev/userfaultfd` exist (6.1 and later; a2)?
     pub fn has_device(&self) -> bool {
         self.version >= (6, 1)
@@ -134,16 +85,23 @@ impl Profile {
         self.version >= (5, 11)
     }
 
+    /// May anybody open a userfaultfd, unless the administrator says otherwise (before 5.11)?
+    pub fn unprivileged(&self) -> bool {
+        self.version < (5, 11)
+    }
+
     /// The ioctls that `fdinfo` lists (rule a9).
     pub fn ioctls(&self) -> u64 {
-        let mut ranged = shims::RangeIoctls::WAKE
-            | shims::RangeIoctls::COPY
-            | shims::RangeIoctls::ZEROPAGE
-            | shims::RangeIoctls::WRITEPROTECT
-            | shims::RangeIoctls::CONTINUE;
-        ranged.set(shims::RangeIoctls::MOVE, self.features.contains(Features::MOVE));
-        ranged.set(shims::RangeIoctls::POISON, self.features.contains(Features::POISON));
-        ranged.bits() | shims::ApiIoctls::all().bits() & (1 << 63 | 3)
+        let has = |feature| self.features.contains(feature);
+        let mut ranged = RangeIoctls::WAKE
+            | RangeIoctls::COPY
+            | RangeIoctls::ZEROPAGE
+            | RangeIoctls::WRITEPROTECT;
+        ranged.set(RangeIoctls::CONTINUE, has(Features::MINOR_HUGETLBFS));
+        ranged.set(RangeIoctls::POISON, has(Features::POISON));
+        ranged.set(RangeIoctls::MOVE, has(Features::MOVE));
+        let whole = ApiIoctls::API | ApiIoctls::REGISTER | ApiIoctls::UNREGISTER;
+        ranged.bits() | whole.bits()
     }
 
     /// The name, as [`Profile::by_name`] takes it.

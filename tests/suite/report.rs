@@ -1,0 +1,129 @@
+//! What a failure leaves behind: a page, a trace, a test. And the gallery, which is made of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use faultbed::campaign::{Campaign, show};
+use faultbed::catalogue;
+use faultbed::report::{files, story};
+use faultbed::shrink::shrink;
+use handler::Policy;
+use sim::explore::Strategy;
+use sim::schedule::Schedule;
+use sim::shrink::Effort;
+
+/// The failure of `handler` in `scenario`, shrunk.
+fn failure(handler: &str, scenario: &str) -> Schedule {
+    let policy = Policy::by_name(handler).expect("a handler");
+    let campaign = Campaign {
+        setups: vec![Arc::new(catalogue::find(scenario).expect("a scenario").setup)],
+        handler: handler.to_owned(),
+        policy: policy.clone(),
+        seed: 1,
+        strategy: Strategy::Portfolio,
+        schedules: 200_000,
+        jobs: 1,
+        keep_going: false,
+    };
+    let report = campaign.run(|_| true);
+    let found = report.found.first().unwrap_or_else(|| panic!("{handler} survives {scenario}"));
+    shrink(&found.schedule, &policy, Effort::default()).expect("it fails").schedule
+}
+
+fn file(schedule: &Schedule, policy: &Policy, ending: &str) -> String {
+    let files = files(schedule, policy, "lost-install-hang-1");
+    files.into_iter().find(|(name, _)| *name == ending).expect("there is one").1
+}
+
+#[test]
+fn the_page_fetches_nothing_and_tells_everything() {
+    let policy = Policy::short_circuit();
+    let schedule = failure("short-circuit", "lost_install");
+    let page = file(&schedule, &policy, "html");
+    for outside in ["http:", "https:", "src=", "href=", "<script", "url(", "@import"] {
+        assert!(!page.contains(outside), "the page refers to something outside: {outside}");
+    }
+    let story = story(&schedule, &policy);
+    for scene in &story.scenes {
+        let what = scene.what.replace('&', "&amp;").replace('<', "&lt;");
+        assert!(page.contains(&what), "{what}");
+        if let Some(rule) = scene.rule {
+            assert!(page.contains(rule.says), "{}", rule.id);
+        }
+    }
+    assert!(page.contains("HANG: guest sleeps on a write of page 0"));
+    assert!(page.contains("here it fails"));
+    // The rule of the window is one of those it meets.
+    assert!(story.rules().iter().any(|rule| rule.id == "E5"));
+}
+
+#[test]
+fn the_trace_is_json_with_a_track_for_every_actor() {
+    let schedule = failure("short-circuit", "lost_install");
+    let trace = file(&schedule, &Policy::short_circuit(), "trace.json");
+    let trace: serde_json::Value = serde_json::from_str(&trace).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("a list of events");
+    let count = |ph: &str| events.iter().filter(|event| event["ph"] == ph).count();
+    let story = story(&schedule, &Policy::short_circuit());
+    let asleep = events.iter().filter(|e| e["name"].as_str().unwrap().starts_with("asleep"));
+    assert_eq!(count("X"), story.scenes.len() + asleep.count());
+    assert_eq!(count("C"), 3 * story.scenes.len());
+    assert!(events.iter().any(|event| event["name"] == "asleep for ever"));
+    let threads = events.iter().filter(|event| event["name"] == "thread_name").count();
+    assert_eq!(threads, story.actors.len());
+    for event in events.iter().filter(|event| event["ph"] == "X") {
+        assert!(event["ts"].is_u64() && event["dur"].is_u64(), "{event}");
+    }
+}
+
+#[test]
+fn the_test_is_a_test() {
+    let schedule = failure("short-circuit", "lost_install");
+    let test = file(&schedule, &Policy::short_circuit(), "rs");
+    // What is pasted below compiles and passes; this is what is generated, but for the schedule.
+    let here = include_str!("report.rs");
+    let (head, rest) = test.split_once("const SCHEDULE").expect("it carries its schedule");
+    let pasted = here.split(concat!("// Past", "ed:\n")).nth(1).expect("it is pasted below");
+    assert!(pasted.starts_with(head), "{head}");
+    let text = rest.split("\"#;\n").next().unwrap().split_once("r#\"").unwrap().1;
+    assert_eq!(text, schedule.to_string());
+}
+
+/// The gallery: the schedules of `docs/gallery` fail as they say, with the handler they name, and
+/// not with the default one.
+#[test]
+fn the_gallery_shows_failures_that_are_real() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gallery");
+    let mut schedules: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .expect("there is a gallery")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "schedule"))
+        .collect();
+    schedules.sort();
+    assert!(schedules.len() >= 3, "{schedules:?}");
+    for path in schedules {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(&path).expect("a schedule is text");
+        let schedule = Schedule::parse(&name, &text).unwrap_or_else(|error| panic!("{error}"));
+        let policy = Policy::by_name(&schedule.handler).expect("a handler");
+        let outcome = show(&schedule, policy).outcome;
+        let class = outcome.failure.as_ref().map(|failure| failure.class().to_owned());
+        assert_eq!(class, schedule.fails, "{name}");
+        let cured = show(&schedule, Policy::default()).outcome;
+        assert_eq!(cured.failure, None, "{name}");
+        let page = std::fs::read_to_string(path.with_extension("html"))
+            .unwrap_or_else(|error| panic!("{name} has no page: {error}"));
+        assert!(page.contains(&schedule.steps.last().expect("it has steps").what), "{name}");
+    }
+}
+
+// Pasted:
+/// The handler `short-circuit` fails on this schedule (hang). Found by `faultbed explore`.
+#[test]
+fn the_default_handler_survives_lost_install_hang_1() {
+    let schedule = sim::schedule::Schedule::parse("lost-install-hang-1", SCHEDULE).unwrap();
+    let showing = faultbed::campaign::show(&schedule, handler::Policy::default());
+    assert_eq!(showing.outcome.failure, None, "{}", showing.timeline);
+
+    const SCHEDULE: &str = include_str!("../../docs/gallery/b1-lost-install.schedule");
+}
