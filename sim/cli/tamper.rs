@@ -81,8 +81,7 @@ impl Tamper {
     /// What the machine is told that the kernel answered.
     pub fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome.verdict()) {
-                    Outcome::done(PAGE.bytes())
-            }
+            (Tamper::ChangingDone, Verdict::Changing) => Outcome::done(PAGE.bytes()),
             (Tamper::ChangingFatal, Verdict::Changing)
             | (Tamper::NoEntryFatal, Verdict::NoMapping) => Outcome::bare(Errno::EINVAL),
             _ => outcome,

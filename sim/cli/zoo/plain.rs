@@ -270,6 +270,10 @@ impl Shop {
     /// Do a job. Tells whether the worker goes on.
     fn finish(&self, job: Job) -> bool {
         let came = self.install(job);
+        if let Came::Failed(_) = came {
+            // Whoever serves next is told of the fault again.
+            let _ = self.uffd.wake(span(job.page));
+        }
         if self.has(Flaw::SignalBeforePush) && matches!(came, Came::Later) {
             self.waiter.notify();
         }
