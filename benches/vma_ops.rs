@@ -2,7 +2,8 @@
 //!
 //! All hold N VMAs of 3 pages at a stride of 8 pages. An operation runs over a batch of
 //! distinct slots in random order; its inverse, which restores the layout, is not timed
-//! with it. `cargo bench --bench vma_ops -- --test` runs each once on small trees.
+//! with it. At the end the medians are printed as a table, with their ratio to the bare map.
+//! `cargo bench --bench vma_ops -- --test` runs each once on small trees.
 
 #[path = "vma_peers/mod.rs"]
 mod vma_peers;
@@ -10,12 +11,10 @@ mod vma_peers;
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{
-    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
-};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, measurement::WallTime};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::ChaCha8Rng};
-use vma_peers::{Bare, Full, Peer, Ranges, page_of_slot};
+use vma_peers::{Bare, Full, Peer, Ranges, page_of_slot, table};
 
 /// An operation on one slot.
 type Op<P> = fn(&mut P, u64);
@@ -133,9 +132,14 @@ fn bench_peer<P: Peer>(group: &mut BenchmarkGroup<'_, WallTime>, slots: u64) {
     }
 }
 
+const SIZES: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
+
+fn is_smoke() -> bool {
+    std::env::args().any(|arg| arg == "--test")
+}
+
 fn vma_ops(c: &mut Criterion) {
-    let smoke = std::env::args().any(|arg| arg == "--test");
-    let sizes: &[u64] = if smoke { &[10, 1_000] } else { &[10, 1_000, 100_000, 1_000_000] };
+    let sizes: &[u64] = if is_smoke() { &SIZES[..2] } else { &SIZES };
     for &slots in sizes {
         let mut group = c.benchmark_group("vma");
         group.sample_size(10);
@@ -149,4 +153,14 @@ fn vma_ops(c: &mut Criterion) {
 }
 
 criterion_group!(benches, vma_ops);
-criterion_main!(benches);
+
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    if !is_smoke() {
+        let rows = rows::<Full>();
+        let mut names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+        names.extend(["gap_search_worst", "clone_after_change"]);
+        table::print(&names, &SIZES);
+    }
+}

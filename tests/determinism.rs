@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use faultbed::campaign::{Campaign, Report};
 use faultbed::catalogue;
+use faultbed::shard::Shard;
 use handler::Policy;
 use sim::explore::Strategy;
 
@@ -26,6 +27,7 @@ fn campaign(handler: &str, seed: u64, schedules: u64) -> Campaign {
         strategy: Strategy::Random,
         schedules,
         jobs: 1,
+        shard: Shard::WHOLE,
         keep_going: true,
     }
 }

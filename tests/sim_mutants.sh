@@ -5,8 +5,9 @@
 # of their names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-$PWD/target}
-work=$target/sim-mutants
+work=${CARGO_TARGET_DIR:-$PWD/target}/sim-mutants
+# Not the tree's own: cargo would take a mutant's build for the tree's.
+target=$work-target
 rm -rf "$work"
 mkdir -p "$work"
 git ls-files -z | xargs -0 cp --parents -t "$work"

@@ -4,6 +4,8 @@
 #[path = "suite/support/mod.rs"]
 mod support;
 
+#[path = "suite/campaigns.rs"]
+mod campaigns;
 #[path = "suite/catalogue.rs"]
 mod catalogue;
 #[path = "suite/command_line.rs"]

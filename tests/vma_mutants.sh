@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Break each condition of the merge predicates, and each of the conditions on which a leaf is
 # edited in place, in turn, in a copy of the tree, and list the tests that notice. A mutant that no test notices fails the script. Prints a Markdown table.
+# An argument picks the mutants whose names contain it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=target/vma-mutants
@@ -50,10 +51,12 @@ mutants=(
   'simple mmap: mlockall is forgotten|simple.rs:s/|| !self\.future_flags\.is_empty()//'
 )
 
+only=${1:-}
 survivors=0
 echo '| mutant | tests that fail | one of them |'
 echo '|---|---|---|'
 for mutant in "${mutants[@]}"; do
+  [[ ${mutant%%|*} == *"$only"* ]] || continue
   what=${mutant#*|} name=merge.rs
   case $what in *.rs:*) name=${what%%:*} what=${what#*:} ;; esac
   file=$work/sim/src/vma/$name

@@ -5,6 +5,7 @@
 mod bare;
 mod full;
 mod ranges;
+pub mod table;
 
 pub use bare::Bare;
 pub use full::Full;

@@ -5,7 +5,8 @@
 //! lock, and is a value: cloned, compared and hashed. The same machine is searched in a
 //! simulated kernel and serves real memory, through one of the drivers ([`Driver`]).
 //!
-//! This version serves `MISSING` and `WP` faults and all five events, one page at a time.
+//! This version serves `MISSING`, `WP` and `MINOR` faults and all five events, one page at a
+//! time.
 //!
 //! ```
 //! use faultbed_handler::{Action, DrainEnd, Machine, Payload, Policy, ReadPermit, RegionMap};
@@ -34,7 +35,7 @@
 //!
 //! # Invariants
 //!
-//! Why the machine is right, in fifteen points. Rule ids are those of `docs/kernel/`.
+//! Why the machine is right, in sixteen points. Rule ids are those of `docs/kernel/`.
 //!
 //! 1. **The kernel owns presence, the tracker owns provenance.** Every `MISSING` fault is
 //!    answered by an attempt to install, whatever the tracker says; `EEXIST` says that the
@@ -106,6 +107,11 @@
 //!     was read. That is certain for source bytes, because no source install is out then (3);
 //!     pages that were ever given up are unconfirmed, because their zap may have come before
 //!     the copy or after it; a page that was being un-protected is dirty.
+//! 16. **Shared objects.** A page that the page cache has is mapped as it is (`CONTINUE`); one
+//!     that has left it meanwhile (`EFAULT`) is missing, and is filled. A `REMOVE` of a page
+//!     that was filled may leave it as it is (`MADV_DONTNEED`) or make it zeros (`MADV_REMOVE`):
+//!     the next fault tells, because only a page that has left the cache is missing. A page
+//!     that was never filled is zeros then: memory is not given up for nothing.
 
 pub mod drive;
 mod machine;
@@ -121,7 +127,7 @@ pub use machine::{
     ReqId, Status, StopReason,
 };
 pub use policy::{Backoff, Freshness, OnSourceError, Outside, Policy, Presence, Writes};
-pub use region::{Piece, Region, RegionError, RegionMap};
+pub use region::{Backing, Piece, Region, RegionError, RegionMap};
 #[cfg(unix)]
 pub use source::{ImageError, ImageFile};
 pub use source::{PageSource, SliceSource, SourceError, ZeroSource};

@@ -14,6 +14,21 @@ pub struct Region {
     pub offset: u64,
 }
 
+/// What is behind the regions: it decides what giving pages up does to them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Backing {
+    /// Memory of the process's own, hugetlb too, if it is private: what is given up is zeros.
+    #[default]
+    Anonymous,
+    /// A shared mapping of an object with a page cache (a memfd, tmpfs, hugetlb). Others may
+    /// map it and fill it. `MADV_DONTNEED` leaves its pages as they are, `MADV_REMOVE` makes
+    /// them zeros, and the messages are the same (rules d11, d12).
+    Shared,
+    /// A private mapping of such an object: what is given up shows the object again.
+    PrivateFile,
+}
+
 /// The regions of one handler: one page size, no two overlapping, neither in the address
 /// space nor in the image.
 ///
@@ -22,6 +37,7 @@ pub struct Region {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RegionMap {
     page: PageSize,
+    backing: Backing,
     /// Ascending by address.
     regions: Vec<Region>,
     /// Positions in `regions`, ascending by offset.
@@ -44,6 +60,13 @@ pub enum RegionError {
     Overlap(Region, Region),
     /// These two show the same page of the image.
     SharedImage(Region, Region),
+}
+
+impl Backing {
+    /// Can a page be there and not be mapped?
+    pub(crate) const fn has_cache(self) -> bool {
+        matches!(self, Backing::Shared | Backing::PrivateFile)
+    }
 }
 
 impl Region {
@@ -81,16 +104,28 @@ impl RegionMap {
                 return Err(RegionError::SharedImage(low, high));
             }
         }
-        Ok(RegionMap { page, regions, by_offset })
+        Ok(RegionMap { page, backing: Backing::default(), regions, by_offset })
     }
 
     /// One region that shows the image from its start.
     pub fn single(host: PageRange) -> RegionMap {
         RegionMap {
             page: host.page_size(),
+            backing: Backing::default(),
             regions: vec![Region { host, offset: 0 }],
             by_offset: vec![0],
         }
+    }
+
+    /// The same regions, with this behind all of them.
+    #[must_use]
+    pub fn backed_by(self, backing: Backing) -> RegionMap {
+        RegionMap { backing, ..self }
+    }
+
+    /// What is behind them.
+    pub fn backing(&self) -> Backing {
+        self.backing
     }
 
     /// Take `start..end` out, as far as it is whole pages; what was there, ascending.

@@ -77,13 +77,17 @@ const PROBED: u8 = 1 << 5;
 /// The baseline in preparation has protected this page, and it was not written since.
 const PROTECTED: u8 = 1 << 6;
 
+/// The client gave the page up, and it may be in the page cache still, as it was.
+const MAYBE_PUNCHED: u8 = 1 << 7;
+
 /// Pages in a chunk.
 const CHUNK: u64 = 4096;
 
 /// The states of all pages.
 ///
 /// Sparse: memory is spent on chunks with a page that was touched, up to the last such
-/// page. No page ever becomes `Missing` again, so equal contents are equal values.
+/// page. No page ever becomes `Missing` again, so equal contents are equal values; but for the
+/// copies that a private mapping of an object gives back.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Tracker {
     /// Ascending by chunk number.
@@ -222,6 +226,37 @@ impl Tracker {
         child
     }
 
+    /// The client gave up pages of a shared object: those that were filled are as they were,
+    /// or zeros.
+    pub(crate) fn given_up_shared(&mut self, first: PageNo, end: PageNo) {
+        for page in first.index()..end.index() {
+            self.update(PageNo::new(page), |byte| {
+                if PageState::from_bits(byte).is_installed() {
+                    byte & !PROTECTED | UNCONFIRMED | MAYBE_PUNCHED
+                } else {
+                    PageState::Removed as u8 | REMOVED_ONCE
+                }
+            });
+        }
+    }
+
+    /// The client gave up its own copies of pages of an object: they are the object's again.
+    pub(crate) fn reverted(&mut self, first: PageNo, end: PageNo) {
+        for page in first.index()..end.index() {
+            if self.byte(PageNo::new(page)) != 0 {
+                self.update(PageNo::new(page), |_| 0);
+            }
+        }
+    }
+
+    /// A fault, or the kernel, says that `page` is not in the page cache: if it was ever
+    /// filled and given up, it has become zeros.
+    pub(crate) fn missed(&mut self, page: PageNo) {
+        if self.byte(page) & MAYBE_PUNCHED != 0 {
+            self.update(page, |_| PageState::Removed as u8 | REMOVED_ONCE);
+        }
+    }
+
     /// `page` was protected again, for a baseline.
     pub(crate) fn protected(&mut self, page: PageNo) {
         self.update(page, |byte| byte | if to_protect(byte) { PROTECTED } else { 0 });
@@ -281,7 +316,9 @@ impl Tracker {
                 byte & !STATE | PageState::Dirty as u8 | PROBED
             }
             Probed::Present => byte | PROBED,
-            Probed::Absent => byte & !STATE | PageState::Zero as u8 | PROBED,
+            Probed::Absent => {
+                byte & !(STATE | MAYBE_PUNCHED) | REMOVED_ONCE | PageState::Zero as u8 | PROBED
+            }
         });
     }
 
@@ -305,8 +342,9 @@ impl Tracker {
         if self.unconfirmed == 0 {
             return None;
         }
-        let wanted = UNCONFIRMED | REMOVED_ONCE;
-        self.find(from, |byte| byte & wanted == wanted)
+        self.find(from, |byte| {
+            byte & UNCONFIRMED != 0 && byte & (REMOVED_ONCE | MAYBE_PUNCHED) != 0
+        })
     }
 
     /// The first page at or after `from` whose byte is such.

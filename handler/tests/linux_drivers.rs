@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use faultbed_handler::states::{self, PageStates};
 use faultbed_handler::{
-    Backoff, Control, Driver, HandlerError, ImageFile, OnSourceError, PageSource, Policy,
+    Backing, Backoff, Control, Driver, HandlerError, ImageFile, OnSourceError, PageSource, Policy,
     RegionMap, Report, SourceError, Status, StopReason, Writes,
 };
 use shims::linux::hugepages::Reservation;
-use shims::linux::{Capability, Mapping, OpenFlags, PollWaiter, UserFault};
+use shims::linux::{Advice, Capability, Mapping, OpenFlags, PollWaiter, UserFault};
 use shims::{Errno, Features, Len, PageNo, PageSize, RegisterModes, Uffd, Waiter, Wakeup};
 
 /// How long a thread that must go on may take.
@@ -36,6 +36,7 @@ struct Rig {
     // In this order: the mapping goes before the reservation of its huge pages.
     map: Arc<Mapping>,
     uffd: UserFault,
+    backing: Backing,
     _pool: Option<Reservation>,
 }
 
@@ -116,7 +117,7 @@ impl Rig {
         };
         let (uffd, _) = UserFault::connect(OpenFlags::empty(), features).unwrap();
         uffd.register(map.span(), modes).unwrap();
-        Some(Rig { map: Arc::new(map), uffd, _pool: pool })
+        Some(Rig { map: Arc::new(map), uffd, backing: Backing::Anonymous, _pool: pool })
     }
 
     /// Run `body` while a driver of that kind serves. However it ends, everybody is
@@ -130,7 +131,7 @@ impl Rig {
     ) -> Report {
         std::thread::scope(|scope| {
             let release = Release(self);
-            let regions = RegionMap::single(self.map.page_range());
+            let regions = RegionMap::single(self.map.page_range()).backed_by(self.backing);
             let waiter = PollWaiter::new(&self.uffd).unwrap();
             let driver = Driver::new(policy, regions, &self.uffd, waiter, source).unwrap();
             let control = driver.control();
@@ -646,6 +647,59 @@ fn every_write_of_a_storm_is_in_some_interval() {
             }
         }
     });
+}
+
+/// A memfd, registered for missing pages and for those that the page cache has.
+#[test]
+fn pages_of_a_shared_object_are_mapped_as_they_are_or_filled() {
+    let test = "pages_of_a_shared_object_are_mapped_as_they_are_or_filled";
+    let features = Features::EVENT_REMOVE | Features::MISSING_SHMEM | Features::MINOR_SHMEM;
+    for tracked in [false, true] {
+        let mut policy = Policy::default();
+        let (mut features, mut modes) = (features, RegisterModes::MISSING | RegisterModes::MINOR);
+        if tracked {
+            policy.writes = Writes::Tracked;
+            features |= Features::PAGEFAULT_FLAG_WP | Features::WP_HUGETLBFS_SHMEM;
+            modes |= RegisterModes::WP;
+        }
+        let Some(_) = Capability::gate(test, OpenFlags::empty(), features) else { return };
+        for kind in [Kind::Single, Kind::Threads] {
+            let map = Mapping::memfd(Len::pages(6, PageSize::KIB4).unwrap()).unwrap();
+            // What another process would fill the object through.
+            let alias = Arc::new(map.alias().unwrap());
+            let (uffd, _) = UserFault::connect(OpenFlags::empty(), features).unwrap();
+            uffd.register(map.span(), modes).unwrap();
+            let rig = Rig { map: Arc::new(map), uffd, backing: Backing::Shared, _pool: None };
+            let source = Pattern::new(PageSize::KIB4);
+            let report = rig.serve(kind, policy.clone(), source, |world| {
+                alias.write_byte(0, 70);
+                alias.write_byte(2 * 4096, 72);
+                assert_eq!((world.read(0), world.read(1), world.read(2)), (70, 2, 72));
+                world.write(3, 99);
+                assert_eq!(alias.read_byte(3 * 4096), 99);
+                // Dropped from this mapping, not from the object.
+                world.remove(0, 2);
+                assert_eq!((world.read(0), world.read(1)), (70, 2));
+                assert_eq!(alias.read_byte(4096), 2);
+                // A hole in the object.
+                let hole = world.task(|map| map.madvise(2 * 4096, 4096, Advice::Remove)).done();
+                assert_eq!(hole, Ok(()));
+                assert_eq!((world.read(2), alias.read_byte(2 * 4096)), (0, 0));
+                // Never filled, and given up.
+                let hole = world.task(|map| map.madvise(4 * 4096, 4096, Advice::Remove)).done();
+                assert_eq!((hole, world.read(4), world.read(5)), (Ok(()), 0, 6));
+                if tracked {
+                    world.write(0, 71);
+                    let dirty = |(page, state)| (state == states::DIRTY).then_some(page);
+                    let dirty: Vec<u64> = world.states().into_iter().filter_map(dirty).collect();
+                    assert_eq!(dirty, [0, 3]);
+                }
+                world.stop()
+            });
+            clean(&report);
+            assert!(report.counters.continues >= 4, "{:?}", report.counters);
+        }
+    }
 }
 
 #[test]

@@ -5,17 +5,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use handler::Policy;
-use sim::explore::{self, Gauge, Outcome, Strategy, Walk};
+use sim::explore::{self, Gauge, Goals, Outcome, Strategy, Walk};
 use sim::schedule::{Schedule, Step};
 use sim::world::{Failure, Setup, World};
 use sim::{Digest, timeline::Timeline};
 
 use crate::jobs;
 use crate::model::Model;
+use crate::shard::Shard;
 
 /// How many walks of a scenario are done before the next scenario has its turn: a failure
 /// of any scenario shows early, and the worlds stay in the cache.
 const TURN: u64 = 32;
+
+/// Every so many-th walk of a scenario is done twice, and watched for goals.
+const WATCHED: u64 = 16;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub struct Campaign {
     pub schedules: u64,
     /// On how many processors.
     pub jobs: usize,
+    /// Which part of the walks.
+    pub shard: Shard,
     /// Go on after a failure.
     pub keep_going: bool,
 }
@@ -49,6 +55,8 @@ pub struct Tally {
     pub failures: u64,
     /// The most steps a walk took.
     pub longest: u32,
+    /// The sum of the digests of the walks: whatever order they were done in, and by whom.
+    pub sum: u64,
 }
 
 /// A failure, ready to be shown.
@@ -71,6 +79,8 @@ pub struct Report {
     pub found: Vec<Found>,
     /// The digest of all runs, in order.
     pub digest: u64,
+    /// What the watched walks have met.
+    pub goals: Goals,
 }
 
 impl Report {
@@ -82,6 +92,7 @@ impl Report {
             total.steps += tally.steps;
             total.failures += tally.failures;
             total.longest = total.longest.max(tally.longest);
+            total.sum = total.sum.wrapping_add(tally.sum);
         }
         total
     }
@@ -109,12 +120,17 @@ impl Campaign {
     /// was how fast.
     pub fn run(&self, mut progress: impl FnMut(&Report) -> bool) -> Report {
         let starts: Vec<Start> = self.setups.iter().map(|setup| self.start(setup)).collect();
-        let mut report =
-            Report { tallies: vec![Tally::default(); starts.len()], found: Vec::new(), digest: 0 };
+        let mut report = Report {
+            tallies: vec![Tally::default(); starts.len()],
+            found: Vec::new(),
+            digest: 0,
+            goals: Goals::default(),
+        };
         let mut digest = Digest::new();
         let mut done = 0;
         let work = |turn: &Turn| self.turn(&starts[turn.scenario], turn);
-        jobs::in_order(self.turns(), self.jobs, work, |turn, outcomes| {
+        jobs::in_order(self.turns(), self.jobs, work, |turn, (outcomes, goals)| {
+            report.goals = report.goals.and(goals);
             let tally = &mut report.tallies[turn.scenario];
             for (walk, outcome) in turn.walks.clone().zip(outcomes) {
                 done += 1;
@@ -122,6 +138,10 @@ impl Campaign {
                 tally.schedules += 1;
                 tally.steps += u64::from(outcome.steps);
                 tally.longest = tally.longest.max(outcome.steps);
+                let mut own = Digest::new();
+                own.word(walk);
+                own.word(outcome.digest);
+                tally.sum = tally.sum.wrapping_add(own.value());
                 if outcome.failure.is_some() {
                     tally.failures += 1;
                     if tally.failures == 1 {
@@ -142,8 +162,9 @@ impl Campaign {
 
     /// The turns, in the order in which they count.
     fn turns(&self) -> impl Iterator<Item = Turn> + Send + use<> {
-        let (scenarios, schedules) = (self.setups.len() as u64, self.schedules);
-        (0..schedules.div_ceil(TURN)).map(move |n| {
+        let (scenarios, schedules, shard) = (self.setups.len() as u64, self.schedules, self.shard);
+        let own = move |n: &u64| shard.has(n / scenarios);
+        (0..schedules.div_ceil(TURN)).filter(own).map(move |n| {
             let first = n / scenarios * TURN;
             let count = TURN.min(schedules - n * TURN);
             Turn { scenario: (n % scenarios) as usize, walks: first..first + count }
@@ -151,17 +172,33 @@ impl Campaign {
     }
 
     /// Do the walks of a turn, up to the first that fails unless all are wanted.
-    fn turn(&self, start: &Start, turn: &Turn) -> Vec<Outcome> {
+    fn turn(&self, start: &Start, turn: &Turn) -> (Vec<Outcome>, Goals) {
         let mut outcomes = Vec::with_capacity(TURN as usize);
+        let mut goals = Goals::default();
         for walk in turn.walks.clone() {
             let outcome = self.walk(start, turn.scenario, walk);
+            if walk % WATCHED == 0 {
+                // Twice, the second time with an eye on it: the same, or nothing that this
+                // campaign says can be relied on.
+                let again = explore::run_watched(
+                    &mut start.world.clone(),
+                    &mut self.chooser(start, turn.scenario, walk),
+                    &mut goals,
+                );
+                assert_eq!(
+                    outcome,
+                    again,
+                    "walk {walk} of `{}` is not deterministic",
+                    start.world.setup().name
+                );
+            }
             let over = outcome.failure.is_some() && !self.keep_going;
             outcomes.push(outcome);
             if over {
                 break;
             }
         }
-        outcomes
+        (outcomes, goals)
     }
 
     fn start(&self, setup: &Arc<Setup>) -> Start {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use handler::Policy;
 use indicatif::{ProgressBar, ProgressStyle};
-use sim::explore::{Exhaust, Strategy};
+use sim::explore::{Exhaust, GOALS, Strategy};
 use sim::scenario;
 use sim::shrink::runs;
 use sim::world::Setup;
@@ -23,6 +23,9 @@ use crate::exit::{FOUND, Failed, OK};
 use crate::jobs;
 use crate::kept::Kept;
 use crate::kernel::KernelArgs;
+use crate::ledger::Ledger;
+use crate::results::goal_names;
+use crate::shard::Shard;
 
 /// Search the interleavings of the built-in scenarios, or of one scenario.
 #[derive(Args, Clone, Debug)]
@@ -68,6 +71,17 @@ pub struct Explore {
     /// How many processors search. The result is the same for any number.
     #[arg(long, value_name = "N", default_value_t = jobs::processors(), value_parser = at_least_one)]
     jobs: usize,
+    /// Which part of the schedules to run, such as 2/8. An array job of Slurm or an indexed job of
+    /// Kubernetes (with FAULTBED_SHARDS) knows its part without this.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Write the results as JSON lines into the folder of the failures, for `faultbed merge`. A
+    /// shard always does.
+    #[arg(long)]
+    results: bool,
+    /// Fail if the campaign has not met every goal at least once.
+    #[arg(long)]
+    require_goals: bool,
     /// How many schedules to run, over all scenarios together.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     schedules: u64,
@@ -103,6 +117,7 @@ impl Explore {
             return self.run_exhaustive(&setups, policy);
         }
         let names: Vec<String> = setups.iter().map(|setup| setup.name.clone()).collect();
+        let shard = self.shard()?;
         let campaign = Campaign {
             setups: setups.into_iter().map(Arc::new).collect(),
             handler: self.handler.clone(),
@@ -111,21 +126,29 @@ impl Explore {
             strategy: self.strategy,
             schedules: self.schedules,
             jobs: self.jobs,
+            shard: shard.unwrap_or(Shard::WHOLE),
             keep_going: self.keep_going,
         };
         let watch = Stopwatch::start();
-        let report = self.with_progress(&campaign, &watch);
+        let mut ledger = Ledger::new(&campaign, &names, &self.out, self.results || shard.is_some());
+        let report = self.with_progress(&campaign, &watch, &mut ledger);
         let elapsed = watch.elapsed();
-        let mut kept = Vec::new();
-        for found in &report.found {
-            kept.push((found, Kept::keep(&found.schedule, &campaign.policy, &self.out)?));
-        }
+        let kept = ledger.close(&report)?;
+        let kept: Vec<(&Found, Kept)> = report.found.iter().zip(kept).collect();
         if self.json {
             println!("{}", self.as_json(&names, &report, &kept, elapsed));
         } else {
             self.print(&names, &report, &kept, elapsed, campaign.policy);
         }
-        Ok(if report.found.is_empty() { OK } else { FOUND })
+        let unmet = self.require_goals && report.goals.unmet().next().is_some();
+        Ok(if report.found.is_empty() && !unmet { OK } else { FOUND })
+    }
+
+    fn shard(&self) -> Result<Option<Shard>, Failed> {
+        if self.shard.is_some() {
+            return Ok(self.shard);
+        }
+        Shard::from_environment(|name| std::env::var(name).ok()).map_err(Failed::usage)
     }
 
     fn run_exhaustive(&self, setups: &[Setup], policy: Policy) -> Result<ExitCode, Failed> {
@@ -155,7 +178,12 @@ impl Explore {
         Ok(vec![scenario::parse(name, &text).map_err(Failed::usage)?])
     }
 
-    fn with_progress(&self, campaign: &Campaign, watch: &Stopwatch) -> Report {
+    fn with_progress(
+        &self,
+        campaign: &Campaign,
+        watch: &Stopwatch,
+        ledger: &mut Ledger<'_>,
+    ) -> Report {
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(self.schedules);
             let style = "{bar:30} {pos}/{len} schedules, {per_sec}, {eta} left{msg}";
@@ -164,15 +192,22 @@ impl Explore {
         } else {
             ProgressBar::hidden()
         };
-        let mut said = Duration::ZERO;
+        let (mut said, mut written) = (Duration::ZERO, Duration::ZERO);
         let mut counter = 0u32;
         let report = campaign.run(|report| {
+            if !ledger.look(report) {
+                return false;
+            }
             // Asking the clock after every turn would cost more than the turn.
             counter = counter.wrapping_add(1);
             if counter.is_multiple_of(64) {
                 let total = report.total();
                 bar.set_position(total.schedules);
                 let elapsed = watch.elapsed();
+                if elapsed - written >= Duration::from_secs(5) {
+                    written = elapsed;
+                    ledger.write(report, false);
+                }
                 if bar.is_hidden() && elapsed - said >= Duration::from_secs(10) {
                     said = elapsed;
                     eprintln!(
@@ -231,6 +266,14 @@ impl Explore {
             self.seed,
             report.digest,
         );
+        // One scenario cannot meet them all.
+        if self.scenario.is_none() || self.require_goals {
+            let met = report.goals.met().count();
+            let _ = writeln!(out, "{met} of {} goals met", GOALS.len());
+            for goal in report.goals.unmet() {
+                let _ = writeln!(out, "never met: {}", GOALS[goal]);
+            }
+        }
         for (found, kept) in kept {
             let _ = writeln!(
                 out,
@@ -257,6 +300,9 @@ impl Explore {
             "strategy": self.strategy.to_string(),
             "seed": self.seed,
             "digest": format!("{:016x}", report.digest),
+            "shard": self.shard.map(|shard| shard.to_string()),
+            "goals": goal_names(report.goals),
+            "never_met": report.goals.unmet().map(|goal| GOALS[goal]).collect::<Vec<_>>(),
             "schedules": total.schedules,
             "steps": total.steps,
             "seconds": elapsed.as_secs_f64(),

@@ -25,9 +25,10 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Shrink `schedule` and keep the result in `out`. One that takes too many steps to be worth
+    /// Keep `schedule` as it was found, at once, then shrink it and keep the result in `out`. One that takes too many steps to be worth
     /// it, a livelock, is kept as it is.
     pub(crate) fn keep(schedule: &Schedule, policy: &Policy, out: &Path) -> Result<Kept, Failed> {
+        let raw = save::found(out, schedule)?;
         let shrunk = if schedule.steps.len() < LONG {
             shrink::shrink(schedule, policy, Effort::default())
         } else {
@@ -38,6 +39,7 @@ impl Kept {
             .map_or_else(|| "not shrunk".to_owned(), |shrunk| shrink::words(schedule, shrunk));
         let schedule = shrunk.as_ref().map_or(schedule, |shrunk| &shrunk.schedule).clone();
         let path = save::failure(out, &schedule, policy)?;
+        save::forget(&raw);
         Ok(Kept { path, schedule, shrunk, words })
     }
 

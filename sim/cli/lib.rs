@@ -17,12 +17,16 @@ pub mod explore;
 pub mod jobs;
 mod kept;
 pub mod kernel;
+mod ledger;
+pub mod merge;
 pub mod model;
 pub mod replay;
 pub mod report;
+pub mod results;
 pub mod save;
 #[cfg(target_os = "linux")]
 pub mod serve;
+pub mod shard;
 pub mod shrink;
 #[cfg(target_os = "linux")]
 pub mod stress;

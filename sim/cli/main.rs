@@ -17,6 +17,7 @@ enum Command {
     Explore(faultbed::explore::Explore),
     Replay(faultbed::replay::Replay),
     Shrink(faultbed::shrink::Shrink),
+    Merge(faultbed::merge::Merge),
     Zoo(faultbed::zoo::Zoo),
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Conform(faultbed::conform::Conform),
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Explore(explore) => explore.run(),
         Command::Replay(replay) => replay.run(),
         Command::Shrink(shrink) => shrink.run(),
+        Command::Merge(merge) => merge.run(),
         Command::Zoo(zoo) => zoo.run(),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Command::Conform(conform) => conform.run(),

@@ -10,6 +10,34 @@ use sim::schedule::Schedule;
 use crate::exit::Failed;
 use crate::report;
 
+/// Put `schedule`, as it was found, into the folder `dir` before anything else is done with it:
+/// whoever is killed while shrinking it has not lost it.
+pub fn found(dir: &Path, schedule: &Schedule) -> Result<PathBuf, Failed> {
+    fs::create_dir_all(dir)
+        .map_err(|error| Failed::io(format!("cannot make {}: {error}", dir.display())))?;
+    let path = dir.join(format!("{}-{}.found", stem(schedule), schedule.handler));
+    replace(&path, &schedule.to_string())?;
+    Ok(path)
+}
+
+/// The shrunk one is kept: the one it was made from is not needed any more.
+pub fn forget(found: &Path) {
+    // If it cannot be removed it does no harm.
+    let _ = fs::remove_file(found);
+}
+
+/// What the files of `schedule` are called.
+fn stem(schedule: &Schedule) -> String {
+    let name: String = schedule
+        .setup
+        .name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect();
+    let class = schedule.fails.as_deref().unwrap_or("run");
+    format!("{name}-{class}-{}-{}", schedule.seed, schedule.walk)
+}
+
 /// Keep `schedule` in the folder `dir` under a name nobody else uses, and beside it everything
 /// that is made of it. The name of the schedule is the answer; it is there before the others.
 pub fn failure(dir: &Path, schedule: &Schedule, policy: &Policy) -> Result<PathBuf, Failed> {
@@ -50,16 +78,10 @@ pub fn schedule(dir: &Path, schedule: &Schedule) -> Result<PathBuf, Failed> {
         Failed::io(format!("cannot keep the failing schedule in {}: {error}", path.display()))
     };
     fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
-    let stem: String = schedule
-        .setup
-        .name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-        .collect();
-    let class = schedule.fails.as_deref().unwrap_or("run");
+    let stem = stem(schedule);
     for n in 0..10_000u32 {
         let suffix = if n == 0 { String::new() } else { format!("-{n}") };
-        let name = format!("{stem}-{class}-{}-{}{suffix}.schedule", schedule.seed, schedule.walk);
+        let name = format!("{stem}{suffix}.schedule");
         let path = dir.join(name);
         // The same run found again is the same file.
         if fs::read_to_string(&path).is_ok_and(|there| there == text) {

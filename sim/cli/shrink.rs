@@ -8,12 +8,13 @@ use std::sync::Arc;
 use clap::Args;
 use handler::Policy;
 use sim::schedule::Schedule;
-use sim::shrink::{self, Effort, Shrunk, runs};
+use sim::shrink::{self, Effort, MakeWorld, Shrunk, runs};
 use sim::world::Setup;
 
 use crate::campaign::{show, world};
 use crate::exit::{Failed, OK};
 use crate::explore::{policy, shell};
+use crate::model::Model;
 use crate::save;
 
 /// Make a failing schedule small: a smaller world, fewer steps, the same class of failure.
@@ -84,8 +85,7 @@ impl Shrink {
 pub fn shrink(schedule: &Schedule, policy: &Policy, effort: Effort) -> Option<Shrunk> {
     let default = Policy::default();
     let right = |setup: &Arc<Setup>| world(&default, setup);
-    let right: Option<&dyn Fn(&Arc<Setup>) -> _> =
-        if *policy == default { None } else { Some(&right) };
+    let right: Option<&MakeWorld<'_, Model>> = if *policy == default { None } else { Some(&right) };
     shrink::shrink(schedule, |setup| world(policy, setup), right, effort)
 }
 

@@ -252,7 +252,7 @@ fn v62_f5_dirty_tracking() {
 /// Two huge pages' worth, of which the first can be collapsed.
 fn huge(name: &str) -> Case<'_> {
     let piece = Piece::new(0, 512, Kind::Anon);
-    Case::new(name, 512).pieces(&[piece]).kernel_only("no huge pages of anonymous memory yet")
+    Case::new(name, 512).pieces(&[piece])
 }
 
 #[test]

@@ -523,6 +523,7 @@ fn madvise(advice: Advise) -> Option<Madvise> {
         Advise::DontNeedLocked => Madvise::DontNeedLocked,
         Advise::GuardInstall => Madvise::GuardInstall,
         Advise::GuardRemove => Madvise::GuardRemove,
-        Advise::Remove | Advise::Collapse => return None,
+        Advise::Collapse => Madvise::Collapse,
+        Advise::Remove => return None,
     })
 }

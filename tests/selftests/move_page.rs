@@ -54,8 +54,7 @@ kinds!(move_: anon = Anon);
 
 /// A source of huge pages; `chunk` pages at a time.
 fn huge(name: &str, chunk: u64, whole: bool) {
-    let case = case(name, HUGE).kernel_only("no huge pages of anonymous memory yet");
-    case.run(|run| {
+    case(name, HUGE).run(|run| {
         watch(run, HUGE);
         let writer = run.thread();
         let (low, high) = (Advise::NoHugePage, Advise::HugePage);

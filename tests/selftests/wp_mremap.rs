@@ -11,7 +11,6 @@ fn moved(name: &str, kind: Kind, pages: u64, advice: Option<Advise>) {
     let piece = Piece::new(0, pages, kind);
     let case = Case::new(name, 2 * pages).pieces(&[piece]).modes(RegisterModes::WP);
     let case = match advice {
-        Some(Advise::HugePage) => case.kernel_only("no huge pages of anonymous memory yet"),
         // Measured: without swap the pages stay in the file and leave the page table.
         Some(Advise::PageOut) if kind == Kind::Shmem => {
             case.kernel_only("paging out leaves files alone, yet")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use faultbed::campaign::{Campaign, show};
 use faultbed::catalogue;
+use faultbed::shard::Shard;
 use handler::Policy;
 use sim::explore::Strategy;
 
@@ -17,6 +18,7 @@ fn campaign(handler: &str, seed: u64, schedules: u64) -> Campaign {
         strategy: Strategy::Random,
         schedules,
         jobs: 1,
+        shard: Shard::WHOLE,
         keep_going: false,
     }
 }

@@ -448,7 +448,8 @@ fn f6_collapse_takes_the_blocks_that_lie_whole_in_range_and_mapping() {
     let (a, b, c) = (true, true, true);
     type Prepare = fn(&mut Bed, ThreadId);
     let nothing: Prepare = |_, _| {};
-    let cases: [(&str, Prepare, u64, u64, Ret, [bool; 3]); 11] = [
+    type Row = (&'static str, Prepare, u64, u64, Ret, [bool; 3]);
+    let cases: [Row; 11] = [
         ("inside", nothing, 1, H + 5, over, [false, false, false]),
         ("across", nothing, 5, 2 * H + 5, over, [false, b, false]),
         ("from the start", nothing, 0, 2 * H + 5, over, [a, b, false]),

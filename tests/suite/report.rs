@@ -6,6 +6,7 @@ use std::sync::Arc;
 use faultbed::campaign::{Campaign, show};
 use faultbed::catalogue;
 use faultbed::report::{files, story};
+use faultbed::shard::Shard;
 use faultbed::shrink::shrink;
 use handler::Policy;
 use sim::explore::Strategy;
@@ -23,6 +24,7 @@ fn failure(handler: &str, scenario: &str) -> Schedule {
         strategy: Strategy::Portfolio,
         schedules: 200_000,
         jobs: 1,
+        shard: Shard::WHOLE,
         keep_going: false,
     };
     let report = campaign.run(|_| true);

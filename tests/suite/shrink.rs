@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use faultbed::campaign::{Campaign, show};
 use faultbed::catalogue;
+use faultbed::shard::Shard;
 use faultbed::shrink::shrink;
 use handler::Policy;
 use sim::explore::Strategy;
@@ -20,6 +21,7 @@ fn failures(seed: u64) -> Vec<Schedule> {
         strategy: Strategy::Portfolio,
         schedules: 20_000,
         jobs: 1,
+        shard: Shard::WHOLE,
         keep_going: true,
     };
     campaign.run(|_| true).found.into_iter().map(|found| found.schedule).collect()
@@ -65,6 +67,7 @@ fn a_condition_of_the_scenario_is_not_broken_by_shrinking() {
             strategy: Strategy::Portfolio,
             schedules: 20_000,
             jobs: 1,
+            shard: Shard::WHOLE,
             keep_going: false,
         };
         let found = campaign.run(|_| true).found;

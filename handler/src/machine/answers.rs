@@ -77,6 +77,7 @@ impl Machine {
             Stage::Installing(content) => self.install_answered(slot, content, outcome, now),
             Stage::Waking(ending) => self.wake_answered(slot, ending, outcome),
             Stage::Unprotecting => self.unprotect_answered(slot, outcome, now),
+            Stage::Continuing => self.continue_answered(slot, outcome, now),
             Stage::Protecting => self.protect_answered(slot, outcome, now),
             Stage::Asking => self.asked(slot, outcome, now),
             stage => panic!("{req:?} has no ioctl out, it is {stage:?}"),
@@ -129,9 +130,9 @@ impl Machine {
             }
             Verdict::Present => {
                 self.tracker.present(page, write);
-                if req.needs.unprotected {
-                    // It is there, and protected for all we know: a wake would only bring
-                    // the write back.
+                if req.needs.unprotected || req.needs.minor {
+                    // It is there, but protected or not mapped for all we know: a wake would
+                    // only bring the fault back.
                     req.needs.page = false;
                     self.queue(slot, true);
                     return Completion::Kept;

@@ -216,6 +216,10 @@ impl Machine {
         self.tracker.content(page)
     }
 
+    pub(super) fn backing(&self) -> crate::Backing {
+        self.setup.regions.backing()
+    }
+
     fn is_imageless(&self, page: PageNo) -> bool {
         page.index() >= NO_IMAGE / self.setup.regions.page_size().bytes()
     }

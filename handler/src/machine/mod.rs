@@ -5,6 +5,7 @@
 mod action;
 mod answers;
 mod layout;
+mod minor;
 mod reading;
 mod slots;
 mod snapshot;
@@ -304,7 +305,7 @@ impl Machine {
         match self.content(req.page) {
             _ if req.stray => true,
             _ if req.protects => false,
-            _ if req.needs.only_unprotected() => self.may_move(),
+            _ if req.needs.only_unprotected() || req.needs.only_mapped() => self.may_move(),
             Content::Source => req.loaded || req.poison,
             Content::Poison => true,
             Content::Zero => self.may_move(),

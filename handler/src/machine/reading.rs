@@ -4,7 +4,7 @@ use shims::{Event, Fault, FaultKind, Span, Time};
 
 use super::slots::{Ending, Needs, Req, Stage, Why};
 use super::{DrainEnd, HandlerError, Machine, ReadPermit, Status};
-use crate::Presence;
+use crate::{Backing, Presence};
 
 impl Machine {
     /// May messages be read now? After `Granted` no source install is handed out until
@@ -118,7 +118,11 @@ impl Machine {
         for piece in regions.split(span) {
             inside += piece.bytes;
             if let Some((first, end)) = piece.full {
-                self.tracker.removed(first, end);
+                match regions.backing() {
+                    Backing::Anonymous => self.tracker.removed(first, end),
+                    Backing::Shared => self.tracker.given_up_shared(first, end),
+                    Backing::PrivateFile => self.tracker.reverted(first, end),
+                }
             }
             for page in piece.head.into_iter().chain(piece.tail) {
                 self.tracker.cut(page);
@@ -151,6 +155,9 @@ impl Machine {
             FaultKind::Wp if self.tracks_writes() => {
                 Needs { unprotected: true, write: true, ..Needs::default() }
             }
+            FaultKind::Minor if self.backing().has_cache() => {
+                Needs { minor: true, write, ..Needs::default() }
+            }
             FaultKind::Wp | FaultKind::Minor => {
                 self.counters.count(Ending::Failed, 1);
                 return Err(HandlerError::UnexpectedFault { addr, kind });
@@ -160,6 +167,9 @@ impl Machine {
             self.outside(addr, needs, stale);
             return Ok(());
         };
+        if needs.page && self.backing().has_cache() {
+            self.tracker.missed(page);
+        }
         let addr = addr.align_down(self.setup.regions.page_size());
         if let Some(slot) = self.requests.find(addr) {
             self.join(slot, needs);

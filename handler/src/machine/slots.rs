@@ -22,6 +22,8 @@ pub(super) enum Stage {
     Installing(Content),
     /// Its page is being un-protected, for faults that are a write.
     Unprotecting,
+    /// Its page is being mapped from the page cache.
+    Continuing,
     /// Its page is being protected, for a baseline.
     Protecting,
     /// The kernel is asked whether the address space is changing.
@@ -61,6 +63,8 @@ pub(super) enum Ending {
 pub(super) struct Needs {
     /// The page itself.
     pub(super) page: bool,
+    /// The page to be mapped, which the page cache has.
+    pub(super) minor: bool,
     /// The page without its write protection.
     pub(super) unprotected: bool,
     /// Any of them is a write.
@@ -70,13 +74,19 @@ pub(super) struct Needs {
 impl Needs {
     pub(super) fn add(&mut self, other: Needs) {
         self.page |= other.page;
+        self.minor |= other.minor;
         self.unprotected |= other.unprotected;
         self.write |= other.write;
     }
 
     /// Is the page known to be there, and only its protection in the way?
     pub(super) fn only_unprotected(self) -> bool {
-        self.unprotected && !self.page
+        self.unprotected && !self.page && !self.minor
+    }
+
+    /// Is the page known to be in the page cache?
+    pub(super) fn only_mapped(self) -> bool {
+        self.minor && !self.page
     }
 }
 
@@ -147,7 +157,7 @@ impl Req {
     pub(super) fn is_out(&self) -> bool {
         match self.stage {
             Stage::Fetching | Stage::Installing(_) | Stage::Waking(_) => true,
-            Stage::Unprotecting | Stage::Protecting | Stage::Asking => true,
+            Stage::Unprotecting | Stage::Continuing | Stage::Protecting | Stage::Asking => true,
             Stage::Queued | Stage::Deferred(_) | Stage::ToWake(_) => false,
         }
     }
@@ -155,7 +165,11 @@ impl Req {
     /// Is one of its ioctls out, or about to follow one that was?
     pub(super) fn is_issued(&self) -> bool {
         match self.stage {
-            Stage::Installing(_) | Stage::Unprotecting | Stage::Protecting | Stage::Asking => true,
+            Stage::Installing(_)
+            | Stage::Unprotecting
+            | Stage::Continuing
+            | Stage::Protecting
+            | Stage::Asking => true,
             Stage::ToWake(_) | Stage::Waking(_) => true,
             Stage::Queued | Stage::Fetching | Stage::Deferred(_) => false,
         }

@@ -130,6 +130,8 @@ pub struct Counters {
     pub wakes: u64,
     /// Questions to the kernel on behalf of snapshots.
     pub probes: u64,
+    /// Pages mapped from the page cache, or tried to be.
+    pub continues: u64,
     /// Pages protected again on behalf of baselines.
     pub protects: u64,
 }

@@ -76,6 +76,9 @@ impl Machine {
         if req.protects {
             return self.protect(slot);
         }
+        if req.needs.only_mapped() {
+            return self.continue_(slot);
+        }
         if req.needs.only_unprotected() {
             return self.unprotect(slot);
         }

@@ -139,6 +139,8 @@ impl Mix {
             let flags = kind | place | flags | MapFlags::NORESERVE;
             return Map { at, len, prot: prot(rng), flags, source };
         }
+        // A hint for a large mapping of a file is not modelled (docs/kernel/vma.md).
+        let place = if self.theme == Theme::Huge { MapFlags::FIXED } else { place };
         let (kind, source) = match rng.random_range(0..20u32) {
             0..13 => (MapFlags::PRIVATE, Source::Anonymous),
             13 => (MapFlags::SHARED, Source::Anonymous),

@@ -39,6 +39,9 @@ impl Default for Effort {
     }
 }
 
+/// Puts a handler into a world.
+pub type MakeWorld<'m, S> = dyn Fn(&Arc<Setup>) -> World<S> + 'm;
+
 /// What shrinking came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shrunk {
@@ -70,7 +73,7 @@ struct Case {
 pub fn shrink<S: Subject>(
     schedule: &Schedule,
     make: impl Fn(&Arc<Setup>) -> World<S>,
-    right: Option<&dyn Fn(&Arc<Setup>) -> World<S>>,
+    right: Option<&MakeWorld<'_, S>>,
     effort: Effort,
 ) -> Option<Shrunk> {
     let class = schedule.fails.as_deref()?;
@@ -105,7 +108,7 @@ pub fn shrink<S: Subject>(
 
 struct Shrinker<'c, S, F> {
     make: F,
-    right: Option<&'c dyn Fn(&Arc<Setup>) -> World<S>>,
+    right: Option<&'c MakeWorld<'c, S>>,
     class: &'c str,
     effort: Effort,
     attempts: u64,

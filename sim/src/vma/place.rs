@@ -58,14 +58,14 @@ impl AddressSpace {
                 return Ok(at);
             }
         }
-        let align = if page == PageSize::KIB4 && len.is_multiple_of(PageSize::MIB2.bytes()) {
-            PageSize::MIB2.bytes()
-        } else {
-            align
-        };
+        // Without a hint a length of whole huge pages is aligned to them, and for that Linux
+        // looks for a whole huge page more than it needs.
+        let huge = PageSize::MIB2.bytes();
+        let thp = page == PageSize::KIB4 && hint < PAGE && len.is_multiple_of(huge);
+        let (align, spare) = if thp { (huge, huge) } else { (align, align - PAGE) };
         let low = mmap_min_addr.max(PAGE);
         let mut high = mmap_base;
-        while let Some(top) = self.tree.highest_gap(low, high, len + align - PAGE) {
+        while let Some(top) = self.tree.highest_gap(low, high, len + spare) {
             let at = (top - len) & !(align - 1);
             match self.tree.at_or_above(at) {
                 Some(next) if at + len > guarded(next, stack_guard_gap) => {
@@ -74,7 +74,7 @@ impl AddressSpace {
                 _ => return Ok(at),
             }
         }
-        let padded = len + align - PAGE;
+        let padded = len + spare;
         let found = self.tree.lowest_gap(legacy_base, task_size, padded);
         found.map(|at| at.next_multiple_of(align)).ok_or(Errno::ENOMEM)
     }

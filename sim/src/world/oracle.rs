@@ -150,6 +150,11 @@ impl Truth {
 }
 
 impl<S: Subject> World<S> {
+    /// Is a removal of this page under way, between its call and its return?
+    pub fn is_being_removed(&self, page: u64) -> bool {
+        self.truth.of(page).removing > 0
+    }
+
     /// Look at what a task's step did.
     pub(super) fn observe(&mut self, process: usize, did: &Did) {
         let observed = self.truth_mut(process);

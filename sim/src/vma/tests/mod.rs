@@ -5,6 +5,7 @@
 mod kernel_cases;
 mod language;
 mod merge_cases;
+mod placement;
 mod properties;
 mod rule_cases;
 mod self_cases;
