@@ -16,8 +16,6 @@ pub enum Tamper {
     UnprotectQuiet,
     /// A wake goes to the page behind the one it is for.
     WakeMisplaced,
-    /// `EEXIST` counts as installed, and nobody is woken.
-    ExistDone,
     /// `EAGAIN` counts as installed.
     ChangingDone,
     /// `EAGAIN` is an error like any other.
@@ -31,15 +29,14 @@ pub enum Tamper {
 }
 
 impl Tamper {
-    /// All of them, with the entries they stand for, their names, and the built-in scenario in
-    /// which each is to be found.
+    /// All of them, with the entries they stand for, their names, and the world of the zoo,
+    /// or the built-in scenario, in which each is to be found.
     pub const ALL: &'static [(Tamper, &'static str, &'static str, &'static str)] = &[
         (Tamper::ReadsUnprotected, "A11", "reads-unprotected", "wp_write_is_seen"),
         (Tamper::ZerosUnprotected, "A12, A13", "zeros-unprotected", "wp_zeros_stay_zero"),
         (Tamper::UnprotectQuiet, "wake", "unprotect-quiet", "wp_write_is_seen"),
-        (Tamper::WakeMisplaced, "wake", "wake-misplaced", "parallel_missing"),
-        (Tamper::ExistDone, "3.1", "exist-done", "parallel_missing"),
-        (Tamper::ChangingDone, "commit", "changing-done", "stale_source"),
+        (Tamper::WakeMisplaced, "wake", "wake-misplaced", "unregister_under_fault"),
+        (Tamper::ChangingDone, "commit", "changing-done", "removed_beside"),
         (Tamper::ChangingFatal, "A22", "changing-error", "stale_source"),
         (Tamper::NoEntryFatal, "A10, B11", "no-entry-error", "unregister_under_fault"),
         (Tamper::RemovalDropped, "commit", "removal-dropped", "remove_after_read"),
@@ -53,7 +50,6 @@ impl Tamper {
             Tamper::ZerosUnprotected => "Zeros that are read come without protection.",
             Tamper::UnprotectQuiet => "Protection is taken away, and nobody is woken.",
             Tamper::WakeMisplaced => "A wake goes to the page behind the one it is for.",
-            Tamper::ExistDone => "EEXIST counts as installed, and nobody is woken.",
             Tamper::ChangingDone => "EAGAIN counts as installed.",
             Tamper::ChangingFatal => "EAGAIN is an error like any other.",
             Tamper::NoEntryFatal => "ENOENT is an error like any other.",
@@ -85,9 +81,7 @@ impl Tamper {
     /// What the machine is told that the kernel answered.
     pub fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome.verdict()) {
-            (Tamper::ExistDone, Verdict::Present) | (Tamper::ChangingDone, Verdict::Changing) => {
-                Outcome::done(PAGE.bytes())
-            }
+            (Tamper::ChangingDone, Verdict::Changing) => Outcome::done(PAGE.bytes()),
             (Tamper::ChangingFatal, Verdict::Changing)
             | (Tamper::NoEntryFatal, Verdict::NoMapping) => Outcome::bare(Errno::EINVAL),
             _ => outcome,

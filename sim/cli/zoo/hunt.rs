@@ -10,7 +10,6 @@ use sim::shrink::{self, Effort};
 use sim::world::{Check as Final, Op, Setup, Subject, World};
 
 use super::mistake::{Maker, Mistake, check, driver, ours};
-use super::plain::Trouble;
 use super::worlds::Place;
 use crate::clock::Stopwatch;
 
@@ -101,16 +100,23 @@ pub fn wrong_in(place: &Place, schedules: u64) -> Option<String> {
             return Some(words("the plain handler", hit));
         }
         // The worlds of our own handler have sources that work.
-        if place.trouble == Trouble::None
+        if place.trouble.is_none()
             && let Some(hit) = plan.search(&driver(setup))
         {
             return Some(words("the threads driver", hit));
         }
     }
-    if place.trouble != Trouble::None {
+    if !place.trouble.is_none() || goes_behind(setup) {
         return None;
     }
     plan.search(&ours(&Policy::default(), None, setup)).map(|hit| words("our handler", hit))
+}
+
+/// Does the process take memory out of the registration and put it back? What it did in between no
+/// message tells, so a record that says otherwise is not to blame.
+fn goes_behind(setup: &Setup) -> bool {
+    let again = |op: &Op| matches!(op, Op::Register { .. });
+    setup.programs.iter().flat_map(|program| &program.ops).any(again)
 }
 
 /// Can a handler of ordinary code be in it? One has no controls, and no records to be asked for;

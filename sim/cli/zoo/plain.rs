@@ -29,6 +29,13 @@ pub enum Trouble {
     Panics,
 }
 
+impl Trouble {
+    /// Do the sources of our own handler's worlds show it? They work.
+    pub(super) fn is_none(self) -> bool {
+        self == Trouble::None
+    }
+}
+
 /// How often a source is asked for one page.
 const ATTEMPTS: u32 = 4;
 
@@ -263,6 +270,10 @@ impl Shop {
     /// Do a job. Tells whether the worker goes on.
     fn finish(&self, job: Job) -> bool {
         let came = self.install(job);
+        if let Came::Failed(_) = came {
+            // Whoever serves next is told of the fault again.
+            let _ = self.uffd.wake(span(job.page));
+        }
         if self.has(Flaw::SignalBeforePush) && matches!(came, Came::Later) {
             self.waiter.notify();
         }

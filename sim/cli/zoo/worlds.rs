@@ -43,6 +43,7 @@ worlds! {
     remove_range None "memory 3 pages\nworkers 2\ntask guest\n  read 1\ntask balloon\n  read 2\n  dontneed 0..3 -> ok\n  read 2 -> zero\n"
     lost_install None "memory 1 pages\nworkers 2\ntask guest\n  write 0\n  write 0\n  write 0\ntask balloon\n  dontneed 0 -> ok\n  dontneed 0 -> ok\n"
     unregistered None "memory 1 pages\nworkers 1\ntask guest\n  dontneed 0 -> ok\n  post removed\n  read 0 -> zero\ntask owner\n  await removed\n  unregister 0..1 -> ok\n"
+    registered_again None "memory 1 pages\nworkers 1\ntask guest\n  dontneed 0 -> ok\n  post removed\n  read 0 -> zero\ntask owner\n  await removed\n  unregister 0..1 -> ok\n  read 0 -> zero\n  register 0..1 -> ok\n"
     source_fails_once FailsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_short_once ShortOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_panics_once PanicsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
@@ -53,9 +54,8 @@ worlds! {
 
 fn world_of(flaw: Flaw) -> World {
     match flaw {
-        Flaw::EmptyReadFatal | Flaw::EmptyReadRetried | Flaw::ExistNotWoken => {
-            World::one_page_two_readers
-        }
+        Flaw::EmptyReadFatal | Flaw::EmptyReadRetried => World::one_page_two_readers,
+        Flaw::ExistNotWoken => World::registered_again,
         Flaw::ExistEndsWorker => World::one_worker,
         Flaw::BufferReused | Flaw::BufferAliased => World::two_pages,
         Flaw::WakeForgotten | Flaw::WaitUnchecked => World::four_reads,
@@ -90,6 +90,11 @@ pub fn all() -> Vec<Place> {
 pub fn of(flaw: Flaw) -> Place {
     let world = world_of(flaw);
     place(WORLDS.iter().find(|entry| entry.0 == world).expect("every world is listed"))
+}
+
+/// The world of that name.
+pub fn named(name: &str) -> Option<Place> {
+    WORLDS.iter().find(|entry| entry.1 == name).map(place)
 }
 
 fn place(&(_, name, trouble, text): &(World, &'static str, Trouble, &str)) -> Place {

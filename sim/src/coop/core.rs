@@ -11,6 +11,9 @@ use crate::kernel::Call;
 use crate::sync::Name;
 use crate::world::{Failure, View};
 
+/// How often a handler may catch the unwinding of its run before it is given up.
+const CAUGHT: u32 = 1_000;
+
 /// A thread of the handler.
 #[derive(Debug)]
 pub(crate) struct Thread {
@@ -21,6 +24,8 @@ pub(crate) struct Thread {
     /// The locks it holds, in the order in which it took them.
     pub(super) held: Vec<(LockId, How)>,
     pub(super) ended: bool,
+    /// Its stack cannot be unwound.
+    pub(super) abandoned: bool,
     /// It runs on the stack of this one, as a member of its team.
     pub(super) host: Option<usize>,
 }
@@ -77,6 +82,8 @@ pub(crate) struct Core {
     /// How many threads there may be.
     room: usize,
     over: bool,
+    /// How often code has caught the unwinding of the run.
+    caught: u32,
     pub(super) failure: Option<Failure>,
     /// What the handler ended with.
     pub(super) result: Option<Result<(), String>>,
@@ -97,6 +104,7 @@ impl Core {
             current: 0,
             room,
             over: false,
+            caught: 0,
             failure: None,
             result: None,
         };
@@ -141,7 +149,7 @@ impl Core {
                 .expect("there are few threads"),
         };
         let op = Some(Op::Start);
-        let thread = Thread { name, op, reply: None, held: Vec::new(), ended: false, host };
+        let thread = Thread { name, op, reply: None, held: Vec::new(), ended: false, abandoned: false, host };
         self.threads.push(thread);
         id
     }
@@ -464,6 +472,18 @@ impl Core {
             let why = format!("it panicked, and waits while it unwinds (to {})", op.verb());
             self.fail(Failure::Panicked { thread, why });
         }
+    }
+
+    /// The running thread has caught the unwinding of the run again. Does it do nothing else?
+    pub(super) fn is_stubborn(&mut self) -> bool {
+        self.caught += 1;
+        let stubborn = self.caught > CAUGHT;
+        if stubborn {
+            let me = self.current;
+            self.threads[me].ended = true;
+            self.threads[me].abandoned = true;
+        }
+        stubborn
     }
 
     /// The running thread has ended.

@@ -41,6 +41,13 @@ impl Fiber {
     }
 }
 
+impl Fiber {
+    /// Leave the stack as it is, for ever: its code does not end.
+    pub(super) fn abandon(mut self) {
+        std::mem::forget(self.generator.take());
+    }
+}
+
 impl Drop for Fiber {
     fn drop(&mut self) {
         // One that has not ended is unwound by its own drop, and its stack given back.

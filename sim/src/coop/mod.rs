@@ -55,7 +55,7 @@ const ROOM: usize = 8;
 
 /// Moves of the clock after which a handler that only wakes, finds nothing and sleeps again is
 /// taken to be at rest.
-const PATIENCE: u32 = 64;
+const PATIENCE: u32 = 24;
 
 /// Steps after which a handler has started whatever threads it starts with.
 const ROUNDS: usize = 1_000;
@@ -264,6 +264,15 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.end();
+        let mut core = self.run.borrow_mut();
+        for thread in 0..core.threads.len() {
+            let root = core.root_of(thread);
+            if core.threads[thread].abandoned
+                && let Some(fiber) = core.fibers[root].take()
+            {
+                fiber.abandon();
+            }
+        }
     }
 }
 

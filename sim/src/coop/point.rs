@@ -58,7 +58,11 @@ pub(crate) fn point(op: Op) -> Reply {
         return unwinding(&run, op);
     }
     if run.borrow().over() {
-        // Code that has caught the unwinding of its own run.
+        // Code that has caught the unwinding of its own run. If it does so for ever, it is left
+        // where it is.
+        while run.borrow_mut().is_stubborn() {
+            fiber::yield_now();
+        }
         resume_unwind(Box::new(Over));
     }
     run.borrow_mut().announce(op);
