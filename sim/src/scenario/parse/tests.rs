@@ -1,0 +1,45 @@
+//! What the parser says to text that is no scenario.
+
+use super::*;
+
+fn error(text: &str) -> String {
+    parse("t.fbs", text).expect_err("the text is malformed").to_string()
+}
+
+#[test]
+fn errors_name_file_line_column_and_what_was_expected() {
+    let head = "faultbed scenario 1\nname x\nmemory 4 pages\n";
+    let case = |body: &str| error(&format!("{head}{body}"));
+    assert_eq!(error(""), "t.fbs:1:1: expected `faultbed scenario 1`, found an empty file");
+    assert_eq!(error("# only\nfoo\n"), "t.fbs:2:1: expected `faultbed scenario 1`");
+    assert_eq!(
+        case("task a\n  read 4\n"),
+        "t.fbs:5:8: `4` reaches beyond the memory, which has 4 pages"
+    );
+    assert_eq!(
+        case("task a\n  read x\n"),
+        "t.fbs:5:8: expected a page or a range `A..B` of pages, found `x`"
+    );
+    assert_eq!(
+        case("task a\n  read\n"),
+        "t.fbs:5:7: expected a page or a range `A..B`, found the end of the line"
+    );
+    assert_eq!(case("task a\n  dontneed 2..2\n"), "t.fbs:5:12: the range `2..2` is empty");
+    assert_eq!(
+        case("task a\n  read 1 => zero\n"),
+        "t.fbs:5:10: expected `->` or the end, found `=>`"
+    );
+    assert_eq!(case("task a\n  await x\n"), "t.fbs:5:9: nobody posts `x`");
+    assert_eq!(
+        case("task a\n  read 1 -> ok ok\n"),
+        "t.fbs:5:16: expected the end of the line, found `ok`"
+    );
+    assert_eq!(case("task clock\n"), "t.fbs:4:6: `clock` is the name of another actor");
+    assert_eq!(case("task a\ntask a\n"), "t.fbs:5:6: there is a task `a` already");
+    assert_eq!(case("memory 4 pages\n"), "t.fbs:4:1: `memory` was given already, on line 3");
+    assert_eq!(case(""), "t.fbs:3:1: expected at least one `task`");
+    assert_eq!(case("profile 9.9\n"), "t.fbs:4:9: expected one of 5.13, 6.12, 6.18, found `9.9`");
+    assert!(
+        case("task a\n  frobnicate 1\n").contains("t.fbs:5:3: expected an operation (read, write,")
+    );
+}
