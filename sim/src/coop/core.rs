@@ -149,7 +149,15 @@ impl Core {
                 .expect("there are few threads"),
         };
         let op = Some(Op::Start);
-        let thread = Thread { name, op, reply: None, held: Vec::new(), ended: false, abandoned: false, host };
+        let thread = Thread {
+            name,
+            op,
+            reply: None,
+            held: Vec::new(),
+            ended: false,
+            abandoned: false,
+            host,
+        };
         self.threads.push(thread);
         id
     }
