@@ -124,10 +124,8 @@ impl fmt::Display for Watched {
 
 /// The file and the protection, where they are not what one expects.
 fn piece(f: &mut fmt::Formatter<'_>, piece: &Piece) -> fmt::Result {
-    if piece.kind != Kind::Anon {
-        if piece.file != 0 || piece.offset != 0 {
-            write!(f, " file {} from {}", piece.file, piece.offset)?;
-        }
+    if piece.kind != Kind::Anon && (piece.file != 0 || piece.offset != 0) {
+        write!(f, " file {} from {}", piece.file, piece.offset)?;
     }
     if piece.prot != Prot::RW {
         write!(f, " prot {}", name(PROTS, &piece.prot))?;
