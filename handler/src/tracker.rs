@@ -77,7 +77,8 @@ const PROBED: u8 = 1 << 5;
 /// The baseline in preparation has protected this page, and it was not written since.
 const PROTECTED: u8 = 1 << 6;
 
-/// The client gave the page up, and it may be in the page cache still, as it was.
+/// The client gave the page up. If the page is installed: it may be in the page cache still, as
+/// it was. If it is missing: a private mapping has lost its copy, or is about to.
 const MAYBE_PUNCHED: u8 = 1 << 7;
 
 /// Pages in a chunk.
@@ -154,7 +155,8 @@ impl Tracker {
         let byte = self.byte(page);
         if PageState::from_bits(byte) == PageState::Poisoned {
             Content::Poison
-        } else if byte & REMOVED_ONCE != 0 {
+        } else if byte & REMOVED_ONCE != 0 || may_be_punched(byte) {
+            // A page of an object that was filled, given up, and turns out to be absent is zeros.
             Content::Zero
         } else {
             Content::Source
@@ -168,8 +170,10 @@ impl Tracker {
 
     /// The pages that are not `Missing` or are unconfirmed, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (PageNo, PageState)> {
-        self.chunks.iter().flat_map(|(number, bytes)| {
-            bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).map(move |(i, byte)| {
+        let known = |byte: &u8| byte & (STATE | UNCONFIRMED) != 0;
+        self.chunks.iter().flat_map(move |(number, bytes)| {
+            let bytes = bytes.iter().enumerate();
+            bytes.filter(move |(_, byte)| known(byte)).map(move |(i, byte)| {
                 (PageNo::new(number * CHUNK + i as u64), PageState::from_bits(*byte))
             })
         })
@@ -184,7 +188,9 @@ impl Tracker {
                 (Content::Source, false) => PageState::Clean,
                 (Content::Zero, false) => PageState::Zero,
             };
-            installed_byte(byte, state)
+            // It was absent, so giving it up had taken it from its object.
+            let punched = if may_be_punched(byte) { REMOVED_ONCE } else { 0 };
+            installed_byte(byte & !MAYBE_PUNCHED | punched | reverted(byte), state)
         });
     }
 
@@ -198,7 +204,8 @@ impl Tracker {
                 (_, true) => PageState::Dirty,
                 (state, false) => state,
             };
-            installed_byte(byte, state)
+            let kept = if may_be_punched(byte) { MAYBE_PUNCHED } else { 0 };
+            installed_byte(byte & !MAYBE_PUNCHED | kept | reverted(byte), state)
         });
     }
 
@@ -207,6 +214,7 @@ impl Tracker {
     pub(crate) fn written(&mut self, page: PageNo) {
         self.update(page, |byte| match PageState::from_bits(byte) {
             PageState::Removed => byte | UNCONFIRMED,
+            PageState::Missing if reverted(byte) != 0 => byte | UNCONFIRMED,
             PageState::Poisoned => byte,
             _ => installed_byte(byte, PageState::Dirty),
         });
@@ -218,7 +226,8 @@ impl Tracker {
         let mut child = self.clone();
         child.forget_probes();
         for byte in child.chunks.iter_mut().flat_map(|(_, bytes)| bytes) {
-            if *byte & (REMOVED_ONCE | UNCONFIRMED) == REMOVED_ONCE {
+            let given_up = *byte & REMOVED_ONCE != 0 || reverted(*byte) != 0;
+            if given_up && *byte & UNCONFIRMED == 0 {
                 *byte |= UNCONFIRMED;
                 child.unconfirmed += 1;
             }
@@ -241,18 +250,17 @@ impl Tracker {
     }
 
     /// The client gave up its own copies of pages of an object: they are the object's again.
+    /// An install from now on may be wiped by a zap that is still to come.
     pub(crate) fn reverted(&mut self, first: PageNo, end: PageNo) {
         for page in first.index()..end.index() {
-            if self.byte(PageNo::new(page)) != 0 {
-                self.update(PageNo::new(page), |_| 0);
-            }
+            self.update(PageNo::new(page), |_| PageState::Missing as u8 | MAYBE_PUNCHED);
         }
     }
 
     /// A fault, or the kernel, says that `page` is not in the page cache: if it was ever
     /// filled and given up, it has become zeros.
     pub(crate) fn missed(&mut self, page: PageNo) {
-        if self.byte(page) & MAYBE_PUNCHED != 0 {
+        if may_be_punched(self.byte(page)) {
             self.update(page, |_| PageState::Removed as u8 | REMOVED_ONCE);
         }
     }
@@ -301,7 +309,7 @@ impl Tracker {
     /// it and the record of that: it may have landed after the zap.
     pub(crate) fn straddled(&mut self, page: PageNo) {
         self.update(page, |byte| {
-            let removed = byte & STATE == PageState::Removed as u8;
+            let removed = byte & STATE == PageState::Removed as u8 || reverted(byte) != 0;
             byte | if removed { UNCONFIRMED } else { 0 }
         });
     }
@@ -343,7 +351,7 @@ impl Tracker {
             return None;
         }
         self.find(from, |byte| {
-            byte & UNCONFIRMED != 0 && byte & (REMOVED_ONCE | MAYBE_PUNCHED) != 0
+            byte & UNCONFIRMED != 0 && (byte & REMOVED_ONCE != 0 || may_be_punched(byte))
         })
     }
 
@@ -396,6 +404,17 @@ impl Tracker {
 const fn installed_byte(byte: u8, state: PageState) -> u8 {
     let doubt = if byte & REMOVED_ONCE != 0 { UNCONFIRMED } else { 0 };
     byte & !(STATE | PROBED | PROTECTED) | state as u8 | doubt
+}
+
+/// Was it filled and then given up, so that it is as it was or zeros?
+const fn may_be_punched(byte: u8) -> bool {
+    byte & MAYBE_PUNCHED != 0 && PageState::from_bits(byte).is_installed()
+}
+
+/// The doubt about an install of a page whose copy a private mapping has given up.
+const fn reverted(byte: u8) -> u8 {
+    let missing = matches!(PageState::from_bits(byte), PageState::Missing);
+    if byte & MAYBE_PUNCHED != 0 && missing { UNCONFIRMED } else { 0 }
 }
 
 /// Dirty for certain, and not protected since.

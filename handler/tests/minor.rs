@@ -176,3 +176,79 @@ fn what_is_mapped_for_a_read_is_watched_for_writes() {
     assert_eq!(t.state(2), PageState::Dirty);
     t.settled();
 }
+
+#[test]
+fn a_page_that_is_cut_off_before_it_is_mapped_is_missing() {
+    let mut t = shared();
+    t.read(&[cached(&t, 1, FaultFlags::empty())]);
+    let req = continues(&mut t, 1, PLAIN);
+    assert_eq!(t.answer(req, Outcome::mirrored(Errno::EINVAL)), Completion::Kept);
+    t.serve(1);
+    t.settled();
+}
+
+#[test]
+fn a_page_beyond_the_end_of_its_object_is_left_to_its_sigbus() {
+    for backing in [Backing::Shared, Backing::PrivateFile] {
+        let mut t = backed(backing, Policy::default());
+        t.read(&[t.reading(1)]);
+        let req = t.fetch(1);
+        t.fetched(req);
+        let (req, _) = t.ioctl("copy", 1);
+        assert_eq!(t.answer(req, Outcome::mirrored(Errno::EFAULT)), Completion::Kept);
+        let (req, _) = t.ioctl("wake", 1);
+        t.answer(req, Outcome::OK);
+        assert_eq!(t.machine.status(), &Status::Running);
+        assert_eq!(t.machine.counters().dropped, 1);
+        t.settled();
+    }
+}
+
+#[test]
+fn a_fault_that_waited_while_its_shared_page_was_given_up_gets_zeros() {
+    let mut t = shared();
+    // Two faults, the second on its way when the first was answered.
+    t.read(&[t.reading(1)]);
+    let req = t.fetch(1);
+    t.fetched(req);
+    let (req, _) = t.ioctl("copy", 1);
+    t.done(req);
+    t.read(&[t.reading(1)]);
+    t.read(&[t.remove(1, 2)]);
+    // The page was there, so if it is absent now it was punched.
+    let (req, payload) = t.ioctl("zeropage", 1);
+    assert_eq!(payload, Payload::None);
+    t.done(req);
+    assert_eq!(t.state(1), PageState::Zero);
+    assert!(t.machine.tracker().was_removed(PageNo::new(1)));
+    t.settled();
+}
+
+#[test]
+fn an_install_behind_a_private_mappings_removal_is_in_doubt() {
+    let mut t = backed(Backing::PrivateFile, Policy::default());
+    t.read(&[t.remove(1, 3)]);
+    t.read(&[t.reading(1)]);
+    let req = t.fetch(1);
+    t.fetched(req);
+    let (req, _) = t.ioctl("copy", 1);
+    t.done(req);
+    assert_eq!(t.state(1), PageState::Clean);
+    assert!(t.machine.tracker().is_unconfirmed(PageNo::new(1)));
+    assert!(!t.machine.tracker().is_unconfirmed(PageNo::new(2)));
+    // An un-protection, or an install, that was under way is as doubtful.
+    let mut t =
+        backed(Backing::PrivateFile, Policy { writes: Writes::Tracked, ..Policy::default() });
+    t.read(&[t.reading(1)]);
+    let req = t.fetch(1);
+    t.fetched(req);
+    let (req, _) = t.ioctl("copy", 1);
+    t.done(req);
+    t.read(&[t.fault(1, FaultFlags::WRITE | FaultFlags::WP)]);
+    let (req, _) = t.ioctl("un-writeprotect", 1);
+    t.read(&[t.remove(1, 2)]);
+    t.done(req);
+    assert_eq!(t.state(1), PageState::Missing);
+    assert!(t.machine.tracker().is_unconfirmed(PageNo::new(1)));
+    t.settled();
+}

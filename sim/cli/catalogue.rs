@@ -65,6 +65,20 @@ pub const FILES: &[(&str, &str)] = files! {
     "fork_beside_removal"
     "fork_twice"
     "fork_tracks_writes"
+    "shmem_missing"
+    "shmem_given_up"
+    "shmem_removed"
+    "shmem_private"
+    "shmem_truncated"
+    "shmem_writes_seen"
+    "minor_filled"
+    "minor_beside"
+    "minor_removed"
+    "hugetlb_missing"
+    "hugetlb_private"
+    "hugetlb_minor"
+    "advice_free"
+    "advice_guard"
 };
 
 /// A built-in scenario, ready to run.

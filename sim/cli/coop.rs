@@ -10,6 +10,8 @@ use sim::kernel::PAGE;
 use sim::sync::Simulated;
 use sim::world::Setup;
 
+use crate::model::backing;
+
 /// The source of a world as a source of the handler.
 #[derive(Clone, Copy, Debug)]
 struct Pages(Source);
@@ -33,8 +35,9 @@ pub fn threads(mut policy: Policy, setup: &Setup) -> Coop {
     }
     policy.remaps |= setup.features.contains(Features::EVENT_REMAP);
     let workers = NonZeroUsize::new(setup.workers).unwrap_or(NonZeroUsize::MIN);
+    let backing = backing(setup.memory);
     let main = move |bed: Bed| {
-        let regions = RegionMap::single(bed.memory());
+        let regions = RegionMap::single(bed.memory()).backed_by(backing);
         let (uffd, waiter, source) = (bed.uffd(), bed.waiter(), Pages(bed.source()));
         let driver: Driver<_, _, _, Simulated> =
             Driver::on_runtime(policy.clone(), regions, uffd, waiter, source)

@@ -5,21 +5,30 @@
 //! what the kernel answers is the kernel's.
 
 use handler::{
-    Action, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes, Policy,
-    ReadPermit, RegionMap, ReqId, Status, Writes, states,
+    Action, Backing, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes,
+    Policy, ReadPermit, RegionMap, ReqId, Status, Writes, states,
 };
 use shims::{Addr, Event, Features, Len, Outcome, PageNo, PageRange, Time};
+use sim::Content;
 use sim::kernel::{Call, Payload, Ret, ThreadId};
 use sim::vma::CtxId;
 use sim::world::{
-    BASE, Claim, Control, Env, Injection, Move, Note, Scope, Setup, Standing, Subject, View,
+    Claim, Control, Env, Injection, Memory, Move, Note, Scope, Setup, Standing, Subject, View,
 };
-use sim::{Content, kernel};
 
 use crate::tamper::Tamper;
 
 /// How many messages one `read` of the driver takes.
 const BATCH: usize = 64;
+
+/// What a handler has to know of the memory of a world.
+pub(crate) fn backing(memory: Memory) -> Backing {
+    match memory {
+        Memory::Anon | Memory::HugetlbPrivate => Backing::Anonymous,
+        Memory::Shmem | Memory::Hugetlb => Backing::Shared,
+        Memory::ShmemPrivate => Backing::PrivateFile,
+    }
+}
 
 /// The handler under test.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -80,9 +89,12 @@ impl Model {
             policy.writes = Writes::Tracked;
         }
         policy.remaps |= setup.features.contains(Features::EVENT_REMAP);
-        let len = Len::pages(setup.pages, kernel::PAGE).expect("a world has few pages");
-        let host = PageRange::new(BASE, len, kernel::PAGE).expect("a world's memory is aligned");
-        let machine = Machine::new(policy, RegionMap::single(host));
+        let size = setup.memory.page_size();
+        let len = Len::pages(setup.pages, size).expect("a world has few pages");
+        let host = PageRange::new(setup.memory.base(), len, size);
+        let host = host.expect("a world's memory is aligned");
+        let regions = RegionMap::single(host).backed_by(backing(setup.memory));
+        let machine = Machine::new(policy, regions);
         Model { children: setup.children(), ..Model::serving(machine, setup.workers, None) }
     }
 
@@ -288,6 +300,7 @@ impl Model {
                     let what = match request.name() {
                         "copy" => "take: copy",
                         "zeropage" => "take: zeropage",
+                        "continue" => "take: continue",
                         "wake" => "take: wake",
                         "writeprotect" => "take: protect",
                         "un-writeprotect" => "take: un-protect",
@@ -520,7 +533,7 @@ impl Subject for Model {
 impl Model {
     /// The record of a page in the last snapshot, if there are both.
     fn record(&self, page: u64) -> Option<Option<u8>> {
-        let offset = page * kernel::PAGE.bytes();
+        let offset = page * self.machine.regions().page_size().bytes();
         let records = self.snapshot.as_ref()?.records();
         let at = records.binary_search_by_key(&offset, |record| record.offset()).ok();
         Some(at.map(|at| records[at].state()))

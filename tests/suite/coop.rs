@@ -26,14 +26,15 @@ fn setup(text: &str) -> Arc<Setup> {
     Arc::new(scenario::parse("coop", &text).expect("a well-formed scenario"))
 }
 
-/// A coroutine has no controls, keeps no records that a world could ask for, and serves no
-/// children.
+/// A coroutine has no controls, keeps no records that a world could ask for, serves no
+/// children and has small pages.
 fn fits(setup: &Setup) -> bool {
     let control = |op: &Op| matches!(op, Op::Control(_));
     let state = |finally: &Finally| matches!(finally.check, Check::State(..));
     !setup.programs.iter().flat_map(|program| &program.ops).any(control)
         && !setup.finally.iter().any(state)
         && setup.children() == 0
+        && setup.memory.page_size() == sim::kernel::PAGE
 }
 
 #[test]

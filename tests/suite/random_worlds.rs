@@ -8,7 +8,7 @@ use handler::Policy;
 use proptest::prelude::*;
 use sim::explore::{RandomWalk, run};
 use sim::scenario;
-use sim::world::World;
+use sim::world::{Memory, World};
 
 const PAGES: u64 = 3;
 
@@ -90,6 +90,59 @@ fn moving_world() -> impl Strategy<Value = String> {
     })
 }
 
+/// Worlds of every kind of memory, with everything that can be done to it; and another process
+/// that maps the same file, where there is one.
+fn memory_world() -> impl Strategy<Value = String> {
+    let page = 0..PAGES;
+    let range = (0..PAGES, 1..=PAGES).prop_map(|(start, len)| (start, (start + len).min(PAGES)));
+    let on = |word: &'static str| range.clone().prop_map(move |(a, b)| format!("{word} {a}..{b}"));
+    let operation = prop_oneof![
+        5 => page.clone().prop_map(|page| format!("read {page}")),
+        4 => page.clone().prop_map(|page| format!("write {page}")),
+        3 => on("dontneed"),
+        3 => on("remove"),
+        1 => on("free"),
+        1 => on("cold"),
+        1 => on("pageout"),
+        1 => on("guard"),
+        1 => on("unguard"),
+        1 => on("populate-write"),
+        1 => on("punch"),
+        1 => page.prop_map(|pages| format!("truncate {}", pages + 1)),
+        1 => Just("snapshot".to_owned()),
+    ];
+    let tasks = prop::collection::vec(prop::collection::vec(operation, 1..5), 1..4);
+    let modes = prop::sample::select(vec!["missing", "minor", "missing minor", "missing wp"]);
+    let kind = prop::sample::select(Memory::ALL.to_vec());
+    (kind, modes, any::<bool>(), any::<bool>(), tasks).prop_map(
+        |(kind, modes, filled, beside, tasks)| {
+            let modes = if kind == Memory::Anon { "missing" } else { modes };
+            let filled = if filled && kind.is_shared() { " filled" } else { "" };
+            // Others may fill the file only where everybody is asked for what they put there.
+            let modes = if modes == "missing wp" && !filled.is_empty() {
+                "missing wp minor"
+            } else {
+                modes
+            };
+            let mut text = format!(
+                "faultbed scenario 1\nname random\nmemory {PAGES} pages {kind} {modes}{filled}\n\
+                 workers 2\n"
+            );
+            for (i, ops) in tasks.iter().enumerate() {
+                let unseen = modes.contains("wp") && filled.is_empty();
+                let other =
+                    if i == 2 && beside && !unseen && kind.is_shared() { " beside" } else { "" };
+                text.push_str(&format!("task t{i}{other}\n"));
+                let file = |op: &&String| {
+                    kind.has_file() || !op.starts_with("punch") && !op.starts_with("truncate")
+                };
+                ops.iter().filter(file).for_each(|op| text.push_str(&format!("  {op}\n")));
+            }
+            text
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -111,6 +164,25 @@ proptest! {
     #[test]
     fn the_default_handler_follows_memory_that_moves(text in moving_world(), seed: u64) {
         let setup = Arc::new(scenario::parse("random", &text).unwrap());
+        let start = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
+        for walk in 0..40 {
+            let mut world = start.clone();
+            let outcome = run(&mut world, &mut RandomWalk::new(seed, walk));
+            prop_assert!(
+                outcome.failure.is_none(),
+                "{}\n{text}\nseed {seed} walk {walk}",
+                outcome.failure.unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn the_default_handler_serves_every_kind_of_memory(text in memory_world(), seed: u64) {
+        let setup = Arc::new(scenario::parse("random", &text).unwrap());
+        prop_assert_eq!(
+            scenario::parse("printed", &setup.to_string()).unwrap().to_string(),
+            setup.to_string()
+        );
         let start = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
         for walk in 0..40 {
             let mut world = start.clone();

@@ -93,6 +93,7 @@ impl Machine {
     ) -> Completion {
         let size = self.setup.regions.page_size().bytes();
         let halted = self.status.is_over();
+        let has_cache = self.backing().has_cache();
         let req = &mut self.requests[slot];
         let (page, probe, write) = (req.page, req.probe, req.needs.write);
         let stale = req.stale;
@@ -154,6 +155,10 @@ impl Machine {
             Verdict::Changing => self.met_a_change(slot, now),
             Verdict::NoMapping if probe => self.finish(slot, Ending::Probed),
             Verdict::NoMapping => self.wake_then(slot, Ending::Dropped),
+            // Its object has become shorter: who waits for the page gets its SIGBUS (c4, e11).
+            Verdict::Failed(Errno::EFAULT) if has_cache => {
+                self.wake_then(slot, if probe { Ending::Probed } else { Ending::Dropped })
+            }
             Verdict::Failed(errno) => {
                 req.memory += u32::from(errno == Errno::ENOMEM);
                 let policy = &self.setup.policy;

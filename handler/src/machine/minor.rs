@@ -52,8 +52,9 @@ impl Machine {
                 self.tracker.present(page, write);
                 self.wake_then(slot, Ending::Present)
             }
-            // It left the page cache since: then it is missing, and has to be filled.
-            Verdict::Failed(Errno::EFAULT) => {
+            // It left the page cache since, or its object has become shorter (EINVAL): then it is
+            // missing, and has to be filled if it can be.
+            Verdict::Failed(Errno::EFAULT | Errno::EINVAL) => {
                 self.tracker.missed(page);
                 let needs = &mut self.requests[slot].needs;
                 (needs.page, needs.minor) = (true, false);

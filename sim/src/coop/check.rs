@@ -71,7 +71,7 @@ impl Check {
 
     /// The world of a setup at its start.
     pub fn world(&self, setup: &Arc<Setup>) -> World<Coop> {
-        let coop = Coop::of(Arc::clone(&self.main), setup.pages).threads(self.room);
+        let coop = Coop::of(Arc::clone(&self.main), setup).threads(self.room);
         World::new(Arc::clone(setup), coop)
     }
 

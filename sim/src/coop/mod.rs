@@ -41,7 +41,7 @@ pub(crate) use op::{ChannelId, CondId, How, LockId, Op, Reply};
 pub(crate) use point::{point, with};
 pub(crate) use team::team;
 
-use crate::kernel::{Call, Ret};
+use crate::kernel::{Call, PAGE, Ret};
 use crate::vma::CtxId;
 use crate::world::{
     Claim, Control, Env, Failure, Injection, Move, Note, Setup, Standing, Subject, View,
@@ -91,15 +91,22 @@ struct Live {
 impl Coop {
     /// The handler `main`, for the world of `setup`. It may run many times over: whatever it
     /// keeps must be made inside.
+    ///
+    /// # Panics
+    ///
+    /// If the world has huge pages.
     pub fn new<E: ToString>(
         setup: &Setup,
         main: impl Fn(Bed) -> Result<(), E> + Send + Sync + 'static,
     ) -> Coop {
         let main = move |bed: Bed| main(bed).map_err(|error| error.to_string());
-        Coop::of(Arc::new(main), setup.pages)
+        Coop::of(Arc::new(main), setup)
     }
 
-    fn of(main: Arc<Main>, pages: u64) -> Coop {
+    fn of(main: Arc<Main>, setup: &Setup) -> Coop {
+        let huge = setup.memory.page_size() != PAGE;
+        assert!(!huge, "ordinary code has no worlds of huge pages: the bed has none");
+        let pages = setup.pages;
         let (live, names) = (OnceCell::new(), Arc::default());
         Coop { main, pages, room: ROOM, history: Vec::new(), live, names }
     }

@@ -7,7 +7,7 @@ use crate::Content;
 use crate::explore::{self, Outcome};
 use crate::kernel::Pte;
 use crate::schedule::Schedule;
-use crate::world::{Subject, World, page_addr};
+use crate::world::{Subject, World};
 
 pub use rules::Rule;
 
@@ -181,7 +181,7 @@ fn queues<S: Subject>(world: &World<S>) -> Queues {
 fn pages<S: Subject>(world: &World<S>) -> Vec<Page> {
     (0..world.setup().pages)
         .map(|page| {
-            let pte = world.kernel().table(world.mm()).get(page_addr(page).raw() >> 12);
+            let pte = world.kernel().table(world.mm()).get(world.setup().addr(page).raw() >> 12);
             let (holds, words) = match pte {
                 Pte::None => (Holds::Absent, "absent".to_owned()),
                 Pte::Marker(marker) => (Holds::Marker, format!("{marker:?}")),

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use shims::{Errno, Features, RegisterModes, Span};
+use shims::{Errno, Features, RegisterModes};
 
+use super::memory::{self, page_or_range, range};
 use super::words::{ScenarioError, Words};
-use crate::kernel::PAGE;
 use crate::profile::Profile;
 use crate::vma::Prot;
 use crate::world::{
-    Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup, page_addr,
+    Check, ContentClass, Control, Expect, Finally, Injection, Memory, Op, Program, Setup,
 };
 
 const MAX_PAGES: u64 = 1 << 20;
@@ -26,6 +26,8 @@ pub fn parse(file: &str, text: &str) -> Result<Setup, ScenarioError> {
             about: String::new(),
             pages: 0,
             room: 0,
+            memory: Memory::Anon,
+            filled: false,
             features: Features::EVENT_REMOVE,
             modes: RegisterModes::MISSING,
             workers: 1,
@@ -146,7 +148,7 @@ impl Parser {
                 if unit != "pages" && unit != "page" {
                     return Err(words.error(column, format!("expected `pages`, found `{unit}`")));
                 }
-                setup.modes = modes(&mut words)?;
+                memory::parse_memory(&mut words, setup)?;
             }
             "room" => setup.room = words.number("a number of pages", 0, MAX_PAGES)?,
             "features" => {
@@ -203,6 +205,7 @@ impl Parser {
 
     fn task(&mut self, mut words: Words<'_>) -> Result<(), ScenarioError> {
         let (name, column) = words.want("the task's name")?;
+        let beside = memory::beside(&mut words, &self.setup)?;
         words.end()?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if !name.chars().all(plain) {
@@ -223,7 +226,12 @@ impl Parser {
         }
         self.section = Section::Task;
         let forked = self.forks.contains_key(name);
-        let program = Program { name: name.to_owned(), forked, ops: Vec::new(), lines: Vec::new() };
+        if forked && beside {
+            let message = format!("`{name}` is forked, and so in a process of its own");
+            return Err(words.error(column, message));
+        }
+        let (name, ops, lines) = (name.to_owned(), Vec::new(), Vec::new());
+        let program = Program { name, forked, beside, ops, lines };
         self.setup.programs.push(program);
         Ok(())
     }
@@ -244,21 +252,21 @@ impl Parser {
                 ops.extend((start..end).map(|page| Op::Write { page, expect }));
             }
             "populate-read" | "populate-write" => {
-                let range = range(&mut words, pages)?;
+                let range = range(&mut words, &self.setup)?;
                 let write = word == "populate-write";
                 ops.push(Op::Populate { range, write, expect: expectation(&mut words)? });
             }
             "dontneed" => {
-                let range = range(&mut words, pages)?;
+                let range = range(&mut words, &self.setup)?;
                 ops.push(Op::DontNeed { range, expect: expectation(&mut words)? });
             }
             "munmap" => {
-                let range = range(&mut words, pages)?;
+                let range = range(&mut words, &self.setup)?;
                 ops.push(Op::Munmap { range, expect: expectation(&mut words)? });
             }
             "mremap" => {
-                let range = range(&mut words, pages)?;
-                let last = pages - range.len.whole_pages(PAGE);
+                let range = range(&mut words, &self.setup)?;
+                let last = pages - range.len.whole_pages(self.setup.memory.page_size());
                 let to = words.number("the page to move to", 0, last)?;
                 let dontunmap = words.clone().next().is_some_and(|(word, _)| word == "dontunmap");
                 if dontunmap {
@@ -267,9 +275,14 @@ impl Parser {
                 let expect = expectation(&mut words)?;
                 ops.push(Op::Mremap { range, to, dontunmap, expect });
             }
+            "fork" if self.setup.memory.is_shared() => {
+                let message =
+                    "a child shares this memory with its parent: `fork` is for private memory";
+                return Err(words.error(column, message));
+            }
             "fork" => ops.push(self.fork(&mut words)?),
             "mprotect" => {
-                let range = range(&mut words, pages)?;
+                let range = range(&mut words, &self.setup)?;
                 let (word, column) = words.want("`none`, `r` or `rw`")?;
                 let prot = match word {
                     "none" => Prot::NONE,
@@ -283,11 +296,11 @@ impl Parser {
                 ops.push(Op::Mprotect { range, prot, expect: expectation(&mut words)? });
             }
             "register" => {
-                let range = range(&mut words, pages)?;
+                let range = range(&mut words, &self.setup)?;
                 ops.push(Op::Register { range, expect: expectation(&mut words)? });
             }
             "unregister" => {
-                let range = range(&mut words, pages)?;
+                let range = range(&mut words, &self.setup)?;
                 ops.push(Op::Unregister { range, expect: expectation(&mut words)? });
             }
             "close" => ops.push(Op::Close),
@@ -310,14 +323,19 @@ impl Parser {
                 ops.push(Op::Control(Control::Baseline));
             }
             "inject" => ops.push(Op::Inject(injection(&mut words)?)),
-            _ => {
-                let message = format!(
-                    "expected an operation (read, write, populate-read, populate-write, dontneed, \
-                     munmap, mremap, fork, mprotect, register, unregister, close, post, await, pause, resume, \
-                     snapshot, baseline, inject), found `{word}`"
-                );
-                return Err(words.error(column, message));
-            }
+            _ => match memory::operation(word, column, &mut words, &self.setup)? {
+                Some(op) => ops.push(op),
+                None => {
+                    let message = format!(
+                        "expected an operation (read, write, populate-read, populate-write, \
+                         dontneed, {}, munmap, mremap, fork, mprotect, register, unregister, \
+                         close, post, await, pause, resume, snapshot, baseline, inject), found \
+                         `{word}`",
+                        memory::WORDS
+                    );
+                    return Err(words.error(column, message));
+                }
+            },
         }
         words.end()?;
         let program = self.setup.programs.last_mut().expect("operations stand below a task");
@@ -447,6 +465,7 @@ impl Parser {
         if self.setup.pages == 0 {
             return Err(end.error(1, "expected `memory N pages` in the scenario's head"));
         }
+        memory::check(&self.setup).map_err(|message| end.error(1, message))?;
         if self.setup.programs.is_empty() {
             return Err(end.error(1, "expected at least one `task`"));
         }
@@ -470,7 +489,7 @@ fn class(word: &str) -> Option<ContentClass> {
 }
 
 /// `-> RESULT`, if it is there.
-fn expectation(words: &mut Words<'_>) -> Result<Option<Expect>, ScenarioError> {
+pub(super) fn expectation(words: &mut Words<'_>) -> Result<Option<Expect>, ScenarioError> {
     let Some((arrow, column)) = words.next() else { return Ok(None) };
     if arrow != "->" {
         return Err(words.error(column, format!("expected `->` or the end, found `{arrow}`")));
@@ -479,13 +498,14 @@ fn expectation(words: &mut Words<'_>) -> Result<Option<Expect>, ScenarioError> {
     let expect = match word {
         "ok" => Expect::Ok,
         "segv" => Expect::Segv,
+        "sigbus" => Expect::Sigbus,
         word => match (class(word), Errno::from_name(word)) {
             (Some(class), _) => Expect::Content(class),
             (None, Some(errno)) => Expect::Errno(errno),
             (None, None) => {
                 let message = format!(
-                    "expected `ok`, `segv`, `zero`, `source`, `written` or an errno such as \
-                     `ENOMEM`, found `{word}`"
+                    "expected `ok`, `segv`, `sigbus`, `zero`, `source`, `written` or an errno such \
+                     as `ENOMEM`, found `{word}`"
                 );
                 return Err(words.error(column, message));
             }
@@ -513,54 +533,6 @@ fn injection(words: &mut Words<'_>) -> Result<Injection, ScenarioError> {
             Err(words.error(column, message))
         }
     }
-}
-
-/// Which accesses the handler is told about; `missing` if nothing is said.
-fn modes(words: &mut Words<'_>) -> Result<RegisterModes, ScenarioError> {
-    let mut modes = RegisterModes::empty();
-    while let Some((word, column)) = words.next() {
-        modes |= match word {
-            "missing" => RegisterModes::MISSING,
-            "wp" => RegisterModes::WP,
-            _ => {
-                let message = format!("expected `missing`, `wp` or the end, found `{word}`");
-                return Err(words.error(column, message));
-            }
-        };
-    }
-    Ok(if modes.is_empty() { RegisterModes::MISSING } else { modes })
-}
-
-/// `A` or `A..B`, pages of the memory, as `[start, end)`.
-fn page_or_range(words: &mut Words<'_>, pages: u64) -> Result<(u64, u64), ScenarioError> {
-    let (word, column) = words.want("a page or a range `A..B`")?;
-    let bad = |words: &Words<'_>| {
-        let message = format!("expected a page or a range `A..B` of pages, found `{word}`");
-        words.error(column, message)
-    };
-    let (start, end) = match word.split_once("..") {
-        Some((start, end)) => {
-            (start.parse().map_err(|_| bad(words))?, end.parse().map_err(|_| bad(words))?)
-        }
-        None => {
-            let page: u64 = word.parse().map_err(|_| bad(words))?;
-            (page, page.saturating_add(1))
-        }
-    };
-    if start >= end {
-        return Err(words.error(column, format!("the range `{word}` is empty")));
-    }
-    if end > pages {
-        let message = format!("`{word}` reaches beyond the memory, which has {pages} pages");
-        return Err(words.error(column, message));
-    }
-    Ok((start, end))
-}
-
-fn range(words: &mut Words<'_>, pages: u64) -> Result<Span, ScenarioError> {
-    let (start, end) = page_or_range(words, pages)?;
-    debug_assert!(page_addr(start).is_aligned(PAGE));
-    Ok(Span::between(page_addr(start), page_addr(end)).expect("a range ascends"))
 }
 
 #[cfg(test)]

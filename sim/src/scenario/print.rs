@@ -2,20 +2,11 @@
 
 use core::fmt;
 
-use shims::{Features, RegisterModes, Span};
+use shims::Features;
 
+use super::memory::{Pages, print_memory, print_operation};
 use crate::vma::Prot;
-use crate::world::{Control, Injection, Op, Setup, page_index};
-
-struct Range(Span);
-
-impl fmt::Display for Range {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = page_index(self.0.start).unwrap_or(0);
-        let end = self.0.end().and_then(page_index).unwrap_or(0);
-        write!(f, "{start}..{end}")
-    }
-}
+use crate::world::{Control, Injection, Op, Setup};
 
 impl fmt::Display for Setup {
     /// The scenario as a file.
@@ -26,13 +17,7 @@ impl fmt::Display for Setup {
             writeln!(f, "about     {}", self.about)?;
         }
         write!(f, "memory    {} pages", self.pages)?;
-        if self.modes != RegisterModes::MISSING {
-            for (mode, name) in [(RegisterModes::MISSING, "missing"), (RegisterModes::WP, "wp")] {
-                if self.modes.contains(mode) {
-                    write!(f, " {name}")?;
-                }
-            }
-        }
+        print_memory(self, f)?;
         writeln!(f)?;
         if self.room > 0 {
             writeln!(f, "room      {}", self.room)?;
@@ -58,7 +43,8 @@ impl fmt::Display for Setup {
             writeln!(f, "bugs      {}", bugs.join(" "))?;
         }
         for program in &self.programs {
-            writeln!(f, "\ntask {}", program.name)?;
+            let beside = if program.beside { " beside" } else { "" };
+            writeln!(f, "\ntask {}{beside}", program.name)?;
             for op in &program.ops {
                 self.op(f, op)?;
             }
@@ -88,16 +74,16 @@ impl Setup {
             Op::Read { page, .. } => write!(f, "read {page}")?,
             Op::Write { page, .. } => write!(f, "write {page}")?,
             Op::Populate { range, write: false, .. } => {
-                write!(f, "populate-read {}", Range(*range))?
+                write!(f, "populate-read {}", Pages(*range))?
             }
             Op::Populate { range, write: true, .. } => {
-                write!(f, "populate-write {}", Range(*range))?
+                write!(f, "populate-write {}", Pages(*range))?
             }
-            Op::DontNeed { range, .. } => write!(f, "dontneed {}", Range(*range))?,
-            Op::Munmap { range, .. } => write!(f, "munmap {}", Range(*range))?,
+            Op::DontNeed { range, .. } => write!(f, "dontneed {}", Pages(*range))?,
+            Op::Munmap { range, .. } => write!(f, "munmap {}", Pages(*range))?,
             Op::Mremap { range, to, dontunmap, .. } => {
                 let keep = if *dontunmap { " dontunmap" } else { "" };
-                write!(f, "mremap {} {to}{keep}", Range(*range))?;
+                write!(f, "mremap {} {to}{keep}", Pages(*range))?;
             }
             Op::Fork { tasks, .. } => {
                 f.write_str("fork")?;
@@ -111,10 +97,10 @@ impl Setup {
                     Prot::READ => "r",
                     _ => "rw",
                 };
-                write!(f, "mprotect {} {prot}", Range(*range))?;
+                write!(f, "mprotect {} {prot}", Pages(*range))?;
             }
-            Op::Register { range, .. } => write!(f, "register {}", Range(*range))?,
-            Op::Unregister { range, .. } => write!(f, "unregister {}", Range(*range))?,
+            Op::Register { range, .. } => write!(f, "register {}", Pages(*range))?,
+            Op::Unregister { range, .. } => write!(f, "unregister {}", Pages(*range))?,
             Op::Close => f.write_str("close")?,
             Op::Post(label) => write!(f, "post {}", self.labels[usize::from(*label)])?,
             Op::Await(label) => write!(f, "await {}", self.labels[usize::from(*label)])?,
@@ -124,6 +110,9 @@ impl Setup {
             Op::Control(Control::Pause) => f.write_str("pause")?,
             Op::Control(Control::Resume) => f.write_str("resume")?,
             Op::Control(_) => unreachable!("done above"),
+            Op::Remove { .. } | Op::Advise { .. } | Op::Punch { .. } | Op::Truncate { .. } => {
+                print_operation(op, f)?;
+            }
         }
         match op.expect() {
             Some(expect) => writeln!(f, " -> {expect}"),

@@ -4,9 +4,10 @@
 
 use core::fmt::Write as _;
 
+use super::World;
+use super::memory::Memory;
 use super::program::Op;
 use super::subject::{Scope, Subject};
-use super::{World, page_addr};
 use crate::kernel::{Footprint, Pte};
 
 impl<S: Subject> World<S> {
@@ -41,7 +42,7 @@ impl<S: Subject> World<S> {
     pub fn summary(&self) -> String {
         let mut words = String::new();
         for page in 0..self.setup.pages {
-            let pte = self.kernel.table(self.mm).get(page_addr(page).raw() >> 12);
+            let pte = self.kernel.table(self.mm).get(self.setup.addr(page).raw() >> 12);
             let holds = match pte {
                 Pte::Present { content, .. } => content.to_string(),
                 Pte::None => "absent".to_owned(),
@@ -58,7 +59,7 @@ impl<S: Subject> World<S> {
         let task = &self.tasks[i];
         let Some(op) = self.setup.programs[i].ops.get(task.at) else { return Footprint::ALL };
         // Pages of several processes, and pages that move, have no numbers to tell them by.
-        if !self.kin.is_empty() || matches!(op, Op::Fork { .. } | Op::Mremap { .. }) {
+        if !self.kin.is_empty() || self.place.memory != Memory::Anon || op.is_watched() {
             return Footprint::ALL;
         }
         let touched = if self.kernel.idle(task.thread) {
@@ -67,7 +68,7 @@ impl<S: Subject> World<S> {
                 Op::Await(_) => return Footprint::reads(Footprint::LABELS),
                 Op::Inject(_) | Op::Control(_) => return Footprint::ALL,
                 op => {
-                    let call = op.call(i, &mut task.stores.clone(), self.ctx);
+                    let call = op.call(i, &mut task.stores.clone(), self.place);
                     self.kernel.footprint_of(task.thread, &call)
                 }
             }
@@ -87,7 +88,7 @@ impl<S: Subject> World<S> {
     }
 
     fn subject_footprint(&self, i: usize) -> Footprint {
-        if !self.kin.is_empty() {
+        if !self.kin.is_empty() || self.place.memory != Memory::Anon {
             return Footprint::ALL;
         }
         let thread = self.subject_threads[i];

@@ -1,12 +1,17 @@
 //! Worlds with several processes: what a fork makes, and memory that moves. Owns the record of
 //! each process beyond the first; what is right in a process is the oracle's business.
 
+use super::World;
+use super::memory::Loss;
 use super::oracle::Truth;
 use super::program::{Op, Setup};
 use super::subject::Subject;
-use super::{World, page_addr};
-use crate::kernel::{MmId, Ret};
+use crate::kernel::{Did, HugeDid, MmId, Ret};
 use crate::vma::CtxId;
+
+/// The number of the process that maps the same file and is not watched. What is true of its
+/// pages is true of those of the first.
+pub(super) const BESIDE: usize = usize::MAX;
 
 /// A process that a fork has made.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -27,30 +32,32 @@ pub(super) struct Underway {
 
 impl<S: Subject> World<S> {
     pub(super) fn mm_of(&self, process: usize) -> MmId {
-        match process.checked_sub(1) {
-            None => self.mm,
-            Some(kin) => self.kin[kin].mm,
+        match process {
+            0 => self.mm,
+            BESIDE => self.beside.expect("it has tasks"),
+            kin => self.kin[kin - 1].mm,
         }
     }
 
     pub(super) fn ctx_of(&self, process: usize) -> Option<CtxId> {
-        match process.checked_sub(1) {
-            None => Some(self.ctx),
-            Some(kin) => self.kin[kin].ctx,
+        match process {
+            0 => Some(self.place.ctx),
+            BESIDE => None,
+            kin => self.kin[kin - 1].ctx,
         }
     }
 
     pub(super) fn truth_of(&self, process: usize) -> &Truth {
-        match process.checked_sub(1) {
-            None => &self.truth,
-            Some(kin) => &self.kin[kin].truth,
+        match process {
+            0 | BESIDE => &self.truth,
+            kin => &self.kin[kin - 1].truth,
         }
     }
 
     pub(super) fn truth_mut(&mut self, process: usize) -> &mut Truth {
-        match process.checked_sub(1) {
-            None => &mut self.truth,
-            Some(kin) => &mut self.kin[kin].truth,
+        match process {
+            0 | BESIDE => &mut self.truth,
+            kin => &mut self.kin[kin - 1].truth,
         }
     }
 
@@ -59,10 +66,15 @@ impl<S: Subject> World<S> {
         1 + self.kin.len()
     }
 
-    /// A removal begins. A fork that has copied the pages and not returned comes before it or
-    /// after it, as you like.
-    pub(super) fn removal_begins(&mut self, process: usize, range: shims::Span) {
-        self.truth_mut(process).begin_remove(range);
+    /// A call that gives pages up begins. A fork that has copied the pages and not returned
+    /// comes before it or after it, as you like.
+    pub(super) fn removal_begins(&mut self, process: usize, op: &Op, range: shims::Span) {
+        match self.loss(process, op) {
+            Some(Loss::Gone | Loss::Reverts) => self.truth_mut(process).begin_remove(range),
+            // The messages do not tell a page that stays in its file from one that never was in
+            // it, nor MADV_FREE from a removal.
+            _ => self.doubt_what_may_be_gone(process, op, range),
+        }
         for call in &mut self.underway {
             if self.tasks[call.task].process == process
                 && let Some(copied) = &mut call.copied
@@ -70,6 +82,75 @@ impl<S: Subject> World<S> {
                 copied.doubt(range);
             }
         }
+    }
+
+    /// It has returned.
+    pub(super) fn removal_ends(&mut self, process: usize, op: &Op, range: shims::Span, ok: bool) {
+        let reverts = match self.loss(process, op) {
+            Some(Loss::Gone) => false,
+            Some(Loss::Reverts) => true,
+            Some(Loss::Nothing) | None => return,
+        };
+        self.truth_mut(process).end_remove(range, ok, reverts);
+    }
+
+    /// What a call that gives pages up does to their content, if that is known.
+    fn loss(&self, process: usize, op: &Op) -> Option<Loss> {
+        let memory = self.place.memory;
+        match op {
+            Op::DontNeed { .. } => Some(memory.loss()),
+            // Through memory that is not watched nobody is told of it.
+            Op::Remove { .. } if memory.is_shared() && process != BESIDE => Some(Loss::Gone),
+            Op::Remove { .. } => Some(Loss::Nothing),
+            _ => None,
+        }
+    }
+
+    fn doubt_what_may_be_gone(&mut self, process: usize, op: &Op, range: shims::Span) {
+        if let Op::Remove { .. } = op {
+            return;
+        }
+        let free = matches!(op, Op::Advise { .. });
+        for at in 0..self.setup.slots() {
+            let addr = self.setup.addr(at);
+            if range.contains(addr) && (free || !self.kernel.cached_at(self.mm_of(process), addr)) {
+                let page = self.place.memory.span(at, at + 1);
+                self.truth_mut(process).doubt(page);
+            }
+        }
+    }
+
+    /// A page has lost its content, or may have, and the handler is not told: whatever it puts
+    /// there from now on is right. True if that is what the step did.
+    pub(super) fn lost_untold(&mut self, process: usize, op: &Op, did: &Did) -> bool {
+        let told = matches!(op, Op::Remove { .. }) && process != BESIDE;
+        let announces = matches!(op, Op::Fork { .. } | Op::Mremap { .. });
+        match *did {
+            _ if announces => return false,
+            Did::Drop { index, .. } => {
+                for at in 0..self.setup.slots() {
+                    let addr = self.setup.addr(at);
+                    if self.kernel.file_index(self.mm, addr) == Some(index) {
+                        let span = self.setup.memory.span(at, at + 1);
+                        self.truth.dropped(span, told);
+                    }
+                }
+            }
+            // What MADV_PAGEOUT takes of a file stays in it.
+            Did::Zap { .. } | Did::Huge { what: HugeDid::Zap, .. }
+                if self.setup.memory.is_shared() => {}
+            // ZEROPAGE finds a guard in its way, and says that the page is there.
+            Did::Zap { page, .. } | Did::GiveUp { page, .. } | Did::Guard { page } => {
+                let span = shims::Span::new(page, self.setup.memory.page_size().len());
+                self.truth_mut(process).doubt(span);
+            }
+            Did::Huge { page, what: HugeDid::Zap | HugeDid::GiveUp } => {
+                let span = shims::Span::new(page, shims::PageSize::MIB2.len());
+                self.truth_mut(process).doubt(span);
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// Is there anything that this call can move?
@@ -89,7 +170,7 @@ impl<S: Subject> World<S> {
         let copied = match *op {
             Op::Mremap { range, to, dontunmap, .. } => {
                 let space = self.kernel.space(self.mm_of(process));
-                let is_there = space.find(page_addr(to)).is_some();
+                let is_there = space.find(self.setup.addr(to)).is_some();
                 if moved && is_there && (dontunmap || space.find(range.start).is_none()) {
                     self.truth_mut(process).relocate(range, to, dontunmap);
                 }

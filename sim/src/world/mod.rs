@@ -8,6 +8,7 @@
 mod failure;
 mod footprint;
 mod kin;
+mod memory;
 mod moves;
 mod oracle;
 mod program;
@@ -15,21 +16,20 @@ mod subject;
 
 use std::sync::Arc;
 
-use shims::{Addr, Time};
+use shims::Time;
 
 pub use failure::{Failure, Stuck};
+pub use memory::{BASE, HUGE_BASE, Memory, page_addr, page_index};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
 pub use subject::{Claim, Env, Scope, Standing, Subject, View};
 
 use crate::Digest;
-use crate::kernel::{Call, Did, Kernel, MmId, PAGE, Ret, ThreadId};
-use crate::vma::{CtxId, Mmap, Prot};
+use crate::kernel::{Call, Did, Kernel, MmId, Ret, ThreadId};
+use crate::vma::CtxId;
+use kin::BESIDE;
 use oracle::Truth;
-use shims::{Len, Span};
-
-/// Where page 0 of a world's memory is mapped.
-pub const BASE: Addr = Addr::new(0x2000_0000_0000);
+use program::Place;
 
 /// The most actors a world can have: one bit each in a choice.
 pub const MAX_ACTORS: usize = 64;
@@ -55,7 +55,7 @@ pub struct World<S> {
     setup: Arc<Setup>,
     kernel: Kernel,
     mm: MmId,
-    ctx: CtxId,
+    place: Place,
     tasks: Vec<Task>,
     subject_threads: Vec<ThreadId>,
     subject: S,
@@ -64,6 +64,8 @@ pub struct World<S> {
     truth: Truth,
     /// Processes that forks have made.
     kin: Vec<kin::Kin>,
+    /// A process that maps the same file and is not watched.
+    beside: Option<MmId>,
     /// Calls that have taken effect and not returned.
     underway: Vec<kin::Underway>,
     now: Time,
@@ -84,10 +86,14 @@ impl<S: Subject> World<S> {
         let mut kernel = Kernel::new(setup.profile.clone());
         let mm = kernel.new_mm();
         let main = kernel.new_thread(mm);
-        let len = Len::pages(setup.pages, PAGE).expect("a parsed scenario has few pages");
-        let all = Span::new(BASE, len);
-        let mapped = kernel.run(main, Call::Mmap(Mmap::fixed(BASE.raw(), len.bytes(), Prot::RW)));
-        assert_eq!(mapped, Ret::Ok(BASE.raw()), "the memory of a world is mapped at BASE");
+        let file = setup.make_memory(&mut kernel, main);
+        let beside = setup.programs.iter().any(|program| program.beside).then(|| {
+            let mm = kernel.new_mm();
+            let thread = kernel.new_thread(mm);
+            setup.map_memory(&mut kernel, thread, file);
+            mm
+        });
+        let all = setup.memory.span(0, setup.pages);
         let ctx = kernel
             .userfaultfd(mm, setup.features)
             .expect("a parsed scenario asks for features that are modelled");
@@ -96,23 +102,27 @@ impl<S: Subject> World<S> {
         let tasks: Vec<_> = setup
             .programs
             .iter()
-            .map(|program| Task {
-                thread: kernel.new_thread(mm),
-                at: 0,
-                stores: 0,
-                process: 0,
-                born: !program.forked,
+            .map(|program| {
+                let other = beside.filter(|_| program.beside);
+                Task {
+                    thread: kernel.new_thread(other.unwrap_or(mm)),
+                    at: 0,
+                    stores: 0,
+                    process: if program.beside { BESIDE } else { 0 },
+                    born: !program.forked,
+                }
             })
             .collect();
         let subject_threads: Vec<_> =
             (0..subject.actors()).map(|_| kernel.new_thread(mm)).collect();
         assert!(tasks.len() + subject_threads.len() < MAX_ACTORS, "too many actors");
-        let truth = Truth::new(setup.pages, setup.room);
+        let truth = Truth::new(&setup);
+        let place = Place { ctx, memory: setup.memory, file: file.map(|file| file.id) };
         World {
             setup,
             kernel,
             mm,
-            ctx,
+            place,
             tasks,
             subject_threads,
             subject,
@@ -120,6 +130,7 @@ impl<S: Subject> World<S> {
             injection: None,
             truth,
             kin: Vec::new(),
+            beside,
             underway: Vec::new(),
             now: Time::ZERO,
             idle: 0,
@@ -151,7 +162,7 @@ impl<S: Subject> World<S> {
 
     /// The userfaultfd the handler serves.
     pub fn ctx(&self) -> CtxId {
-        self.ctx
+        self.place.ctx
     }
 
     /// Steps taken.
@@ -253,7 +264,7 @@ impl<S: Subject> World<S> {
         View {
             kernel: &self.kernel,
             thread: self.subject_threads[i],
-            ctx: self.subject.serves(i).unwrap_or(self.ctx),
+            ctx: self.subject.serves(i).unwrap_or(self.place.ctx),
             now: self.now,
             injection: self.injection,
         }
@@ -312,9 +323,9 @@ impl<S: Subject> World<S> {
                 op => {
                     let task = &mut self.tasks[i];
                     let process = task.process;
-                    let call = op.call(i, &mut task.stores, self.ctx);
-                    if let Call::DontNeed { range } = &call {
-                        self.removal_begins(process, *range);
+                    let call = op.call(i, &mut task.stores, self.place);
+                    if let Some(range) = op.gives_up() {
+                        self.removal_begins(process, op, range);
                     }
                     self.kernel.begin(thread, call);
                     if let Some(ret) = self.kernel.take_ret(thread) {
@@ -331,8 +342,8 @@ impl<S: Subject> World<S> {
         }
         let Task { at, process, .. } = self.tasks[i];
         let op = &setup.programs[i].ops[at];
-        if op.is_lasting() {
-            return Move::Kernel(self.step_lasting(i, &setup, op));
+        if op.is_watched() {
+            return Move::Kernel(self.step_watched(i, &setup, op));
         }
         let did = self.kernel.step(thread);
         self.observe(process, &did);
@@ -344,13 +355,17 @@ impl<S: Subject> World<S> {
 
     /// A step of a call of which more is to be known than its end.
     #[inline(never)]
-    fn step_lasting(&mut self, i: usize, setup: &Setup, op: &Op) -> Did {
+    fn step_watched(&mut self, i: usize, setup: &Setup, op: &Op) -> Did {
         let Task { thread, process, .. } = self.tasks[i];
         let movable = self.can_move(i, op);
         let did = self.kernel.step(thread);
-        self.observe(process, &did);
+        if !self.lost_untold(process, op, &did) {
+            self.observe(process, &did);
+        }
         let ret = self.kernel.take_ret(thread);
-        self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
+        if op.is_lasting() {
+            self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
+        }
         if let Some(ret) = ret {
             self.finish_op(i, setup, ret);
         }
@@ -360,9 +375,9 @@ impl<S: Subject> World<S> {
     fn finish_op(&mut self, i: usize, setup: &Setup, ret: Ret) {
         let at = self.tasks[i].at;
         let op = &setup.programs[i].ops[at];
-        if let Op::DontNeed { range, .. } = op {
+        if let Some(range) = op.gives_up() {
             let process = self.tasks[i].process;
-            self.truth_mut(process).end_remove(*range, matches!(ret, Ret::Ok(_)));
+            self.removal_ends(process, op, range, matches!(ret, Ret::Ok(_)));
         }
         if op.is_lasting() {
             self.returned(i, setup, op, ret);
@@ -384,7 +399,7 @@ impl<S: Subject> World<S> {
         let mut env = Env {
             kernel: &mut self.kernel,
             thread: self.subject_threads[i],
-            ctx: self.subject.serves(i).unwrap_or(self.ctx),
+            ctx: self.subject.serves(i).unwrap_or(self.place.ctx),
             now: self.now,
             injection: &mut self.injection,
             after_close: false,
@@ -427,15 +442,4 @@ impl<S: Subject> core::hash::Hash for World<S> {
             self.idle.hash(state);
         }
     }
-}
-
-/// The number of the page of a world that holds `addr`.
-pub fn page_index(addr: Addr) -> Option<u64> {
-    addr.checked_sub(BASE).map(|into| into.whole_pages(PAGE))
-}
-
-/// The start of page `index` of a world.
-pub fn page_addr(index: u64) -> Addr {
-    let len = Len::pages(index, PAGE).expect("a world has few pages");
-    BASE.checked_add(len).expect("a world ends below the top of the address space")
 }

@@ -1,11 +1,13 @@
 //! The oracles: what every run is held to, whatever the scenario says. Owns the record of
 //! what has really happened to each page; looks at the kernel, never changes it.
 
-use shims::{Addr, Features, Span};
+use shims::{Addr, Features, RegisterModes, Span};
 
-use super::program::{Check, ContentClass};
+use super::kin::BESIDE;
+use super::memory::Loss;
+use super::program::{Check, ContentClass, Setup};
 use super::subject::{Claim, Standing, Subject};
-use super::{Failure, Stuck, World, page_addr, page_index};
+use super::{Failure, Stuck, World, page_index};
 use crate::Content;
 use crate::kernel::{Did, HugeDid, PAGE, Pte, Sleep};
 
@@ -38,11 +40,13 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    /// `pages` pages, and `room` places behind them where nothing is yet.
-    pub(super) fn new(pages: u64, room: u64) -> Truth {
-        let image = |page: u64| if page < pages { page as u32 + 1 } else { 0 };
-        let truth = |page| PageTruth { image: image(page), ..PageTruth::default() };
-        Truth { pages: (0..pages + room).map(truth).collect(), saving: false }
+    /// The pages of a world, and the room behind them where nothing is yet.
+    pub(super) fn new(setup: &Setup) -> Truth {
+        let image = |page: u64| if page < setup.pages { page as u32 + 1 } else { 0 };
+        // Where nobody is asked for what is missing, a hole of the file becomes zeros.
+        let unsure = !setup.modes.contains(RegisterModes::MISSING) && !setup.filled;
+        let truth = |page| PageTruth { image: image(page), unsure, ..PageTruth::default() };
+        Truth { pages: (0..setup.slots()).map(truth).collect(), saving: false }
     }
 
     /// The page of the source that is at this place.
@@ -70,7 +74,8 @@ impl Truth {
     /// reach what is there when they take effect.
     pub(super) fn relocate(&mut self, span: Span, to: u64, dontunmap: bool) {
         let from = page_index(span.start).unwrap_or(0) as usize;
-        let count = span.len.whole_pages(PAGE) as usize;
+        let end = span.end().and_then(page_index).unwrap_or(0) as usize;
+        let count = end.saturating_sub(from);
         let Some(moved) = self.pages.get(from..from + count) else { return };
         let moved = moved.to_vec();
         for page in &mut self.pages[from..from + count] {
@@ -107,11 +112,21 @@ impl Truth {
 
     /// The call has returned: from now on nobody may see what was there before it.
     /// One that failed promises nothing: what it zapped is known already.
-    pub(super) fn end_remove(&mut self, span: Span, succeeded: bool) {
+    /// One that reverts its pages has made them what they were at first.
+    pub(super) fn end_remove(&mut self, span: Span, succeeded: bool, reverts: bool) {
         for page in self.span(span) {
             page.removing -= 1;
-            page.removed |= succeeded;
+            page.removed |= succeeded && !reverts;
             page.unsure |= !succeeded;
+        }
+    }
+
+    /// These pages have left their file. Who is not told cannot know.
+    pub(super) fn dropped(&mut self, span: Span, told: bool) {
+        for page in self.span(span) {
+            page.removed |= told;
+            page.unsure |= !told;
+            page.written = false;
         }
     }
 
@@ -157,10 +172,16 @@ impl<S: Subject> World<S> {
 
     /// Look at what a task's step did.
     pub(super) fn observe(&mut self, process: usize, did: &Did) {
-        let observed = self.truth_mut(process);
         let failure = match did {
             Did::Load { page, content } | Did::Populated { page, content } => {
-                page_index(*page).and_then(|page| observed.check(page, *content))
+                let truth = self.truth_of(process);
+                let failure = page_index(*page).and_then(|page| truth.check(page, *content));
+                if process == BESIDE {
+                    self.made_beside(*page, *content);
+                    None
+                } else {
+                    failure
+                }
             }
             Did::Huge { page, what: HugeDid::Zap } => {
                 for i in 0..512 {
@@ -175,23 +196,38 @@ impl<S: Subject> World<S> {
             Did::Zap { page, .. } => {
                 // The bytes are gone from this moment, before the call returns: whoever
                 // installs source bytes from here on installs stale ones.
-                if let Some(page) = page_index(*page)
-                    && let Some(truth) = observed.pages.get_mut(page as usize)
+                let loss = self.place.memory.loss();
+                if loss != Loss::Nothing
+                    && let Some(page) = page_index(*page)
+                    && let Some(truth) = self.truth_mut(process).pages.get_mut(page as usize)
                 {
-                    truth.removed = true;
+                    truth.removed |= loss == Loss::Gone;
                     truth.written = false;
                 }
                 None
             }
             Did::Store { page, .. } => {
-                let page = page_index(*page);
-                page.and_then(|page| observed.wrote(page))
+                // What is written beside is nobody's to see.
+                let page = page_index(*page).filter(|_| process != BESIDE);
+                page.and_then(|page| self.truth_mut(process).wrote(page))
             }
             _ => None,
         };
 
         if let Some(failure) = failure {
             self.fail(failure);
+        }
+    }
+
+    /// A process that nobody watches has touched a page of the file: if it was not there, it is
+    /// zeros now, and stays.
+    #[cold]
+    fn made_beside(&mut self, page: Addr, content: Content) {
+        if content == Content::Zero
+            && let Some(page) = page_index(page)
+            && let Some(truth) = self.truth.pages.get_mut(page as usize)
+        {
+            truth.unsure = true;
         }
     }
 
@@ -237,11 +273,10 @@ impl<S: Subject> World<S> {
     }
 
     fn agree(&self, process: usize, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
-        let vpn = page_addr(page).raw() >> 12;
+        let addr = self.setup.addr(page);
         let mm = self.mm_of(process);
-        let present = self.kernel.table(mm).get(vpn).is_present();
-        let mapped =
-            self.kernel.space(mm).find(page_addr(page)).is_some_and(|vma| vma.uffd().is_some());
+        let present = self.setup.is_there(&self.kernel, mm, page);
+        let mapped = self.kernel.space(mm).find(addr).is_some_and(|vma| vma.uffd().is_some());
         // A removal that is under way may be on either side of its zap, one that failed may
         // have been announced or not; memory that left the registration is nobody's claim.
         let truth = self.truth_of(process).of(page);
@@ -249,12 +284,19 @@ impl<S: Subject> World<S> {
             return None;
         }
         let fits = match claim {
-            Claim::Absent | Claim::Removed => !present,
+            // A file can have pages that the handler has not put there.
+            Claim::Absent | Claim::Removed => !present || self.others_fill(),
             Claim::Present => present,
             // An honest answer: the address space was changing when the kernel was asked.
             Claim::Maybe => true,
         };
         (!fits).then_some(Failure::Disagreement { page, claim, present, snapshot })
+    }
+
+    /// Is there anybody else who puts pages into the file behind the memory?
+    fn others_fill(&self) -> bool {
+        let asked = self.setup.modes.contains(RegisterModes::MISSING);
+        self.place.memory.is_shared() && (!asked || self.setup.filled || self.beside.is_some())
     }
 
     /// The judgement when nobody can move any more.
@@ -302,7 +344,7 @@ impl<S: Subject> World<S> {
         let (mm, truth) = (self.mm_of(process), self.truth_of(process));
         let told = self.setup.features.contains(Features::EVENT_UNMAP | Features::EVENT_REMAP);
         for at in 0..self.setup.slots() {
-            let vpn = page_addr(at).raw() >> 12;
+            let vpn = self.setup.addr(at).raw() >> 12;
             if let Pte::Present { content, .. } = self.kernel.table(mm).get(vpn)
                 && let Some(failure) = truth.check(at, content)
             {
@@ -327,7 +369,8 @@ impl<S: Subject> World<S> {
                 return Some(failure);
             }
             // An install that straddles a removal is in doubt, and a snapshot asks about it.
-            let doubt = claim == Claim::Maybe && (process > 0 || state == "removed");
+            let gone = process > 0 || state == "removed" || state == "missing";
+            let doubt = claim == Claim::Maybe && gone;
             if let Some(failure) = self.unseen(process, at, doubt || dirty, false) {
                 return Some(failure);
             }
@@ -343,8 +386,8 @@ impl<S: Subject> World<S> {
             return None;
         }
         let known = |page: &u64| *page < self.setup.pages;
-        let thinks = self.subject.page_at(ctx, page_addr(at))?;
-        let vma = self.kernel.space(self.mm_of(process)).find(page_addr(at));
+        let thinks = self.subject.page_at(ctx, self.setup.addr(at))?;
+        let vma = self.kernel.space(self.mm_of(process)).find(self.setup.addr(at));
         let watched = vma.is_some_and(|vma| vma.uffd().is_some());
         let is = self.truth_of(process).image(at).filter(|_| watched);
         let right = thinks.filter(known) == is && (is.is_some() || thinks.is_some() == watched);
@@ -384,7 +427,7 @@ impl<S: Subject> World<S> {
 
     /// What is the case instead, if `check` does not hold.
     fn violates(&self, check: &Check) -> Option<String> {
-        let pte = |page: &u64| self.kernel.table(self.mm).get(page_addr(*page).raw() >> 12);
+        let pte = |page: &u64| self.kernel.table(self.mm).get(self.setup.addr(*page).raw() >> 12);
         match check {
             Check::Holds(page, class) => match pte(page) {
                 Pte::None | Pte::Marker(_) => Some(format!("page {page} is absent")),

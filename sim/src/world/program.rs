@@ -5,10 +5,11 @@ use core::fmt;
 
 use shims::{Errno, Features, RegisterModes, Span};
 
-use crate::kernel::{Call, Ret, Signal};
+use super::memory::Memory;
+use crate::Content;
+use crate::kernel::{Call, Madvise, Ret, Signal};
 use crate::profile::Profile;
-use crate::vma::{CtxId, Mremap, Prot, RemapFlags};
-use crate::{Content, world};
+use crate::vma::{CtxId, FileId, Mremap, Prot, RemapFlags};
 
 /// A world before it starts.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -21,6 +22,10 @@ pub struct Setup {
     pub pages: u64,
     /// Pages of address space behind the memory, into which it can be moved.
     pub room: u64,
+    /// What the memory is.
+    pub memory: Memory,
+    /// Is the source in the memory's file before the world begins?
+    pub filled: bool,
     /// Features of the userfaultfd.
     pub features: Features,
     /// Modes all of the memory is registered for.
@@ -44,6 +49,8 @@ pub struct Program {
     pub name: String,
     /// Does it begin when another task forks, in the new process?
     pub forked: bool,
+    /// Is it in another process, which maps the same file and is not watched?
+    pub beside: bool,
     /// What it does.
     pub ops: Vec<Op>,
     /// The line of the scenario file each operation stands on.
@@ -80,6 +87,37 @@ pub enum Op {
     DontNeed {
         /// Where.
         range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `MADV_REMOVE`: a hole in the file behind the memory.
+    Remove {
+        /// Where.
+        range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// Another advice.
+    Advise {
+        /// Where.
+        range: Span,
+        /// Which.
+        advice: Madvise,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `fallocate` with `FALLOC_FL_PUNCH_HOLE` of the file behind the memory, pages of which
+    /// are named by where they were at first.
+    Punch {
+        /// Where.
+        range: Span,
+        /// How it must end.
+        expect: Option<Expect>,
+    },
+    /// `ftruncate` of that file.
+    Truncate {
+        /// To so many pages.
+        pages: u64,
         /// How it must end.
         expect: Option<Expect>,
     },
@@ -195,6 +233,18 @@ pub enum Expect {
     Errno(Errno),
     /// A segmentation fault.
     Segv,
+    /// A bus error.
+    Sigbus,
+}
+
+/// What an operation has to know of its world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    /// The userfaultfd of the first process.
+    pub(crate) ctx: CtxId,
+    pub(crate) memory: Memory,
+    /// The file behind the memory.
+    pub(crate) file: Option<FileId>,
 }
 
 /// A condition on the final state.
@@ -262,6 +312,7 @@ impl Expect {
             (Expect::Ok, Ret::Ok(_) | Ret::Stored | Ret::Loaded(_) | Ret::Forked(_)) => true,
             (Expect::Errno(want), Ret::Err(got)) => want == got,
             (Expect::Segv, Ret::Signal(Signal::SegvMapErr | Signal::SegvAccErr)) => true,
+            (Expect::Sigbus, Ret::Signal(Signal::BusAdrErr | Signal::BusPoison)) => true,
             _ => false,
         }
     }
@@ -269,16 +320,31 @@ impl Expect {
 
 impl Op {
     /// The call this operation makes, for those that make one.
-    pub(crate) fn call(&self, task: usize, stores: &mut u32, ctx: CtxId) -> Call {
+    ///
+    /// # Panics
+    ///
+    /// If it is about a file and there is none: a parsed scenario has one.
+    pub(crate) fn call(&self, task: usize, stores: &mut u32, place: Place) -> Call {
+        let Place { ctx, memory, file } = place;
         match *self {
-            Op::Read { page, .. } => Call::Load { addr: world::page_addr(page) },
+            Op::Read { page, .. } => Call::Load { addr: memory.addr(page) },
             Op::Write { page, .. } => {
                 *stores += 1;
                 let content = Content::Written { task: task as u16, seq: *stores };
-                Call::Store { addr: world::page_addr(page), content }
+                Call::Store { addr: memory.addr(page), content }
             }
             Op::Populate { range, write, .. } => Call::Populate { range, write },
             Op::DontNeed { range, .. } => Call::DontNeed { range },
+            Op::Remove { range, .. } => Call::RemoveFile { range },
+            Op::Advise { range, advice, .. } => Call::Madvise { range, advice },
+            Op::Punch { range, .. } => {
+                let start = range.start.raw() - memory.base().raw();
+                Call::Punch { file: file.expect(NO_FILE), start, len: range.len.bytes() }
+            }
+            Op::Truncate { pages, .. } => {
+                let size = pages * memory.page_size().bytes();
+                Call::Ftruncate { file: file.expect(NO_FILE), size }
+            }
             Op::Munmap { range, .. } => Call::Munmap { range },
             Op::Mremap { range, to, dontunmap, .. } => {
                 let keep = if dontunmap { RemapFlags::DONTUNMAP } else { RemapFlags::empty() };
@@ -287,7 +353,7 @@ impl Op {
                     old_len: range.len.bytes(),
                     new_len: range.len.bytes(),
                     flags: RemapFlags::MAYMOVE | RemapFlags::FIXED | keep,
-                    new: world::page_addr(to).raw(),
+                    new: memory.addr(to).raw(),
                 })
             }
             Op::Fork { .. } => Call::Fork,
@@ -309,6 +375,31 @@ impl Op {
         matches!(self, Op::Fork { .. } | Op::Mremap { .. })
     }
 
+    /// Is there more to know of its steps than what they did?
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        matches!(
+            self,
+            Op::Fork { .. }
+                | Op::Mremap { .. }
+                | Op::Remove { .. }
+                | Op::Advise { .. }
+                | Op::Punch { .. }
+                | Op::Truncate { .. }
+        )
+    }
+
+    /// The pages it gives up, if it announces that.
+    #[inline]
+    pub(crate) fn gives_up(&self) -> Option<Span> {
+        match *self {
+            Op::DontNeed { range, .. }
+            | Op::Remove { range, .. }
+            | Op::Advise { range, advice: Madvise::Free, .. } => Some(range),
+            _ => None,
+        }
+    }
+
     /// What it must return.
     pub fn expect(&self) -> Option<Expect> {
         match *self {
@@ -316,6 +407,10 @@ impl Op {
             | Op::Write { expect, .. }
             | Op::Populate { expect, .. }
             | Op::DontNeed { expect, .. }
+            | Op::Remove { expect, .. }
+            | Op::Advise { expect, .. }
+            | Op::Punch { expect, .. }
+            | Op::Truncate { expect, .. }
             | Op::Munmap { expect, .. }
             | Op::Mremap { expect, .. }
             | Op::Fork { expect, .. }
@@ -326,6 +421,8 @@ impl Op {
         }
     }
 }
+
+const NO_FILE: &str = "there is a file behind the memory";
 
 impl Injection {
     pub(crate) fn word(self) -> u64 {
@@ -354,6 +451,7 @@ impl fmt::Display for Expect {
             Expect::Ok => f.write_str("ok"),
             Expect::Errno(errno) => write!(f, "{errno:?}"),
             Expect::Segv => f.write_str("segv"),
+            Expect::Sigbus => f.write_str("sigbus"),
         }
     }
 }

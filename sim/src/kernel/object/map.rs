@@ -1,7 +1,7 @@
 //! Memory files and their mappings: `mmap`, and the way back from a page of a file to the
 //! page table entries that show it. Owns no fault and no ioctl.
 
-use shims::{Errno, Features, PageSize, RegisterModes, Span};
+use shims::{Addr, Errno, Features, PageSize, RegisterModes, Span};
 
 use super::super::call::MmId;
 use super::super::page_table::{PageTable, Pte, PteBits, Vpn};
@@ -91,6 +91,19 @@ impl Kernel {
         if !self.mm(mm).table.write(vpn, content) {
             self.write_cached(mm, vpn, content);
         }
+    }
+
+    /// Which page of its file is mapped at `addr`, in base pages, if memory of a file is.
+    pub fn file_index(&self, mm: MmId, addr: Addr) -> Option<u64> {
+        let vma = self.space(mm).find(addr)?;
+        place(vma, page_of(addr)).map(|(_, index)| index)
+    }
+
+    /// Does the file that is mapped at `addr` have the page, mapped or not?
+    pub fn cached_at(&self, mm: MmId, addr: Addr) -> bool {
+        let vma = self.space(mm).find(addr);
+        let place = vma.and_then(|vma| place(vma, self.granule(mm, page_of(addr))));
+        place.is_some_and(|(file, index)| self.backer(file).cached(index).is_some())
     }
 
     /// Is page `vpn` of `vma` a small page that its file has?
