@@ -6,17 +6,22 @@
 
 use handler::{
     Action, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes, Policy,
-    ReadPermit, RegionMap, ReqId, Status, Writes, states,
+    ReadPermit, RegionMap, ReqId, SourceError, Status, Writes, states,
 };
 use shims::{Addr, Event, Features, Len, Outcome, PageNo, PageRange, Time};
 use sim::kernel::{Call, Payload, Ret};
 use sim::vma::CtxId;
 use sim::world::{
-    BASE, Claim, Control, Env, Injection, Move, Note, Scope, Setup, Standing, Subject, View,
+    BASE, Claim, Control, Env, Exposed, Injection, Mishap, Move, Note, Scope, Setup, Standing,
+    Subject, View,
 };
 use sim::{Content, kernel};
 
 use crate::tamper::Tamper;
+
+/// How long a source takes that is late: longer than any pause of the handler's but those of a
+/// source that failed.
+const LATE: core::time::Duration = core::time::Duration::from_millis(10);
 
 /// How many messages one `read` of the driver takes.
 const BATCH: usize = 64;
@@ -51,8 +56,8 @@ enum Reader {
     AwaitPermit,
     /// The machine reads no more.
     Ended,
-    /// In `read`.
-    Reading,
+    /// In `read`; for one message, if it is to come back with fewer than there are.
+    Reading { short: bool },
     /// Hand the batch to the machine.
     Apply { batch: Vec<Event>, end: DrainEnd },
 }
@@ -66,6 +71,10 @@ enum Worker {
     Fetch { req: ReqId, page: PageNo },
     /// Tell the machine that the bytes are here.
     Fetched { req: ReqId, page: PageNo },
+    /// The source takes its time, until then.
+    Late { req: ReqId, page: PageNo, until: Time },
+    /// Tell the machine what was wrong with the source.
+    Failed { req: ReqId, page: PageNo, error: SourceError },
     /// In an ioctl.
     Ioctl { req: ReqId },
     /// Tell the machine what it answered.
@@ -126,7 +135,7 @@ impl Model {
             return match self.reader {
                 Reader::Poll => view.readable(),
                 Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
-                Reader::Reading => view.can_step(),
+                Reader::Reading { .. } => view.can_step(),
                 Reader::Apply { .. } => true,
                 Reader::Ended => false,
             };
@@ -134,7 +143,28 @@ impl Model {
         match self.workers[actor - 1] {
             Worker::Idle => self.machine.has_work(view.now()),
             Worker::Ioctl { .. } => view.can_step(),
-            Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
+            Worker::Late { until, .. } => until <= view.now(),
+            Worker::Fetch { .. }
+            | Worker::Fetched { .. }
+            | Worker::Failed { .. }
+            | Worker::Answered { .. } => true,
+        }
+    }
+
+    /// What can go wrong with what a thread does next.
+    fn thread_exposed(&self, actor: usize) -> Exposed {
+        if actor == 0 {
+            return match self.reader {
+                Reader::Poll | Reader::AwaitPermit if self.machine.may_read() => {
+                    Exposed::NONE.to(Mishap::Nothing).to(Mishap::ShortBatch)
+                }
+                _ => Exposed::NONE,
+            };
+        }
+        match self.workers[actor - 1] {
+            Worker::Idle => Exposed::INSTALL,
+            Worker::Fetch { .. } => Exposed::SOURCE,
+            _ => Exposed::NONE,
         }
     }
 
@@ -166,10 +196,16 @@ impl Model {
     fn step_reader(&mut self, env: &mut Env<'_>) -> Move {
         match core::mem::replace(&mut self.reader, Reader::Poll) {
             Reader::Poll | Reader::AwaitPermit => match self.machine.begin_read() {
+                ReadPermit::Granted if env.mishap(Mishap::Nothing) => {
+                    self.reader = Reader::Apply { batch: Vec::new(), end: DrainEnd::Drained };
+                    Move::Handler(Note::new("polled, finds nothing"))
+                }
                 ReadPermit::Granted => {
-                    let call = Call::Read { ctx: env.ctx(), max: BATCH };
+                    let short = env.mishap(Mishap::ShortBatch);
+                    let max = if short { 1 } else { BATCH };
+                    let call = Call::Read { ctx: env.ctx(), max };
                     env.begin(call);
-                    self.reader = Reader::Reading;
+                    self.reader = Reader::Reading { short };
                     Move::Handler(Note::new("polled, may read"))
                 }
                 ReadPermit::Wait => {
@@ -182,7 +218,7 @@ impl Model {
                 }
             },
             Reader::Ended => unreachable!("a reader that ended does not step"),
-            Reader::Reading => self.read(env),
+            Reader::Reading { short } => self.read(env, short),
             Reader::Apply { batch, end } => {
                 let mut batch = batch;
                 if let Some(tamper) = self.tamper {
@@ -195,7 +231,7 @@ impl Model {
         }
     }
 
-    fn read(&mut self, env: &mut Env<'_>) -> Move {
+    fn read(&mut self, env: &mut Env<'_>, short: bool) -> Move {
         let did = env.step();
         // The disturbances a scenario injects happen where the real ones would: an odd
         // message behind the first of a batch, an end of file or an error where the queue
@@ -205,9 +241,15 @@ impl Model {
             env.inbox().push(Event::Unknown(code));
         }
         let Some(ret) = env.take_ret() else {
-            self.reader = Reader::Reading;
+            self.reader = Reader::Reading { short };
             return Move::Kernel(did);
         };
+        if short && ret == Ret::Read(1) {
+            // The drivers read on until nothing is there.
+            env.begin(Call::Read { ctx: env.ctx(), max: BATCH });
+            self.reader = Reader::Reading { short: false };
+            return Move::Kernel(did);
+        }
         let batch = core::mem::take(env.inbox());
         let end = match (ret, env.injection()) {
             (_, Some(Injection::Eof)) => {
@@ -233,6 +275,13 @@ impl Model {
                 Some(Action::Fetch { req, page, .. }) => {
                     self.workers[i] = Worker::Fetch { req, page };
                     Move::Handler(Note::new("take: fetch").page(page.index()))
+                }
+                Some(Action::Ioctl { req, request, .. })
+                    if let Some(outcome) = env.refusal(&request) =>
+                {
+                    let outcome = self.tamper.map_or(outcome, |hand| hand.outcome(outcome));
+                    self.workers[i] = Worker::Answered { req, outcome };
+                    Move::Handler(Note::new("take: refused"))
                 }
                 Some(Action::Ioctl { req, request, payload }) => {
                     let request = match self.tamper {
@@ -260,7 +309,16 @@ impl Model {
                 }
                 None => Move::Handler(Note::new("take: nothing")),
             },
-            Worker::Fetch { req, page } => {
+            Worker::Fetch { req, page } if env.mishap(Mishap::SourceLate) => {
+                let until = env.now().after(LATE);
+                self.workers[i] = Worker::Late { req, page, until };
+                Move::Handler(Note::new("fetch, slowly").page(page.index()))
+            }
+            Worker::Fetch { req, page } if let Some(error) = broken(page, env) => {
+                self.workers[i] = Worker::Failed { req, page, error };
+                Move::Handler(Note::new("fetch fails").page(page.index()))
+            }
+            Worker::Fetch { req, page } | Worker::Late { req, page, .. } => {
                 let content = env.fetch(page.index());
                 // Ascending, whoever was first: it makes no difference to anybody.
                 let at = self.bytes.partition_point(|(of, _)| *of < req);
@@ -270,6 +328,12 @@ impl Model {
             }
             Worker::Fetched { req, page } => {
                 let completion = self.machine.fetched(req, Ok(()), env.now());
+                self.keep_or_drop(req, completion);
+                self.workers[i] = Worker::Idle;
+                Move::Handler(Note::new("fetched").page(page.index()))
+            }
+            Worker::Failed { req, page, error } => {
+                let completion = self.machine.fetched(req, Err(error), env.now());
                 self.keep_or_drop(req, completion);
                 self.workers[i] = Worker::Idle;
                 Move::Handler(Note::new("fetched").page(page.index()))
@@ -360,13 +424,14 @@ impl Subject for Model {
         if actor == 0 {
             return match self.reader {
                 Reader::Poll => Scope::Poll,
-                Reader::Reading => Scope::Private,
+                Reader::Reading { .. } => Scope::Private,
                 Reader::AwaitPermit | Reader::Apply { .. } | Reader::Ended => Scope::Handler,
             };
         }
         match self.workers[actor - 1] {
             Worker::Idle | Worker::Fetched { .. } | Worker::Answered { .. } => Scope::Handler,
             Worker::Fetch { .. } | Worker::Ioctl { .. } => Scope::Private,
+            Worker::Late { .. } | Worker::Failed { .. } => Scope::Handler,
         }
     }
 
@@ -380,13 +445,17 @@ impl Subject for Model {
     fn deadline(&self, now: Time) -> Option<Time> {
         let own = self.machine.next_deadline().filter(|deadline| *deadline > now);
         let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
-        own.into_iter().chain(kin).min()
+        let late = self.workers.iter().filter_map(|worker| match worker {
+            Worker::Late { until, .. } => Some(*until).filter(|until| *until > now),
+            _ => None,
+        });
+        own.into_iter().chain(kin).chain(late).min()
     }
 
     fn control_ready(&self, control: Control) -> bool {
         match control {
             // A pause takes hold when the read in progress is over.
-            Control::Pause => !matches!(self.reader, Reader::Reading | Reader::Apply { .. }),
+            Control::Pause => !matches!(self.reader, Reader::Reading { .. } | Reader::Apply { .. }),
             Control::Resume => true,
             Control::BeginSnapshot | Control::BeginBaseline => !self.snapshotting,
             Control::Snapshot | Control::Export => self.machine.snapshot_ready(),
@@ -416,6 +485,21 @@ impl Subject for Model {
                 self.snapshot = Some(self.machine.take_snapshot());
             }
         }
+    }
+
+    fn exposed(&self, actor: usize, _: View<'_>) -> Exposed {
+        match self.member(actor) {
+            Some((member, actor)) => member.thread_exposed(actor),
+            None => Exposed::NONE,
+        }
+    }
+
+    fn can_stop(&self) -> bool {
+        !self.machine.is_ending()
+    }
+
+    fn stop(&mut self) {
+        self.machine.stop();
     }
 
     fn standing(&self) -> Standing {
@@ -468,6 +552,20 @@ impl Subject for Model {
     fn dirty(&self, page: u64) -> bool {
         self.machine.tracker().state(PageNo::new(page)) == PageState::Dirty
     }
+}
+
+/// What is the matter with the source, if a mishap strikes it.
+fn broken(page: PageNo, env: &mut Env<'_>) -> Option<SourceError> {
+    let offset = page.index() * kernel::PAGE.bytes();
+    if env.mishap(Mishap::SourceError) {
+        return Some(SourceError::Io { offset, errno: shims::Errno::EIO });
+    }
+    if env.mishap(Mishap::SourceShort) {
+        let whole = offset + kernel::PAGE.bytes();
+        let half = offset + kernel::PAGE.bytes() / 2;
+        return Some(SourceError::Shrunk { offset, expected: whole, found: half });
+    }
+    env.mishap(Mishap::Panic).then_some(SourceError::Panicked)
 }
 
 impl Model {
