@@ -72,6 +72,8 @@ mod layering;
 mod mishaps;
 #[path = "suite/orderings.rs"]
 mod orderings;
+#[path = "suite/programs.rs"]
+mod programs;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
 #[path = "suite/regressions.rs"]
