@@ -5,6 +5,7 @@
 
 pub mod campaign;
 pub mod catalogue;
+pub mod check;
 mod clock;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod conform;
@@ -15,6 +16,7 @@ mod exhaustive;
 pub mod exit;
 pub mod explore;
 pub mod jobs;
+pub mod judge;
 mod kept;
 pub mod kernel;
 mod ledger;
@@ -23,6 +25,7 @@ pub mod model;
 pub mod replay;
 pub mod report;
 pub mod results;
+pub mod run;
 pub mod save;
 #[cfg(target_os = "linux")]
 pub mod serve;
