@@ -9,7 +9,7 @@ use handler::{
     ReadPermit, RegionMap, ReqId, Status, Writes, states,
 };
 use shims::{Addr, Event, Features, Len, Outcome, PageNo, PageRange, Time};
-use sim::kernel::{Call, Payload, Ret};
+use sim::kernel::{Call, Payload, Ret, ThreadId};
 use sim::vma::CtxId;
 use sim::world::{
     BASE, Claim, Control, Env, Injection, Move, Note, Scope, Setup, Standing, Subject, View,
@@ -122,20 +122,60 @@ impl Model {
     }
 
     fn thread_can_step(&self, actor: usize, view: View<'_>) -> bool {
-        if actor == 0 {
-            return match self.reader {
-                Reader::Poll => view.readable(),
-                Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
-                Reader::Reading => view.can_step(),
-                Reader::Apply { .. } => true,
-                Reader::Ended => false,
+        match actor.checked_sub(1) {
+            None => self.reader_can_step(view),
+            Some(worker) => match self.workers[worker] {
+                Worker::Idle => self.machine.has_work(view.now()),
+                Worker::Ioctl { .. } => view.can_step(),
+                Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
+            },
+        }
+    }
+
+    #[inline]
+    fn reader_can_step(&self, view: View<'_>) -> bool {
+        match self.reader {
+            Reader::Poll => view.readable(),
+            Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
+            Reader::Reading => view.can_step(),
+            Reader::Apply { .. } => true,
+            Reader::Ended => false,
+        }
+    }
+
+    /// The threads of this process's handler that can move.
+    #[inline]
+    fn own_movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let [reader, workers @ ..] = threads else { return 0 };
+        let mut mask = u64::from(self.reader_can_step(view.of(*reader, self.ctx)));
+        // All that are idle wait for the same.
+        let work = self.machine.has_work(view.now());
+        for (i, (worker, thread)) in self.workers.iter().zip(workers).enumerate() {
+            let can = match worker {
+                Worker::Idle => work,
+                Worker::Ioctl { .. } => view.of(*thread, None).can_step(),
+                Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
             };
+            mask |= u64::from(can) << (1 + i);
         }
-        match self.workers[actor - 1] {
-            Worker::Idle => self.machine.has_work(view.now()),
-            Worker::Ioctl { .. } => view.can_step(),
-            Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
-        }
+        mask
+    }
+
+    /// The same for the handlers of the processes that forks have made.
+    #[inline(never)]
+    fn kin_movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let own = 1 + self.workers.len();
+        let kin = self.kin.iter().zip(threads.chunks(own).skip(1)).enumerate();
+        kin.fold(0, |mask, (i, (kin, threads))| {
+            mask | kin.own_movable(threads, view) << (own * (1 + i))
+        })
+    }
+
+    /// The first of `own` and the deadlines of the handlers of those processes.
+    #[inline(never)]
+    fn kin_deadline(&self, own: Option<Time>, now: Time) -> Option<Time> {
+        let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
+        own.into_iter().chain(kin).min()
     }
 
     fn claims(&self, page: PageNo) -> Claim {
@@ -324,28 +364,34 @@ impl Subject for Model {
         }
     }
 
-    #[inline]
     fn can_step(&self, actor: usize, view: View<'_>) -> bool {
-        if actor <= self.workers.len() {
-            return self.thread_can_step(actor, view);
-        }
         self.member(actor).is_some_and(|(member, actor)| member.thread_can_step(actor, view))
+    }
+
+    #[inline]
+    fn movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let own = self.own_movable(threads, view);
+        if self.kin.is_empty() { own } else { own | self.kin_movable(threads, view) }
     }
 
     fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move {
         let threads = 1 + self.workers.len();
-        let member = match (actor / threads).checked_sub(1) {
-            None => &mut *self,
-            Some(kin) => &mut self.kin[kin],
+        let (member, actor) = if actor < threads {
+            (&mut *self, actor)
+        } else {
+            (&mut self.kin[actor / threads - 1], actor % threads)
         };
-        let did = member.step_thread(actor % threads, env);
-        for newborn in member.machine.take_births() {
-            let ctx = env.child(newborn.fd).expect("a message names a userfaultfd");
-            self.kin.push(Model::serving(newborn.machine, threads - 1, Some(ctx)));
+        let did = member.step_thread(actor, env);
+        if member.machine.has_births() {
+            for newborn in member.machine.take_births() {
+                let ctx = env.child(newborn.fd).expect("a message names a userfaultfd");
+                self.kin.push(Model::serving(newborn.machine, threads - 1, Some(ctx)));
+            }
         }
         did
     }
 
+    #[inline]
     fn serves(&self, actor: usize) -> Option<CtxId> {
         if actor <= self.workers.len() {
             return None;
@@ -377,10 +423,11 @@ impl Subject for Model {
         idle(one) && idle(other)
     }
 
+    // Asked before every step of a search, and mostly there is none.
+    #[inline(always)]
     fn deadline(&self, now: Time) -> Option<Time> {
         let own = self.machine.next_deadline().filter(|deadline| *deadline > now);
-        let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
-        own.into_iter().chain(kin).min()
+        if self.kin.is_empty() { own } else { self.kin_deadline(own, now) }
     }
 
     fn control_ready(&self, control: Control) -> bool {
