@@ -9,7 +9,7 @@ use handler::{
     ReadPermit, RegionMap, ReqId, SourceError, Status, Writes, states,
 };
 use shims::{Addr, Event, Features, Len, Outcome, PageNo, PageRange, Time};
-use sim::kernel::{Call, Payload, Ret};
+use sim::kernel::{Call, Payload, Ret, ThreadId};
 use sim::vma::CtxId;
 use sim::world::{
     BASE, Claim, Control, Env, Exposed, Injection, Mishap, Move, Note, Scope, Setup, Standing,
@@ -45,6 +45,8 @@ pub struct Model {
     children: usize,
     /// For handlers that are wrong on purpose.
     tamper: Option<Tamper>,
+    /// Workers whose source takes its time.
+    late: u8,
 }
 
 /// What the reading thread is about to do.
@@ -104,6 +106,7 @@ impl Model {
             snapshot: None,
             snapshotting: false,
             tamper: None,
+            late: 0,
             ctx,
             kin: Vec::new(),
             children: 0,
@@ -131,24 +134,72 @@ impl Model {
     }
 
     fn thread_can_step(&self, actor: usize, view: View<'_>) -> bool {
-        if actor == 0 {
-            return match self.reader {
-                Reader::Poll => view.readable(),
-                Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
-                Reader::Reading { .. } => view.can_step(),
-                Reader::Apply { .. } => true,
-                Reader::Ended => false,
+        match actor.checked_sub(1) {
+            None => self.reader_can_step(view),
+            Some(worker) => match self.workers[worker] {
+                Worker::Idle => self.machine.has_work(view.now()),
+                Worker::Ioctl { .. } => view.can_step(),
+                Worker::Late { until, .. } => until <= view.now(),
+                Worker::Fetch { .. }
+                | Worker::Fetched { .. }
+                | Worker::Failed { .. }
+                | Worker::Answered { .. } => true,
+            },
+        }
+    }
+
+    #[inline]
+    fn reader_can_step(&self, view: View<'_>) -> bool {
+        match self.reader {
+            Reader::Poll => view.readable(),
+            Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
+            Reader::Reading { .. } => view.can_step(),
+            Reader::Apply { .. } => true,
+            Reader::Ended => false,
+        }
+    }
+
+    /// The threads of this process's handler that can move.
+    #[inline]
+    fn own_movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let [reader, workers @ ..] = threads else { return 0 };
+        let mut mask = u64::from(self.reader_can_step(view.of(*reader, self.ctx)));
+        // All that are idle wait for the same.
+        let work = self.machine.has_work(view.now());
+        for (i, (worker, thread)) in self.workers.iter().zip(workers).enumerate() {
+            let can = match worker {
+                Worker::Idle => work,
+                Worker::Ioctl { .. } => view.of(*thread, None).can_step(),
+                Worker::Late { until, .. } => *until <= view.now(),
+                Worker::Fetch { .. }
+                | Worker::Fetched { .. }
+                | Worker::Failed { .. }
+                | Worker::Answered { .. } => true,
             };
+            mask |= u64::from(can) << (1 + i);
         }
-        match self.workers[actor - 1] {
-            Worker::Idle => self.machine.has_work(view.now()),
-            Worker::Ioctl { .. } => view.can_step(),
-            Worker::Late { until, .. } => until <= view.now(),
-            Worker::Fetch { .. }
-            | Worker::Fetched { .. }
-            | Worker::Failed { .. }
-            | Worker::Answered { .. } => true,
-        }
+        mask
+    }
+
+    /// The same for the handlers of the processes that forks have made.
+    #[inline(never)]
+    fn kin_movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let own = 1 + self.workers.len();
+        let kin = self.kin.iter().zip(threads.chunks(own).skip(1)).enumerate();
+        kin.fold(0, |mask, (i, (kin, threads))| {
+            mask | kin.own_movable(threads, view) << (own * (1 + i))
+        })
+    }
+
+    /// The first of `own`, the ends of late fetches and the deadlines of those handlers.
+    #[inline(never)]
+    fn rarer_deadline(&self, own: Option<Time>, now: Time) -> Option<Time> {
+        let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
+        let late = self.workers.iter().filter_map(|worker| match worker {
+            Worker::Late { until, .. } => Some(*until).filter(|until| *until > now),
+            _ => None,
+        });
+        own.into_iter().chain(kin).chain(late).min()
     }
 
     /// What can go wrong with what a thread does next.
@@ -312,20 +363,18 @@ impl Model {
             Worker::Fetch { req, page } if env.mishap(Mishap::SourceLate) => {
                 let until = env.now().after(LATE);
                 self.workers[i] = Worker::Late { req, page, until };
+                self.late += 1;
                 Move::Handler(Note::new("fetch, slowly").page(page.index()))
             }
             Worker::Fetch { req, page } if let Some(error) = broken(page, env) => {
                 self.workers[i] = Worker::Failed { req, page, error };
                 Move::Handler(Note::new("fetch fails").page(page.index()))
             }
-            Worker::Fetch { req, page } | Worker::Late { req, page, .. } => {
-                let content = env.fetch(page.index());
-                // Ascending, whoever was first: it makes no difference to anybody.
-                let at = self.bytes.partition_point(|(of, _)| *of < req);
-                self.bytes.insert(at, (req, content));
-                self.workers[i] = Worker::Fetched { req, page };
-                Move::Handler(Note::new("fetch").page(page.index()))
+            Worker::Late { req, page, .. } => {
+                self.late -= 1;
+                self.bring(i, req, page, env)
             }
+            Worker::Fetch { req, page } => self.bring(i, req, page, env),
             Worker::Fetched { req, page } => {
                 let completion = self.machine.fetched(req, Ok(()), env.now());
                 self.keep_or_drop(req, completion);
@@ -358,6 +407,16 @@ impl Model {
         }
     }
 
+    /// The bytes of a page are here.
+    fn bring(&mut self, i: usize, req: ReqId, page: PageNo, env: &mut Env<'_>) -> Move {
+        let content = env.fetch(page.index());
+        // Ascending, whoever was first: it makes no difference to anybody.
+        let at = self.bytes.partition_point(|(of, _)| *of < req);
+        self.bytes.insert(at, (req, content));
+        self.workers[i] = Worker::Fetched { req, page };
+        Move::Handler(Note::new("fetch").page(page.index()))
+    }
+
     fn bytes_of(&self, req: ReqId) -> Content {
         self.bytes
             .iter()
@@ -388,28 +447,34 @@ impl Subject for Model {
         }
     }
 
-    #[inline]
     fn can_step(&self, actor: usize, view: View<'_>) -> bool {
-        if actor <= self.workers.len() {
-            return self.thread_can_step(actor, view);
-        }
         self.member(actor).is_some_and(|(member, actor)| member.thread_can_step(actor, view))
+    }
+
+    #[inline]
+    fn movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let own = self.own_movable(threads, view);
+        if self.kin.is_empty() { own } else { own | self.kin_movable(threads, view) }
     }
 
     fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move {
         let threads = 1 + self.workers.len();
-        let member = match (actor / threads).checked_sub(1) {
-            None => &mut *self,
-            Some(kin) => &mut self.kin[kin],
+        let (member, actor) = if actor < threads {
+            (&mut *self, actor)
+        } else {
+            (&mut self.kin[actor / threads - 1], actor % threads)
         };
-        let did = member.step_thread(actor % threads, env);
-        for newborn in member.machine.take_births() {
-            let ctx = env.child(newborn.fd).expect("a message names a userfaultfd");
-            self.kin.push(Model::serving(newborn.machine, threads - 1, Some(ctx)));
+        let did = member.step_thread(actor, env);
+        if member.machine.has_births() {
+            for newborn in member.machine.take_births() {
+                let ctx = env.child(newborn.fd).expect("a message names a userfaultfd");
+                self.kin.push(Model::serving(newborn.machine, threads - 1, Some(ctx)));
+            }
         }
         did
     }
 
+    #[inline]
     fn serves(&self, actor: usize) -> Option<CtxId> {
         if actor <= self.workers.len() {
             return None;
@@ -442,14 +507,11 @@ impl Subject for Model {
         idle(one) && idle(other)
     }
 
+    // Asked before every step of a search, and mostly there is none.
+    #[inline(always)]
     fn deadline(&self, now: Time) -> Option<Time> {
         let own = self.machine.next_deadline().filter(|deadline| *deadline > now);
-        let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
-        let late = self.workers.iter().filter_map(|worker| match worker {
-            Worker::Late { until, .. } => Some(*until).filter(|until| *until > now),
-            _ => None,
-        });
-        own.into_iter().chain(kin).chain(late).min()
+        if self.kin.is_empty() && self.late == 0 { own } else { self.rarer_deadline(own, now) }
     }
 
     fn control_ready(&self, control: Control) -> bool {

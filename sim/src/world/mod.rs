@@ -226,10 +226,7 @@ impl<S: Subject> World<S> {
             mask |= u64::from(self.task_can_step(i, task)) << i;
         }
         let first = self.tasks.len();
-        for i in 0..self.subject_threads.len() {
-            let can = self.subject.can_step(i, self.view(i));
-            mask |= u64::from(can) << (first + i);
-        }
+        mask |= self.subject.movable(&self.subject_threads, self.view(0)) << first;
         let clock = self.subject.deadline(self.now).is_some_and(|deadline| deadline > self.now)
             && self.idle < self.subject.idle_limit();
         mask |= u64::from(clock) << self.clock_actor();
@@ -278,6 +275,7 @@ impl<S: Subject> World<S> {
         }
     }
 
+    #[inline]
     fn view(&self, i: usize) -> View<'_> {
         View {
             kernel: &self.kernel,
@@ -361,16 +359,32 @@ impl<S: Subject> World<S> {
                 }
             }
         }
-        let op = &setup.programs[i].ops[self.tasks[i].at];
-        let movable = self.can_move(i, op);
+        let Task { at, process, .. } = self.tasks[i];
+        let op = &setup.programs[i].ops[at];
+        if op.is_lasting() {
+            return Move::Kernel(self.step_lasting(i, &setup, op));
+        }
         let did = self.kernel.step(thread);
-        self.observe(self.tasks[i].process, &did);
-        let ret = self.kernel.take_ret(thread);
-        self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
-        if let Some(ret) = ret {
+        self.observe(process, &did);
+        if let Some(ret) = self.kernel.take_ret(thread) {
             self.finish_op(i, &setup, ret);
         }
         Move::Kernel(did)
+    }
+
+    /// A step of a call of which more is to be known than its end.
+    #[inline(never)]
+    fn step_lasting(&mut self, i: usize, setup: &Setup, op: &Op) -> Did {
+        let Task { thread, process, .. } = self.tasks[i];
+        let movable = self.can_move(i, op);
+        let did = self.kernel.step(thread);
+        self.observe(process, &did);
+        let ret = self.kernel.take_ret(thread);
+        self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
+        if let Some(ret) = ret {
+            self.finish_op(i, setup, ret);
+        }
+        did
     }
 
     fn finish_op(&mut self, i: usize, setup: &Setup, ret: Ret) {
@@ -380,7 +394,9 @@ impl<S: Subject> World<S> {
             let process = self.tasks[i].process;
             self.truth_mut(process).end_remove(*range, matches!(ret, Ret::Ok(_)));
         }
-        self.returned(i, setup, op, ret);
+        if op.is_lasting() {
+            self.returned(i, setup, op, ret);
+        }
         self.tasks[i].at = at + 1;
         if let Some(expect) = op.expect()
             && !expect.holds(ret)
@@ -407,7 +423,9 @@ impl<S: Subject> World<S> {
         if env.after_close {
             self.fail(Failure::UseAfterClose { actor: self.subject.actor_name(i) });
         }
-        if let Move::Kernel(Did::Install { .. } | Did::Take(_)) = did {
+        if self.idle > 0
+            && let Move::Kernel(Did::Install { .. } | Did::Take(_)) = did
+        {
             self.idle = 0;
         }
         if let Some(failure) = self.subject.complaint() {

@@ -313,6 +313,7 @@ impl<S: Subject> World<S> {
     /// The memory of a process, and what the handler says of it.
     fn judge_process(&self, process: usize) -> Option<Failure> {
         let (mm, truth) = (self.mm_of(process), self.truth_of(process));
+        let told = self.setup.features.contains(Features::EVENT_UNMAP | Features::EVENT_REMAP);
         for at in 0..self.setup.slots() {
             let vpn = page_addr(at).raw() >> 12;
             if let Pte::Present { content, .. } = self.kernel.table(mm).get(vpn)
@@ -320,7 +321,7 @@ impl<S: Subject> World<S> {
             {
                 return Some(failure);
             }
-            if let Some(failure) = self.misled(process, at) {
+            if told && let Some(failure) = self.misled(process, at) {
                 return Some(failure);
             }
             let Some(page) = truth.image(at) else { continue };
@@ -350,8 +351,7 @@ impl<S: Subject> World<S> {
     /// Does the handler look for the right page at this place? Only where it is told of every
     /// change: what it is not told of, it cannot follow.
     fn misled(&self, process: usize, at: u64) -> Option<Failure> {
-        let told = Features::EVENT_UNMAP | Features::EVENT_REMAP;
-        let ctx = self.ctx_of(process).filter(|_| self.setup.features.contains(told))?;
+        let ctx = self.ctx_of(process)?;
         if self.kernel.ctx(ctx).is_closed() || self.is_stopped() {
             return None;
         }

@@ -308,6 +308,12 @@ impl Op {
         }
     }
 
+    /// Does it take effect at one moment, and return at another that matters too?
+    #[inline]
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Op::Fork { .. } | Op::Mremap { .. })
+    }
+
     /// What it must return.
     pub fn expect(&self) -> Option<Expect> {
         match *self {

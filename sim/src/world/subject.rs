@@ -15,6 +15,7 @@ use crate::kernel::{Call, Did, Kernel, Ret, ThreadId};
 use crate::vma::CtxId;
 
 /// What a handler's thread may look at when the world asks whether it can move.
+/// That of a handler's first thread is the one for all others too, until it is given theirs.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'w> {
     pub(super) kernel: &'w Kernel,
@@ -25,6 +26,13 @@ pub struct View<'w> {
 }
 
 impl View<'_> {
+    /// What another thread may look at, which serves `ctx` if not the first process.
+    #[inline]
+    #[must_use]
+    pub fn of(self, thread: ThreadId, ctx: Option<CtxId>) -> Self {
+        View { thread, ctx: ctx.unwrap_or(self.ctx), ..self }
+    }
+
     /// Would a poll of the userfaultfd return?
     #[inline]
     pub fn readable(&self) -> bool {
@@ -182,6 +190,17 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// Can the thread move?
     fn can_step(&self, actor: usize, view: View<'_>) -> bool;
+
+    /// The threads that can move, one bit each: what [`can_step`](Subject::can_step) says of
+    /// them all. A search asks at every step, and a handler may know better how to answer at
+    /// once.
+    #[inline]
+    fn movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        threads.iter().enumerate().fold(0, |mask, (actor, thread)| {
+            let view = view.of(*thread, self.serves(actor));
+            mask | u64::from(self.can_step(actor, view)) << actor
+        })
+    }
 
     /// Move it.
     fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move;
