@@ -237,8 +237,9 @@ fn an_install_behind_a_private_mappings_removal_is_in_doubt() {
     assert!(t.machine.tracker().is_unconfirmed(PageNo::new(1)));
     assert!(!t.machine.tracker().is_unconfirmed(PageNo::new(2)));
     // An un-protection, or an install, that was under way is as doubtful.
-    let mut t =
-        backed(Backing::PrivateFile, Policy { writes: Writes::Tracked, ..Policy::default() });
+    let mut policy = Policy::default();
+    policy.writes = Writes::Tracked;
+    let mut t = backed(Backing::PrivateFile, policy);
     t.read(&[t.reading(1)]);
     let req = t.fetch(1);
     t.fetched(req);

@@ -26,6 +26,7 @@
 //! scenario prints as a file that parses to the same scenario.
 
 mod memory;
+mod mishaps;
 mod parse;
 mod print;
 mod words;

@@ -9,6 +9,7 @@ mod failure;
 mod footprint;
 mod kin;
 mod memory;
+mod mishap;
 mod moves;
 mod oracle;
 mod program;
@@ -20,6 +21,7 @@ use shims::Time;
 
 pub use failure::{Failure, Stuck};
 pub use memory::{BASE, HUGE_BASE, Memory, page_addr, page_index};
+pub use mishap::{Exposed, Mishap, Mishaps};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
 pub use subject::{Claim, Env, Scope, Standing, Subject, View};
@@ -68,6 +70,8 @@ pub struct World<S> {
     beside: Option<MmId>,
     /// Calls that have taken effect and not returned.
     underway: Vec<kin::Underway>,
+    /// What may go wrong, if anything may.
+    hazards: Option<Box<mishap::Hazards>>,
     now: Time,
     /// Moves of the clock since something was achieved.
     idle: u32,
@@ -113,9 +117,14 @@ impl<S: Subject> World<S> {
                 }
             })
             .collect();
+        // A handler outlives its process only in one of its own.
+        let mortal = setup.mishaps.times(Mishap::Death) > 0;
+        let own = if mortal { kernel.new_mm() } else { mm };
         let subject_threads: Vec<_> =
-            (0..subject.actors()).map(|_| kernel.new_thread(mm)).collect();
-        assert!(tasks.len() + subject_threads.len() < MAX_ACTORS, "too many actors");
+            (0..subject.actors()).map(|_| kernel.new_thread(own)).collect();
+        let hazards = mishap::Hazards::new(setup.mishaps, main);
+        let more = hazards.as_ref().map_or(0, |hazards| hazards.kinds().len());
+        assert!(tasks.len() + subject_threads.len() + more < MAX_ACTORS, "too many actors");
         let truth = Truth::new(&setup);
         let place = Place { ctx, memory: setup.memory, file: file.map(|file| file.id) };
         World {
@@ -132,6 +141,7 @@ impl<S: Subject> World<S> {
             kin: Vec::new(),
             beside,
             underway: Vec::new(),
+            hazards,
             now: Time::ZERO,
             idle: 0,
             steps: 0,
@@ -192,15 +202,25 @@ impl<S: Subject> World<S> {
 
     /// How many actors there are.
     pub fn actors(&self) -> usize {
-        self.tasks.len() + self.subject_threads.len() + 1
+        self.clock_actor() + 1 + self.hazards.as_ref().map_or(0, |hazards| hazards.kinds().len())
+    }
+
+    /// The actor that stands for the passing of time.
+    #[inline]
+    pub fn clock_actor(&self) -> usize {
+        self.tasks.len() + self.subject_threads.len()
     }
 
     /// The name of an actor, as schedules and timelines write it.
     pub fn actor_name(&self, actor: usize) -> String {
         if let Some(program) = self.setup.programs.get(actor) {
             program.name.clone()
-        } else if actor + 1 == self.actors() {
+        } else if actor == self.clock_actor() {
             "clock".to_owned()
+        } else if let Some(hazards) = &self.hazards
+            && let Some(kind) = actor.checked_sub(self.clock_actor() + 1)
+        {
+            hazards.kinds()[kind].actor().to_owned()
         } else {
             self.subject.actor_name(actor - self.tasks.len())
         }
@@ -220,7 +240,11 @@ impl<S: Subject> World<S> {
         mask |= self.subject.movable(&self.subject_threads, self.view(0)) << first;
         let clock = self.subject.deadline(self.now).is_some_and(|deadline| deadline > self.now)
             && self.idle < self.subject.idle_limit();
-        mask | u64::from(clock) << (first + self.subject_threads.len())
+        mask |= u64::from(clock) << self.clock_actor();
+        match &self.hazards {
+            None => mask,
+            Some(hazards) => mask | self.looming(hazards, mask) << (self.clock_actor() + 1),
+        }
     }
 
     /// Move `actor` by one step. The oracles look at what it did.
@@ -236,6 +260,9 @@ impl<S: Subject> World<S> {
             self.step_task(actor)
         } else if actor - first < self.subject_threads.len() {
             self.step_subject(actor - first)
+        } else if actor > self.clock_actor() {
+            self.idle = 0;
+            self.strike(actor - self.clock_actor() - 1)
         } else {
             let deadline = self.subject.deadline(self.now).expect("the clock has somewhere to go");
             self.now = deadline;
@@ -289,6 +316,9 @@ impl<S: Subject> World<S> {
     fn step_task(&mut self, i: usize) -> Move {
         let setup = Arc::clone(&self.setup);
         let thread = self.tasks[i].thread;
+        if self.is_dead() {
+            return self.step_dying(thread);
+        }
         if self.kernel.idle(thread) {
             let op = &setup.programs[i].ops[self.tasks[i].at];
             match op {
@@ -435,7 +465,7 @@ impl<S: Subject> core::hash::Hash for World<S> {
         self.posted.hash(state);
         self.injection.hash(state);
         self.truth.hash(state);
-        (&self.kin, &self.underway).hash(state);
+        (&self.kin, &self.underway, &self.hazards).hash(state);
         // Deadlines are absolute moments.
         self.now.hash(state);
         if self.subject.idle_limit() != u32::MAX {

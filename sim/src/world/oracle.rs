@@ -165,6 +165,12 @@ impl Truth {
 }
 
 impl<S: Subject> World<S> {
+    /// Was this page removed, or may it have been?
+    pub(super) fn was_removed(&self, page: u64) -> bool {
+        let truth = self.truth.of(page);
+        truth.removed || truth.removing > 0 || truth.unsure
+    }
+
     /// Is a removal of this page under way, between its call and its return?
     pub fn is_being_removed(&self, page: u64) -> bool {
         self.truth.of(page).removing > 0
@@ -301,6 +307,9 @@ impl<S: Subject> World<S> {
 
     /// The judgement when nobody can move any more.
     pub(super) fn judge(&self) -> Option<Failure> {
+        if self.is_dead() {
+            return self.judge_survivor();
+        }
         let failed_on_purpose =
             self.setup.finally.iter().any(|finally| finally.check == Check::HandlerFailed);
         let standing = self.subject.standing();
@@ -309,14 +318,15 @@ impl<S: Subject> World<S> {
         {
             return Some(Failure::HandlerFailed { why: why.clone() });
         }
+        if let Some(failure) = self.judge_stopped() {
+            return Some(failure);
+        }
+        // Nobody reads what was not read when the handler was asked to stop.
+        let failed_on_purpose = failed_on_purpose || self.is_stopped();
         let stuck = self.stuck(failed_on_purpose);
         if !stuck.is_empty() {
             let mut stuck = stuck;
-            stuck.extend(self.subject.whereabouts().into_iter().map(|text| {
-                let (task, stands) = text.split_once(' ').unwrap_or((&text, ""));
-                let (task, stands) = (task.to_owned(), Some(stands.to_owned()));
-                Stuck { task, sleep: None, handler: None, stands }
-            }));
+            stuck.extend(self.subject.whereabouts().into_iter().map(Stuck::standing));
             return Some(Failure::Hang(stuck));
         }
         let faults = self.subject.outstanding();
@@ -332,6 +342,9 @@ impl<S: Subject> World<S> {
             if let Some(failure) = self.judge_process(process) {
                 return Some(failure);
             }
+        }
+        if self.is_stopped() {
+            return None;
         }
         self.setup.finally.iter().find_map(|finally| {
             let got = self.violates(&finally.check)?;
@@ -382,7 +395,7 @@ impl<S: Subject> World<S> {
     /// change: what it is not told of, it cannot follow.
     fn misled(&self, process: usize, at: u64) -> Option<Failure> {
         let ctx = self.ctx_of(process)?;
-        if self.kernel.ctx(ctx).is_closed() {
+        if self.kernel.ctx(ctx).is_closed() || self.is_stopped() {
             return None;
         }
         let known = |page: &u64| *page < self.setup.pages;

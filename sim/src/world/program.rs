@@ -6,6 +6,7 @@ use core::fmt;
 use shims::{Errno, Features, RegisterModes, Span};
 
 use super::memory::Memory;
+use super::mishap::{Mishap, Mishaps};
 use crate::Content;
 use crate::kernel::{Call, Madvise, Ret, Signal};
 use crate::profile::Profile;
@@ -40,6 +41,8 @@ pub struct Setup {
     pub labels: Vec<String>,
     /// What must hold when nobody can move any more.
     pub finally: Vec<Finally>,
+    /// What may go wrong meanwhile.
+    pub mishaps: Mishaps,
 }
 
 /// A task: what one thread of the monitored process does, in order.
@@ -209,6 +212,8 @@ pub enum Injection {
     UnknownEvent(u8),
     /// `read` fails.
     Error(Errno),
+    /// A mishap, at the next moment at which it makes a difference.
+    Mishap(Mishap),
 }
 
 /// A class of page contents.
@@ -425,11 +430,17 @@ impl Op {
 const NO_FILE: &str = "there is a file behind the memory";
 
 impl Injection {
+    /// Is there something to read because of it?
+    pub(crate) fn is_read(self) -> bool {
+        !matches!(self, Injection::Mishap(_))
+    }
+
     pub(crate) fn word(self) -> u64 {
         match self {
             Injection::Eof => 1,
             Injection::UnknownEvent(code) => 2 << 32 | u64::from(code),
             Injection::Error(errno) => 3 << 32 | errno.raw() as u64,
+            Injection::Mishap(mishap) => 4 << 32 | mishap as u64,
         }
     }
 }
@@ -476,6 +487,7 @@ impl fmt::Display for Injection {
             Injection::Eof => f.write_str("end of file"),
             Injection::UnknownEvent(code) => write!(f, "unknown message {code:#x}"),
             Injection::Error(errno) => write!(f, "{errno:?}"),
+            Injection::Mishap(mishap) => write!(f, "{mishap}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use shims::{Addr, Event, Time};
 
 use super::STEP_LIMIT;
 use super::failure::Failure;
+use super::mishap::Exposed;
 use super::moves::Move;
 use super::program::{Control, Injection};
 use crate::Content;
@@ -35,7 +36,7 @@ impl View<'_> {
     /// Would a poll of the userfaultfd return?
     #[inline]
     pub fn readable(&self) -> bool {
-        self.injection.is_some() || self.kernel.ctx(self.ctx).readable()
+        self.injection.is_some_and(Injection::is_read) || self.kernel.ctx(self.ctx).readable()
     }
 
     /// Can the call this thread is in move?
@@ -112,7 +113,7 @@ impl Env<'_> {
 
     /// Would a poll of the userfaultfd return?
     pub fn readable(&self) -> bool {
-        self.injection.is_some() || self.kernel.ctx(self.ctx).readable()
+        self.injection.is_some_and(Injection::is_read) || self.kernel.ctx(self.ctx).readable()
     }
 
     /// Can the call this thread is in move?
@@ -245,6 +246,19 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// Carry it out.
     fn control(&mut self, control: Control);
+
+    /// Which mishaps would make a difference to what a thread, which can move, does next?
+    fn exposed(&self, _actor: usize, _view: View<'_>) -> Exposed {
+        Exposed::NONE
+    }
+
+    /// Can it be asked to stop: to read nothing more, serve what it has read, and end?
+    fn can_stop(&self) -> bool {
+        false
+    }
+
+    /// Ask it.
+    fn stop(&mut self) {}
 
     /// Does it serve?
     fn standing(&self) -> Standing;
