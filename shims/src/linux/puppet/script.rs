@@ -180,7 +180,7 @@ fn barrier(word: &AtomicU64, count: u64, stop: &AtomicU64) -> u64 {
     while word.load(Ordering::Acquire) < count && stop.load(Ordering::Acquire) == 0 {
         core::hint::spin_loop();
         turns = turns.wrapping_add(1);
-        if turns.is_multiple_of(2000) {
+        if turns.is_multiple_of(64) {
             // SAFETY: gives up the processor, and touches nothing.
             unsafe { raw(sys::__NR_sched_yield, [0; 6]) };
         }
