@@ -12,9 +12,9 @@ use clap::Args;
 
 use crate::clock::Stopwatch;
 use crate::exit::{FOUND, Failed, OK};
-use crate::judge::Backend;
 use crate::judge::litmus::{self, Ending, Table, allowed, broken_conditions};
 use crate::judge::program::{self, Program};
+use crate::judge::{Backend, for_this_user};
 
 /// Enumerate all endings of litmus tests, and run them on this kernel thousands of times.
 #[derive(Args, Clone, Debug)]
@@ -159,6 +159,15 @@ impl Litmus {
     }
 
     fn judge(&self, program: &Program) -> Result<Verdict, Failed> {
+        let mut skipped = None;
+        let mut program = program.clone();
+        if self.backend != Backend::Sim {
+            match for_this_user(&program) {
+                Ok(adapted) => program = adapted,
+                Err(why) => skipped = Some(why.to_string()),
+            }
+        }
+        let program = &program;
         let found =
             allowed(program).map_err(|why| Failed::usage(format!("{}: {why}", program.name)))?;
         let mut verdict = Verdict {
@@ -169,10 +178,10 @@ impl Litmus {
             text: String::new(),
             stuck: Vec::new(),
             broken: broken_conditions(program, &found.endings),
-            skipped: None,
+            skipped,
             seconds: 0.0,
         };
-        if self.backend != Backend::Sim {
+        if self.backend != Backend::Sim && verdict.skipped.is_none() {
             self.observe(program, &found.endings, &mut verdict);
         }
         verdict.text = verdict.table.text(program);

@@ -24,7 +24,9 @@ mod puppet_ops;
 mod puppet_uffd;
 
 pub use arm::{Area, Arm, Entry, Scan, bytes, event_text, event_text_at, span};
-pub use backend::{Backend, Parting, Unable, huge_pages, on_linux, on_sim, part, profile_of};
+pub use backend::{
+    Backend, Parting, Unable, for_this_user, huge_pages, on_linux, on_sim, part, profile_of,
+};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use case::{Case, both};
 pub use op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};

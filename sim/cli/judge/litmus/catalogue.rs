@@ -59,6 +59,7 @@ pub const FILES: &[(&str, &str)] = files! {
     "dontunmap_against_copy"
     "munmap_against_copy"
     "munmap_event_against_zeropage"
+    "munmap_event_against_install"
     "munmap_against_fault"
     "mmap_over_against_copy"
     "mprotect_against_write"

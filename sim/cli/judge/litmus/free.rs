@@ -25,7 +25,7 @@ use super::{Ending, Table};
 use crate::clock::Stopwatch;
 
 /// How long a look at a thread that has not come back waits for it.
-const LOOK: Duration = Duration::from_micros(120);
+const LOOK: Duration = Duration::from_micros(80);
 /// So many looks in a row must find threads asleep that sleep in nothing of userfaultfd's.
 const STILL: u32 = 12;
 /// How long a round may take until somebody is stuck.
@@ -281,7 +281,9 @@ impl<'p> Theatre<'p> {
             let mut known = true;
             for task in 0..self.actors.len() {
                 let actor = &self.actors[task];
-                if self.finished(task) || self.stage.wait(actor.slot, LOOK).is_some() {
+                // One of them is waited for, the others have had as long.
+                let patience = if now.is_empty() { LOOK } else { Duration::ZERO };
+                if self.finished(task) || self.stage.wait(actor.slot, patience).is_some() {
                     continue;
                 }
                 let glimpse = actor.look.glimpse();
@@ -301,7 +303,11 @@ impl<'p> Theatre<'p> {
             }
             last = now;
             if watch.elapsed() > DEADLINE {
-                return Err(format!("neither at its end nor asleep: {}", self.whereabouts()));
+                return Err(format!(
+                    "neither at its end nor asleep: {}; {} have met",
+                    self.whereabouts(),
+                    self.stage.get(MEETING)
+                ));
             }
         }
     }
@@ -319,7 +325,10 @@ impl<'p> Theatre<'p> {
         let text = open.map(|task| {
             let look = &self.actors[task].look;
             let state = look.glimpse().map_or('?', |glimpse| glimpse.state);
-            format!("{} {state} in {}", names[task], look.place())
+            let lines = self.meeting(task) + self.actors[task].lines;
+            let done = (0..lines).filter(|n| self.stage.line(script_at(task), *n).is_some());
+            let (done, place) = (done.count(), look.place());
+            format!("{} {state} in {place}, {done} of {lines} lines done", names[task])
         });
         text.collect::<Vec<_>>().join(", ")
     }
