@@ -103,7 +103,7 @@ impl Ground<'_> {
                     Op::Touch { at: offset, write } => {
                         let page = offset / PAGE;
                         let unit = granule(self.pieces, page);
-                        if !offset.is_multiple_of(PAGE) || page % unit != 0 {
+                        if !offset.is_multiple_of(PAGE) || !page.is_multiple_of(unit) {
                             return no(format!("touch {offset:#x}, which is the start of no page"));
                         }
                         if !write {
