@@ -61,14 +61,14 @@ const _: () = assert!(size_of::<Slot>() * SLOTS <= SCRATCH_AT as usize);
 pub enum Act {
     /// A system call.
     Syscall(u32, [u64; 6]),
-    /// Load one or two words of eight bytes.
+    /// Load one word of eight bytes, or two in one access.
     Load {
         /// Where the first one is.
         addr: u64,
         /// The second one as well?
         both: bool,
     },
-    /// Store two words of eight bytes.
+    /// Store two words of eight bytes in one access.
     Store {
         /// Where.
         addr: u64,
