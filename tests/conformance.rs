@@ -6,8 +6,6 @@
 //! skipped the rest; with `FAULTBED_REQUIRE_KERNEL=1` it fails instead.
 #![cfg(target_os = "linux")]
 
-#[path = "conformance/arm.rs"]
-mod arm;
 #[path = "conformance/cases_access.rs"]
 mod cases_access;
 #[path = "conformance/cases_descriptors.rs"]
@@ -34,20 +32,8 @@ mod cases_wp;
 mod linux_arm;
 #[path = "conformance/litmus.rs"]
 mod litmus;
-#[path = "conformance/puppet_arm.rs"]
-mod puppet_arm;
-#[path = "conformance/puppet_ops.rs"]
-mod puppet_ops;
-#[path = "conformance/puppet_uffd.rs"]
-mod puppet_uffd;
-#[path = "conformance/run.rs"]
-mod run;
-#[path = "conformance/sim_fd_uffd.rs"]
-mod sim_fd_uffd;
 #[path = "conformance/table.rs"]
 mod table;
 
 #[path = "selftests/mod.rs"]
 mod selftests;
-#[path = "conformance/sim_arm.rs"]
-mod sim_arm;

@@ -15,6 +15,7 @@ mod exhaustive;
 pub mod exit;
 pub mod explore;
 pub mod jobs;
+pub mod judge;
 mod kept;
 pub mod kernel;
 mod ledger;

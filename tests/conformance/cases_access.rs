@@ -5,8 +5,8 @@ use shims::{Errno, Features, Outcome, RegisterModes};
 use sim::Content;
 use sim::vma::Prot;
 
-use crate::arm::{Advise, Back, Kind, Op, PAGE, Piece, Scan, Settled};
-use crate::run::{Case, Run, both, source};
+use faultbed::judge::{Advise, Back, Kind, Op, PAGE, Piece, Scan, Settled};
+use faultbed::judge::{Case, Run, both, source};
 
 const BOTH: RegisterModes = RegisterModes::MISSING.union(RegisterModes::WP);
 const REMOVE: Features = Features::EVENT_REMOVE;

@@ -3,8 +3,8 @@
 use shims::{CopyMode, Errno, Features, Outcome, RegisterModes, ZeropageMode};
 use sim::Content;
 
-use crate::arm::{Back, Op, PAGE, Settled};
-use crate::run::{Case, Run, source};
+use faultbed::judge::{Back, Op, PAGE, Settled};
+use faultbed::judge::{Case, Run, source};
 
 const FORK: Features = Features::EVENT_FORK;
 const POLLIN: u16 = 1;
@@ -246,13 +246,13 @@ fn v72_d25_vfork_and_what_is_not_copied() {
         assert_eq!(run.read(0, 8), [""; 0]);
     });
     case("v72_dontfork").run(|run| {
-        run.spawn(Op::advise(0, 2, crate::arm::Advise::DontFork));
+        run.spawn(Op::advise(0, 2, faultbed::judge::Advise::DontFork));
         run.fork();
         assert_eq!(run.read(0, 8), [""; 0]);
     });
     case("v72_wipeonfork").run(|run| {
         run.copy(0, 1);
-        run.spawn(Op::advise(0, 2, crate::arm::Advise::WipeOnFork));
+        run.spawn(Op::advise(0, 2, faultbed::judge::Advise::WipeOnFork));
         let parent = run.sleeper(Op::Fork);
         assert_eq!(run.read(0, 8), ["FORK"]);
         let settled = run.state(parent);

@@ -3,8 +3,8 @@
 use shims::{Errno, Features, Outcome, RegisterModes, Span, ZeropageMode};
 use sim::vma::Prot;
 
-use crate::arm::{Back, Op, PAGE, Settled};
-use crate::run::{Run, both, source};
+use faultbed::judge::{Back, Op, PAGE, Settled};
+use faultbed::judge::{Run, both, source};
 
 const NONE: Features = Features::empty();
 const REMOVE: Features = Features::EVENT_REMOVE;

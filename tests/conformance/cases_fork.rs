@@ -3,8 +3,8 @@
 use shims::{CopyMode, Errno, Features, Outcome, RegisterModes, WriteProtectMode};
 use sim::Content;
 
-use crate::arm::{Back, Op, PAGE, Settled};
-use crate::run::{Case, Run, both, source};
+use faultbed::judge::{Back, Op, PAGE, Settled};
+use faultbed::judge::{Case, Run, both, source};
 
 const FORK: Features = Features::EVENT_FORK;
 const BOTH: RegisterModes = RegisterModes::MISSING.union(RegisterModes::WP);

@@ -3,8 +3,8 @@
 use shims::{Errno, Features, MoveMode, Outcome, RegisterModes};
 use sim::vma::Prot;
 
-use crate::arm::{Back, Op, PAGE};
-use crate::run::{Case, both, source};
+use faultbed::judge::{Back, Op, PAGE};
+use faultbed::judge::{Case, both, source};
 
 const NONE: MoveMode = MoveMode::empty();
 const HOLES: MoveMode = MoveMode::ALLOW_SRC_HOLES;
@@ -150,7 +150,7 @@ fn v37_e21_busy_after_the_childs_end_as_well() {
         run.kill(child);
         assert_eq!(run.move_(0, 1, 1, NONE), failed(Errno::EBUSY));
         let (_, settled) = run.spawn(Op::Store(1, 1));
-        assert_eq!(settled, crate::arm::Settled::Returned(Back::Done));
+        assert_eq!(settled, faultbed::judge::Settled::Returned(Back::Done));
         assert_eq!(run.move_(0, 1, 1, NONE), Outcome::done(PAGE));
     });
 }

@@ -4,8 +4,8 @@
 use shims::{Errno, Features, Outcome, PoisonMode, RegisterModes};
 use sim::Content;
 
-use crate::arm::{Back, Op, PAGE};
-use crate::run::{Case, both, source};
+use faultbed::judge::{Back, Op, PAGE};
+use faultbed::judge::{Case, both, source};
 
 const BOTH: RegisterModes = RegisterModes::MISSING.union(RegisterModes::WP);
 

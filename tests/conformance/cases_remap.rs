@@ -4,20 +4,20 @@ use shims::{Errno, Features, Outcome, RegisterModes};
 use sim::Content;
 use sim::vma::RemapFlags;
 
-use crate::arm::{Back, Op, PAGE, Piece};
-use crate::run::{Case, Run, source};
+use faultbed::judge::{Back, Op, PAGE, Piece};
+use faultbed::judge::{Case, Run, source};
 
 const BOTH: RegisterModes = RegisterModes::MISSING.union(RegisterModes::WP);
 const EVENTS: Features = Features::EVENT_REMAP.union(Features::EVENT_UNMAP);
 
 /// Eight pages, and room for eight more behind them.
 fn case(name: &str, features: Features) -> Case<'_> {
-    let piece = Piece::new(0, 8, crate::arm::Kind::Anon);
+    let piece = Piece::new(0, 8, faultbed::judge::Kind::Anon);
     let features = features | Features::WP_UNPOPULATED;
     Case::new(name, 16).pieces(&[piece]).modes(BOTH).features(features)
 }
 
-fn resize(run: &mut Run, start: u64, len: u64, new: u64) -> (usize, crate::arm::Settled) {
+fn resize(run: &mut Run, start: u64, len: u64, new: u64) -> (usize, faultbed::judge::Settled) {
     let flags = RemapFlags::empty();
     let (at, len, new_len) = (start * PAGE, len * PAGE, new * PAGE);
     run.spawn(Op::Remap { at, len, new_len, to: None, flags })
@@ -66,7 +66,7 @@ fn v45_d21_a_move_that_shrinks() {
         let mover = run.sleeper(Op::Remap { at: 0, len, new_len: 2 * PAGE, to, flags });
         // Which length the REMAP has depends on the kernel; the transcripts compare it.
         let mut events = Vec::new();
-        while run.state(mover) == crate::arm::Settled::Asleep {
+        while run.state(mover) == faultbed::judge::Settled::Asleep {
             events.extend(run.read(0, 8));
         }
         assert_eq!(events[1..], ["UNMAP 2..8", "UNMAP 0..2"]);

@@ -6,8 +6,8 @@ use shims::{
 use sim::Content;
 use sim::vma::Prot;
 
-use crate::arm::{Back, Op, PAGE};
-use crate::run::{at, both, source};
+use faultbed::judge::{Back, Op, PAGE};
+use faultbed::judge::{at, both, source};
 
 const NONE: Features = Features::empty();
 

@@ -3,8 +3,8 @@
 use shims::{ContinueMode, CopyMode, Errno, Features, Outcome, RegisterModes};
 use sim::Content;
 
-use crate::arm::{Advise, Back, Kind, Op, PAGE, Piece, Settled};
-use crate::run::{Case, Run, source};
+use faultbed::judge::{Advise, Back, Kind, Op, PAGE, Piece, Settled};
+use faultbed::judge::{Case, Run, source};
 
 const MISSING: RegisterModes = RegisterModes::MISSING;
 const WP: RegisterModes = RegisterModes::WP;

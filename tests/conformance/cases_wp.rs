@@ -5,8 +5,8 @@ use shims::{CopyMode, Errno, Features, Outcome, RegisterModes, WriteProtectMode}
 use sim::Content;
 use sim::vma::Prot;
 
-use crate::arm::{Back, Op, PAGE};
-use crate::run::{Case, both, source};
+use faultbed::judge::{Back, Op, PAGE};
+use faultbed::judge::{Case, both, source};
 
 const BOTH: RegisterModes = RegisterModes::MISSING.union(RegisterModes::WP);
 const WP: RegisterModes = RegisterModes::WP;
@@ -60,7 +60,7 @@ fn f2_a_marker_without_missing_becomes_a_protected_page_of_zeros() {
     Case::new("f2", 2).modes(WP).features(Features::WP_UNPOPULATED).run(|run| {
         run.protect(0, 2, true);
         let (reader, settled) = run.spawn(Op::Load(0));
-        assert_eq!(settled, crate::arm::Settled::Returned(Back::Loaded(Content::Zero)));
+        assert_eq!(settled, faultbed::judge::Settled::Returned(Back::Loaded(Content::Zero)));
         assert!(run.is_wp(0));
         let writer = run.sleeper(Op::Store(1, 1));
         assert_eq!(run.read(0, 8), ["F1w WP"]);

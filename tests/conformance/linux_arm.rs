@@ -16,7 +16,7 @@ use shims::{Addr, Errno, Features, RegisterModes, Tid, Uffd};
 use sim::vma::Prot;
 use sim::{Content, STAMP_LEN};
 
-use crate::arm::{Area, Arm, Back, Op, PAGE, Settled};
+use faultbed::judge::{Area, Arm, Back, Op, PAGE, Settled};
 
 /// How long a look at a thread that has not come back waits for it.
 const LOOK: Duration = Duration::from_micros(200);

@@ -13,10 +13,10 @@ use sim::kernel::{Call, Kernel, MmId, Payload, Pte, Ret, ThreadId};
 use sim::vma::{CtxId, Mmap, Prot};
 use sim::world::BASE;
 
-use crate::arm::{Arm, Op, PAGE, Settled, span};
 use crate::linux_arm::LinuxArm;
-use crate::run::{running_profile, source};
-use crate::sim_arm::SimArm;
+use faultbed::judge::SimArm;
+use faultbed::judge::{Arm, Op, PAGE, Settled, span};
+use faultbed::judge::{running_profile, source};
 
 /// Something the handler does to the page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

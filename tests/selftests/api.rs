@@ -4,8 +4,8 @@ use shims::{Errno, Features, Outcome, RegisterModes};
 use sim::Content;
 
 use super::{kinds, units};
-use crate::arm::{Back, Kind, Op, PAGE};
-use crate::run::Case;
+use faultbed::judge::Case;
+use faultbed::judge::{Back, Kind, Op, PAGE};
 
 #[test]
 fn uffdio_api_syscall() {

@@ -5,8 +5,8 @@ use shims::{Features, RegisterModes};
 use sim::Content;
 
 use super::{Monitor, copied, kinds, release, units};
-use crate::arm::{Back, Kind, Op, Piece};
-use crate::run::Case;
+use faultbed::judge::Case;
+use faultbed::judge::{Back, Kind, Op, Piece};
 
 fn events_common(name: &str, kind: Kind, wp: bool) {
     let unit = kind.granule();
@@ -28,18 +28,19 @@ fn events_common(name: &str, kind: Kind, wp: bool) {
         let thread = run.thread_in(child);
         let half = pages / unit / 2 * unit;
         let mut counter = 0;
-        let mut pass = |run: &mut crate::run::Run, monitor: &mut Monitor, from, to, by: u64| {
-            for page in (from..to).step_by(unit as usize) {
-                let back = monitor.through(run, thread, Op::Load(page + by));
-                assert_eq!(back, Back::Loaded(copied(page + by)));
-                counter += 1;
-                let back = monitor.through(run, thread, Op::Store(page + by, counter));
-                assert_eq!(back, Back::Done);
-                let back = run.get(thread, Op::Load(page + by));
-                let own = Content::Written { task: thread as u16, seq: counter };
-                assert_eq!(back, Back::Loaded(own));
-            }
-        };
+        let mut pass =
+            |run: &mut faultbed::judge::Run, monitor: &mut Monitor, from, to, by: u64| {
+                for page in (from..to).step_by(unit as usize) {
+                    let back = monitor.through(run, thread, Op::Load(page + by));
+                    assert_eq!(back, Back::Loaded(copied(page + by)));
+                    counter += 1;
+                    let back = monitor.through(run, thread, Op::Store(page + by, counter));
+                    assert_eq!(back, Back::Done);
+                    let back = run.get(thread, Op::Load(page + by));
+                    let own = Content::Written { task: thread as u16, seq: counter };
+                    assert_eq!(back, Back::Loaded(own));
+                }
+            };
         pass(run, &mut monitor, 0, half, 0);
         // Over the other region, which nobody watches.
         let back = monitor.through(run, thread, Op::remap(0, pages, pages));

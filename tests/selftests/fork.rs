@@ -5,8 +5,8 @@ use shims::{Features, Outcome, RegisterModes};
 use sim::Content;
 
 use super::kinds;
-use crate::arm::{Advise, Back, Kind, Op};
-use crate::run::{Case, Run};
+use faultbed::judge::{Advise, Back, Kind, Op};
+use faultbed::judge::{Case, Run};
 
 const WP: RegisterModes = RegisterModes::WP;
 

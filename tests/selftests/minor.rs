@@ -5,8 +5,8 @@ use shims::{ContinueMode, Errno, Outcome, RegisterModes};
 use sim::Content;
 
 use super::{kinds, units};
-use crate::arm::{Advise, Back, Kind, Op, PAGE, Piece, Scan, Settled};
-use crate::run::Case;
+use faultbed::judge::Case;
+use faultbed::judge::{Advise, Back, Kind, Op, PAGE, Piece, Scan, Settled};
 
 /// `PAGE_IS_HUGE`.
 const IS_HUGE: u64 = 1 << 6;

@@ -3,8 +3,8 @@
 use shims::{Features, Outcome, RegisterModes};
 
 use super::{Monitor, kinds, release, units};
-use crate::arm::{Back, Kind, Op, PAGE, Settled};
-use crate::run::{Case, source};
+use faultbed::judge::{Back, Kind, Op, PAGE, Settled};
+use faultbed::judge::{Case, source};
 
 fn sigbus_common(name: &str, kind: Kind, wp: bool) {
     let unit = kind.granule();

@@ -16,8 +16,8 @@ mod wp_mremap;
 
 use shims::{CopyMode, Event, FaultKind, Outcome, Span};
 
-use crate::arm::{Advise, Kind, Op, PAGE};
-use crate::run::{Run, source};
+use faultbed::judge::{Advise, Kind, Op, PAGE};
+use faultbed::judge::{Run, source};
 
 /// One test for each memory type, in a module of the name of the self-test.
 macro_rules! kinds {
@@ -29,7 +29,7 @@ macro_rules! kinds {
         mod $name {
             $(#[test]
             fn $kind() {
-                super::$name(concat!(stringify!($name), "::", stringify!($kind)), crate::arm::Kind::$value);
+                super::$name(concat!(stringify!($name), "::", stringify!($kind)), faultbed::judge::Kind::$value);
             })*
         }
     };
@@ -114,10 +114,10 @@ impl Monitor {
 
     /// `thread` does `op`, however many faults it takes.
     #[track_caller]
-    fn through(&mut self, run: &mut Run, thread: usize, op: Op) -> crate::arm::Back {
+    fn through(&mut self, run: &mut Run, thread: usize, op: Op) -> faultbed::judge::Back {
         let mut settled = run.go(thread, op);
         for _ in 0..8 {
-            if let crate::arm::Settled::Returned(back) = settled {
+            if let faultbed::judge::Settled::Returned(back) = settled {
                 return back;
             }
             self.serve(run);

@@ -4,8 +4,8 @@ use shims::{MoveMode, Outcome, RegisterModes};
 use sim::Content;
 
 use super::kinds;
-use crate::arm::{Advise, Back, Kind, Op, PAGE, Piece, Scan};
-use crate::run::{Case, Run};
+use faultbed::judge::{Advise, Back, Kind, Op, PAGE, Piece, Scan};
+use faultbed::judge::{Case, Run};
 
 const HOLES: MoveMode = MoveMode::ALLOW_SRC_HOLES;
 const HUGE: u64 = 512;
@@ -24,7 +24,7 @@ fn move_common(run: &mut Run, pages: u64, chunk: u64, task: usize) {
         let bytes = Content::Written { task: task as u16, seq: page as u32 + 1 };
         run.returned(reader, Back::Loaded(bytes));
         let (_, source) = run.spawn(Op::Load(pages + page));
-        assert_eq!(source, crate::arm::Settled::Returned(Back::Loaded(Content::Zero)));
+        assert_eq!(source, faultbed::judge::Settled::Returned(Back::Loaded(Content::Zero)));
     }
     assert_eq!(missing, pages / chunk);
 }

@@ -9,8 +9,8 @@ use shims::{CopyMode, Errno, Event, FaultKind, Outcome, RegisterModes};
 use sim::Content;
 
 use super::kinds;
-use crate::arm::{Back, Kind, Op, PAGE, Piece, Settled};
-use crate::run::{Case, Run};
+use faultbed::judge::{Back, Kind, Op, PAGE, Piece, Settled};
+use faultbed::judge::{Case, Run};
 
 const RANDOM: u32 = 1 << 0;
 const RACING: u32 = 1 << 1;

@@ -3,8 +3,8 @@
 use shims::{Outcome, RegisterModes};
 
 use super::kinds;
-use crate::arm::{Advise, Back, Kind, Op, Piece};
-use crate::run::Case;
+use faultbed::judge::Case;
+use faultbed::judge::{Advise, Back, Kind, Op, Piece};
 
 /// One folio of `pages`, protected, moved to an aligned place.
 fn moved(name: &str, kind: Kind, pages: u64, advice: Option<Advise>) {
@@ -29,7 +29,7 @@ fn moved(name: &str, kind: Kind, pages: u64, advice: Option<Advise>) {
         if advice == Some(Advise::PageOut) {
             run.get(thread, Op::advise(0, pages, Advise::PageOut));
         }
-        let all = |run: &mut crate::run::Run, from: u64| {
+        let all = |run: &mut faultbed::judge::Run, from: u64| {
             let step = kind.granule() as usize;
             (from..from + pages).step_by(step).filter(|page| run.is_wp(*page)).count()
         };

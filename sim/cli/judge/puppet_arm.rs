@@ -16,9 +16,10 @@ use sim::Content;
 use sim::vma::Prot;
 use sim::world::BASE;
 
-use crate::arm::{Area, Arm, Back, Entry, Op, PAGE, Piece, Scan, Settled, granule};
-use crate::puppet_ops::words;
-use crate::puppet_uffd::{PuppetUffd, bytes_of};
+use super::arm::{Area, Arm, Entry, Scan};
+use super::op::{Back, Op, PAGE, Piece, Settled, granule};
+use super::puppet_ops::words;
+use super::puppet_uffd::{PuppetUffd, bytes_of};
 
 /// How long a look at a thread that has not come back waits for it.
 const LOOK: Duration = Duration::from_micros(300);
@@ -53,7 +54,7 @@ pub(crate) struct Fd {
     pub(crate) number: u64,
 }
 
-pub(crate) struct PuppetArm {
+pub struct PuppetArm {
     pub(crate) stage: Stage,
     pub(crate) processes: Vec<Process>,
     pub(crate) workers: Vec<Worker>,
@@ -71,7 +72,7 @@ pub(crate) struct PuppetArm {
 impl PuppetArm {
     /// `pool` are the huge pages that the case needs; `reserve` says whether its mappings
     /// take them from the others at once.
-    pub(crate) fn new(
+    pub fn new(
         pages: u64,
         pieces: &[Piece],
         pool: Option<Reservation>,

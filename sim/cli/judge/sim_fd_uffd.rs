@@ -10,7 +10,7 @@ use shims::{
 use sim::Content;
 use sim::kernel::{ApiStruct, Call, Fd, FileCall, Kernel, Payload, Reading, Ret, ThreadId, flags};
 
-use crate::arm::PAGE;
+use super::op::PAGE;
 
 /// Used by `thread`, in whose process its number is `fd`.
 pub(crate) struct FdUffd<'k> {

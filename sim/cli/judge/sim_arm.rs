@@ -12,12 +12,11 @@ use sim::vma::{Advice, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags
 use sim::world::BASE;
 use sim::{Content, Profile, STAMP_LEN};
 
-use crate::arm::{
-    Advise, Area, Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes, granule,
-};
-use crate::sim_fd_uffd::FdUffd;
+use super::arm::{Area, Arm, Entry, Scan, bytes};
+use super::op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};
+use super::sim_fd_uffd::FdUffd;
 
-pub(crate) struct SimArm {
+pub struct SimArm {
     kernel: RefCell<Kernel>,
     /// The processes, each with the thread that uses the userfaultfds.
     processes: Vec<(MmId, ThreadId)>,
@@ -32,7 +31,9 @@ pub(crate) struct SimArm {
 }
 
 impl SimArm {
-    pub(crate) fn new(profile: Profile, pages: u64, pieces: &[Piece], reserve: bool) -> SimArm {
+    /// `pages` pages of address space with `pieces` in it; `reserve` says whether their
+    /// mappings of huge pages reserve them.
+    pub fn new(profile: Profile, pages: u64, pieces: &[Piece], reserve: bool) -> SimArm {
         let mut kernel = Kernel::new(profile);
         if !reserve {
             kernel.set_huge_pages(0);
@@ -70,7 +71,7 @@ impl SimArm {
     }
 
     /// The call that stands for an operation of thread `index`.
-    pub(crate) fn call(index: usize, op: Op) -> Call {
+    pub fn call(index: usize, op: Op) -> Call {
         let page = |n: u64| Addr::new(BASE.raw() + n * PAGE);
         let content = |seq| Content::Written { task: index as u16, seq };
         let range = |at, len| bytes(BASE, at, len);
@@ -149,7 +150,7 @@ impl SimArm {
     }
 
     /// What a call's end is called here.
-    pub(crate) fn back(ret: Ret) -> Back {
+    pub fn back(ret: Ret) -> Back {
         match ret {
             Ret::Loaded(content) => Back::Loaded(content),
             Ret::Stored | Ret::Ok(_) => Back::Done,

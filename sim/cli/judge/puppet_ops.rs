@@ -7,9 +7,9 @@ use sim::vma::RemapFlags;
 use sim::world::BASE;
 use sim::{Content, STAMP_LEN};
 
-use crate::arm::{Kind, Op, PAGE, Piece};
-use crate::puppet_arm::PuppetArm;
-use crate::puppet_uffd::bytes_of;
+use super::op::{Kind, Op, PAGE, Piece};
+use super::puppet_arm::PuppetArm;
+use super::puppet_uffd::bytes_of;
 
 /// Where in the scratch memory the structures of the case's threads lie, by slot.
 const OWN: u64 = 64 << 10;

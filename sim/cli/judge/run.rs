@@ -1,9 +1,6 @@
-//! A case under way on one kernel, and the same case on both. Owns the transcript: after
-//! everything a case does, all that a program can see is written down.
+//! A case under way on one kernel. Owns the transcript: after everything a case does, all
+//! that a program can see is written down.
 
-use std::sync::RwLock;
-
-use shims::linux::{Capability, OpenFlags};
 use shims::{
     Addr, ContinueMode, CopyMode, Errno, Event, Features, Len, MoveMode, Outcome, PoisonMode,
     RangeIoctls, RegisterModes, Span, Uffd, WriteProtectMode, ZeropageMode,
@@ -11,15 +8,12 @@ use shims::{
 use sim::profile::AgainField;
 use sim::{Content, Profile, STAMP_LEN};
 
-use shims::linux::hugepages::Reservation;
-
-use crate::arm::{Arm, Back, Entry, Kind, Op, PAGE, Piece, Scan, Settled, bytes, event_text, span};
-use crate::puppet_arm::PuppetArm;
-use crate::sim_arm::SimArm;
+use super::arm::{Arm, Entry, Scan, bytes, event_text, span};
+use super::op::{Back, Op, PAGE, Settled};
 
 /// A case under way.
-pub(crate) struct Run {
-    pub(crate) arm: Box<dyn Arm>,
+pub struct Run {
+    pub arm: Box<dyn Arm>,
     profile: Profile,
     pages: u64,
     /// Each thread's state when last everything was still; `None` before its first
@@ -31,12 +25,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn new(arm: Box<dyn Arm>, profile: Profile, pages: u64) -> Run {
+    /// Nothing has been done yet on `arm`, an arena of `pages` pages.
+    pub fn new(arm: Box<dyn Arm>, profile: Profile, pages: u64) -> Run {
         Run { arm, profile, pages, threads: Vec::new(), uffds: 0, processes: 1, log: Vec::new() }
     }
 
     /// Userfaultfd 0 has `features` and watches all that is mapped for `modes`.
-    fn begin(&mut self, features: Features, modes: RegisterModes) {
+    pub fn begin(&mut self, features: Features, modes: RegisterModes) {
         assert_eq!(self.open(features), 0);
         if !modes.is_empty() {
             let whole = self.span(0, self.pages);
@@ -46,55 +41,59 @@ impl Run {
         }
     }
 
-    pub(crate) fn span(&self, start: u64, end: u64) -> Span {
+    /// Pages `start..end` of the arena.
+    pub fn span(&self, start: u64, end: u64) -> Span {
         span(self.arm.base(), start, end)
     }
 
     /// Bytes, for arguments that are not whole pages.
-    pub(crate) fn bytes(&self, at: u64, len: u64) -> Span {
+    pub fn bytes(&self, at: u64, len: u64) -> Span {
         bytes(self.arm.base(), at, len)
     }
 
     /// What this kernel answers to a resolving ioctl while the address space changes
     /// (rule e1, bug Z4).
-    pub(crate) fn changing(&self) -> Outcome {
+    pub fn changing(&self) -> Outcome {
         match self.profile.again_field {
             AgainField::Mirrored => Outcome::mirrored(Errno::EAGAIN),
             AgainField::Untouched => Outcome::bare(Errno::EAGAIN),
         }
     }
 
-    pub(crate) fn open(&mut self, features: Features) -> usize {
+    /// A new userfaultfd, after its handshake.
+    pub fn open(&mut self, features: Features) -> usize {
         let uffd = self.arm.open(features);
         self.uffds += usize::from(uffd.is_ok());
         self.note(format!("open {features:?} -> {uffd:?}"));
         uffd.expect("the gate has asked for the features")
     }
 
-    pub(crate) fn close(&mut self, uffd: usize) {
+    /// Close it.
+    pub fn close(&mut self, uffd: usize) {
         self.arm.close(uffd);
         self.note(format!("close {uffd}"));
     }
 
-    pub(crate) fn thread(&mut self) -> usize {
+    /// A new thread of process 0.
+    pub fn thread(&mut self) -> usize {
         self.thread_in(0)
     }
 
     /// A thread of process `process`.
-    pub(crate) fn thread_in(&mut self, process: usize) -> usize {
+    pub fn thread_in(&mut self, process: usize) -> usize {
         self.threads.push(None);
         self.arm.thread_in(process)
     }
 
     /// A new thread of that process, doing `op`.
-    pub(crate) fn spawn_in(&mut self, process: usize, op: Op) -> (usize, Settled) {
+    pub fn spawn_in(&mut self, process: usize, op: Op) -> (usize, Settled) {
         let thread = self.thread_in(process);
         let settled = self.go(thread, op);
         (thread, settled)
     }
 
     /// Let `thread` do `op` until nothing moves any more.
-    pub(crate) fn go(&mut self, thread: usize, op: Op) -> Settled {
+    pub fn go(&mut self, thread: usize, op: Op) -> Settled {
         self.arm.start(thread, op);
         self.threads[thread] = Some(Settled::Asleep);
         self.note(format!("thread {thread}: {op:?}"));
@@ -102,7 +101,7 @@ impl Run {
     }
 
     /// A new thread doing `op`, and where that got it.
-    pub(crate) fn spawn(&mut self, op: Op) -> (usize, Settled) {
+    pub fn spawn(&mut self, op: Op) -> (usize, Settled) {
         let thread = self.thread();
         let settled = self.go(thread, op);
         (thread, settled)
@@ -110,7 +109,7 @@ impl Run {
 
     /// A new thread that must fall asleep in `op`.
     #[track_caller]
-    pub(crate) fn sleeper(&mut self, op: Op) -> usize {
+    pub fn sleeper(&mut self, op: Op) -> usize {
         let (thread, settled) = self.spawn(op);
         assert_eq!(settled, Settled::Asleep, "{op:?}");
         thread
@@ -118,17 +117,19 @@ impl Run {
 
     /// Where `thread` was when last everything was still.
     #[track_caller]
-    pub(crate) fn state(&self, thread: usize) -> Settled {
+    pub fn state(&self, thread: usize) -> Settled {
         self.threads[thread].expect("it has had something to do")
     }
 
+    /// It must have been asleep when last everything was still.
     #[track_caller]
-    pub(crate) fn asleep(&self, thread: usize) {
+    pub fn asleep(&self, thread: usize) {
         assert_eq!(self.state(thread), Settled::Asleep, "thread {thread}");
     }
 
+    /// It must have come back with that.
     #[track_caller]
-    pub(crate) fn returned(&self, thread: usize, back: Back) {
+    pub fn returned(&self, thread: usize, back: Back) {
         assert_eq!(self.state(thread), Settled::Returned(back), "thread {thread}");
     }
 
@@ -146,7 +147,8 @@ impl Run {
         answer
     }
 
-    pub(crate) fn register(
+    /// `UFFDIO_REGISTER`.
+    pub fn register(
         &mut self,
         uffd: usize,
         range: Span,
@@ -156,18 +158,20 @@ impl Run {
         self.ask(uffd, what, |uffd| uffd.register(range, modes))
     }
 
-    pub(crate) fn unregister(&mut self, uffd: usize, range: Span) -> Result<(), Errno> {
+    /// `UFFDIO_UNREGISTER`.
+    pub fn unregister(&mut self, uffd: usize, range: Span) -> Result<(), Errno> {
         let what = format!("unregister {}", self.relative(range));
         self.ask(uffd, what, |uffd| uffd.unregister(range))
     }
 
-    pub(crate) fn wake(&mut self, uffd: usize, range: Span) -> Result<(), Errno> {
+    /// `UFFDIO_WAKE`.
+    pub fn wake(&mut self, uffd: usize, range: Span) -> Result<(), Errno> {
         let what = format!("wake {}", self.relative(range));
         self.ask(uffd, what, |uffd| uffd.wake(range))
     }
 
     /// `UFFDIO_COPY` of source pages numbered as the pages of `range`.
-    pub(crate) fn copy_span(&mut self, uffd: usize, range: Span, mode: CopyMode) -> Outcome {
+    pub fn copy_span(&mut self, uffd: usize, range: Span, mode: CopyMode) -> Outcome {
         let what = format!("copy {} {:#x}", self.relative(range), mode.bits());
         let first = range.start.raw().wrapping_sub(self.arm.base().raw()) / PAGE;
         let len = range.len.bytes().next_multiple_of(PAGE).max(PAGE) as usize;
@@ -178,80 +182,85 @@ impl Run {
         self.ask(uffd, what, |uffd| uffd.copy(range, &payload, mode))
     }
 
-    pub(crate) fn copy(&mut self, start: u64, end: u64) -> Outcome {
+    /// `UFFDIO_COPY` of source pages to where they belong.
+    pub fn copy(&mut self, start: u64, end: u64) -> Outcome {
         let range = self.span(start, end);
         self.copy_span(0, range, CopyMode::empty())
     }
 
-    pub(crate) fn zero_span(&mut self, uffd: usize, range: Span, mode: ZeropageMode) -> Outcome {
+    /// `UFFDIO_ZEROPAGE` through any userfaultfd.
+    pub fn zero_span(&mut self, uffd: usize, range: Span, mode: ZeropageMode) -> Outcome {
         let what = format!("zeropage {} {:#x}", self.relative(range), mode.bits());
         self.ask(uffd, what, |uffd| uffd.zeropage(range, mode))
     }
 
-    pub(crate) fn zero(&mut self, start: u64, end: u64) -> Outcome {
+    /// `UFFDIO_ZEROPAGE` of pages.
+    pub fn zero(&mut self, start: u64, end: u64) -> Outcome {
         let range = self.span(start, end);
         self.zero_span(0, range, ZeropageMode::empty())
     }
 
     /// `UFFDIO_WRITEPROTECT`; its answer has no field.
-    pub(crate) fn protect_span(&mut self, range: Span, mode: WriteProtectMode) -> Outcome {
+    pub fn protect_span(&mut self, range: Span, mode: WriteProtectMode) -> Outcome {
         let what = format!("writeprotect {} {:#x}", self.relative(range), mode.bits());
         self.ask(0, what, |uffd| uffd.write_protect(range, mode))
     }
 
     /// Protect pages, or take the protection off and wake.
-    pub(crate) fn protect(&mut self, start: u64, end: u64, on: bool) -> Outcome {
+    pub fn protect(&mut self, start: u64, end: u64, on: bool) -> Outcome {
         let mode = if on { WriteProtectMode::WP } else { WriteProtectMode::empty() };
         let range = self.span(start, end);
         self.protect_span(range, mode)
     }
 
     /// `UFFDIO_COPY` that leaves the pages protected.
-    pub(crate) fn copy_wp(&mut self, start: u64, end: u64) -> Outcome {
+    pub fn copy_wp(&mut self, start: u64, end: u64) -> Outcome {
         let range = self.span(start, end);
         self.copy_span(0, range, CopyMode::WP)
     }
 
-    pub(crate) fn poison(&mut self, start: u64, end: u64) -> Outcome {
+    /// `UFFDIO_POISON` of pages.
+    pub fn poison(&mut self, start: u64, end: u64) -> Outcome {
         let range = self.span(start, end);
         self.poison_by(0, range)
     }
 
     /// `UFFDIO_POISON` through any userfaultfd.
-    pub(crate) fn poison_by(&mut self, uffd: usize, range: Span) -> Outcome {
+    pub fn poison_by(&mut self, uffd: usize, range: Span) -> Outcome {
         let what = format!("poison {}", self.relative(range));
         self.ask(uffd, what, |uffd| uffd.poison(range, PoisonMode::empty()))
     }
 
     /// `UFFDIO_WRITEPROTECT` through any userfaultfd.
-    pub(crate) fn protect_by(&mut self, uffd: usize, range: Span, on: bool) -> Outcome {
+    pub fn protect_by(&mut self, uffd: usize, range: Span, on: bool) -> Outcome {
         let mode = if on { WriteProtectMode::WP } else { WriteProtectMode::empty() };
         let what = format!("writeprotect {} {:#x}", self.relative(range), mode.bits());
         self.ask(uffd, what, |uffd| uffd.write_protect(range, mode))
     }
 
     /// `UFFDIO_CONTINUE`.
-    pub(crate) fn cont(&mut self, start: u64, end: u64, mode: ContinueMode) -> Outcome {
+    pub fn cont(&mut self, start: u64, end: u64, mode: ContinueMode) -> Outcome {
         let range = self.span(start, end);
         let what = format!("continue {} {:#x}", self.relative(range), mode.bits());
         self.ask(0, what, |uffd| uffd.continue_(range, mode))
     }
 
     /// `UFFDIO_MOVE` of `count` pages through a userfaultfd.
-    pub(crate) fn move_by(&mut self, uffd: usize, dst: Span, src: Span, mode: MoveMode) -> Outcome {
+    pub fn move_by(&mut self, uffd: usize, dst: Span, src: Span, mode: MoveMode) -> Outcome {
         let (to, from) = (self.relative(dst), self.relative(src));
         let what = format!("move {from} to {to} {:#x}", mode.bits());
         self.ask(uffd, what, |uffd| uffd.move_(dst, src.start, mode))
     }
 
-    pub(crate) fn move_(&mut self, dst: u64, src: u64, count: u64, mode: MoveMode) -> Outcome {
+    /// `UFFDIO_MOVE` of `count` pages.
+    pub fn move_(&mut self, dst: u64, src: u64, count: u64, mode: MoveMode) -> Outcome {
         let (dst, src) = (self.span(dst, dst + count), self.span(src, src + count));
         self.move_by(0, dst, src, mode)
     }
 
     /// What a thread that need not wait gets.
     #[track_caller]
-    pub(crate) fn get(&mut self, thread: usize, op: Op) -> Back {
+    pub fn get(&mut self, thread: usize, op: Op) -> Back {
         match self.go(thread, op) {
             Settled::Returned(back) => back,
             settled => panic!("{op:?}: {settled:?}"),
@@ -259,7 +268,7 @@ impl Run {
     }
 
     /// Any other question, as long as its answer holds no address.
-    pub(crate) fn other<T: core::fmt::Debug>(
+    pub fn other<T: core::fmt::Debug>(
         &mut self,
         uffd: usize,
         what: &str,
@@ -269,13 +278,13 @@ impl Run {
     }
 
     /// One read of up to `max` messages of `uffd`; none if that is `EAGAIN`.
-    pub(crate) fn read(&mut self, uffd: usize, max: usize) -> Vec<String> {
+    pub fn read(&mut self, uffd: usize, max: usize) -> Vec<String> {
         let events = self.events(uffd, max);
         events.iter().map(|event| event_text(&*self.arm, event)).collect()
     }
 
     /// The same, the messages themselves. A child's userfaultfd is open from now on.
-    pub(crate) fn events(&mut self, uffd: usize, max: usize) -> Vec<Event> {
+    pub fn events(&mut self, uffd: usize, max: usize) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
         let mut answer = Ok(0);
         self.arm.with(uffd, &mut |uffd| answer = uffd.read_events(&mut events, max));
@@ -295,35 +304,35 @@ impl Run {
     }
 
     /// How many userfaultfds there have been.
-    pub(crate) fn uffds(&self) -> usize {
+    pub fn uffds(&self) -> usize {
         self.uffds
     }
 
     /// The page of the arena at `addr`.
-    pub(crate) fn page_at(&self, addr: Addr) -> u64 {
+    pub fn page_at(&self, addr: Addr) -> u64 {
         (addr.raw() - self.arm.base().raw()) / PAGE
     }
 
     /// What page `n` holds.
-    pub(crate) fn content(&mut self, n: u64) -> Option<Content> {
+    pub fn content(&mut self, n: u64) -> Option<Content> {
         self.arm.contents()[n as usize]
     }
 
     /// The entry of page `n` in a process.
     #[track_caller]
-    pub(crate) fn entry(&mut self, process: usize, n: u64) -> Entry {
+    pub fn entry(&mut self, process: usize, n: u64) -> Entry {
         let entries = self.arm.entries(process);
         entries.into_iter().find(|(page, _)| *page == n).expect("a page that is looked at").1
     }
 
     /// Is page `n` of process 0 protected by userfaultfd, or to be?
     #[track_caller]
-    pub(crate) fn is_wp(&mut self, n: u64) -> bool {
+    pub fn is_wp(&mut self, n: u64) -> bool {
         self.entry(0, n).wp
     }
 
     /// A userfaultfd that has not had its handshake, with flags of `userfaultfd(2)`.
-    pub(crate) fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
+    pub fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
         let uffd = self.arm.open_raw(flags);
         self.uffds += usize::from(uffd.is_ok());
         self.note(format!("open_raw {flags:#x} -> {uffd:?}"));
@@ -331,54 +340,57 @@ impl Run {
     }
 
     /// `UFFDIO_API`: the features and the ioctls.
-    pub(crate) fn api(&mut self, uffd: usize, features: Features) -> Result<(u64, u64), Errno> {
+    pub fn api(&mut self, uffd: usize, features: Features) -> Result<(u64, u64), Errno> {
         self.ask(uffd, format!("api {features:?}"), |uffd| {
             uffd.api(features).map(|reply| (reply.features.bits(), reply.ioctls.bits()))
         })
     }
 
     /// `read` by bytes, into a buffer that can be written or cannot.
-    pub(crate) fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
+    pub fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
         let answer = self.arm.read_raw(uffd, len, writable);
         self.note(format!("read {len} bytes of {uffd}, writable {writable} -> {answer:?}"));
         answer
     }
 
-    pub(crate) fn poll(&mut self, uffd: usize) -> u16 {
+    /// What `poll` reports of it.
+    pub fn poll(&mut self, uffd: usize) -> u16 {
         self.arm.poll_bits(uffd)
     }
 
-    pub(crate) fn duplicate(&mut self, uffd: usize) -> usize {
+    /// `dup`.
+    pub fn duplicate(&mut self, uffd: usize) -> usize {
         let copy = self.arm.duplicate(uffd);
         self.uffds += 1;
         self.note(format!("dup {uffd} -> {copy}"));
         copy
     }
 
-    pub(crate) fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
+    /// `PAGEMAP_SCAN` of process 0.
+    pub fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {
         let answer = self.arm.scan(scan);
         self.note(format!("{scan:?} -> {answer:?}"));
         answer
     }
 
     /// `SIGUSR1` to a thread.
-    pub(crate) fn signal(&mut self, thread: usize) {
+    pub fn signal(&mut self, thread: usize) {
         self.arm.signal(thread);
         self.note(format!("signal {thread}"));
     }
 
     /// `SIGUSR1` to a thread that will not come to rest.
-    pub(crate) fn signal_only(&mut self, thread: usize) {
+    pub fn signal_only(&mut self, thread: usize) {
         self.arm.signal(thread);
     }
 
     /// How many signals a thread has handled.
-    pub(crate) fn handled(&mut self, thread: usize) -> u64 {
+    pub fn handled(&mut self, thread: usize) -> u64 {
         self.arm.handled(thread)
     }
 
     /// A message, if there is one, without waiting until nothing moves.
-    pub(crate) fn read_only(&mut self, uffd: usize) -> Option<String> {
+    pub fn read_only(&mut self, uffd: usize) -> Option<String> {
         self.arm.turns(10);
         let mut events: Vec<Event> = Vec::new();
         self.arm.with(uffd, &mut |uffd| {
@@ -387,47 +399,51 @@ impl Run {
         events.first().map(|event| event_text(&*self.arm, event))
     }
 
-    pub(crate) fn set_nonblocking(&mut self, uffd: usize, on: bool) {
+    /// `F_SETFL` with `O_NONBLOCK`, or without.
+    pub fn set_nonblocking(&mut self, uffd: usize, on: bool) {
         self.arm.set_nonblocking(uffd, on);
         self.note(format!("non-blocking {uffd} {on}"));
     }
 
-    pub(crate) fn descriptor_flags(&mut self, uffd: usize) -> (bool, bool) {
+    /// Non-blocking, close on exec.
+    pub fn descriptor_flags(&mut self, uffd: usize) -> (bool, bool) {
         self.arm.descriptor_flags(uffd)
     }
 
     /// From now on `process` uses the descriptor.
-    pub(crate) fn via(&mut self, uffd: usize, process: usize) {
+    pub fn via(&mut self, uffd: usize, process: usize) {
         self.arm.via(uffd, process);
         self.note(format!("{uffd} by process {process}"));
     }
 
-    pub(crate) fn starve_descriptors(&mut self, on: bool) {
+    /// Process 0 gets no new descriptors any more, or does again.
+    pub fn starve_descriptors(&mut self, on: bool) {
         self.arm.starve_descriptors(on);
         self.note(format!("no descriptors: {on}"));
     }
 
-    pub(crate) fn drop_privileges(&mut self) {
+    /// Process 0 becomes an ordinary user's.
+    pub fn drop_privileges(&mut self) {
         self.arm.drop_privileges();
         self.note("no privileges".to_owned());
     }
 
     /// `SIGKILL` to a process.
-    pub(crate) fn kill(&mut self, process: usize) {
+    pub fn kill(&mut self, process: usize) {
         self.arm.kill(process);
         self.note(format!("kill process {process}"));
     }
 
     /// A new process, by a new thread of process 0 that needs nobody to read a message.
     #[track_caller]
-    pub(crate) fn fork(&mut self) -> usize {
+    pub fn fork(&mut self) -> usize {
         let (_, settled) = self.spawn(Op::Fork);
         self.forked(settled)
     }
 
     /// The process that a fork has made.
     #[track_caller]
-    pub(crate) fn forked(&mut self, settled: Settled) -> usize {
+    pub fn forked(&mut self, settled: Settled) -> usize {
         match settled {
             Settled::Returned(Back::Forked(process)) => process,
             settled => panic!("fork: {settled:?}"),
@@ -435,13 +451,18 @@ impl Run {
     }
 
     /// The mappings of the arena.
-    pub(crate) fn areas(&mut self) -> Vec<String> {
+    pub fn areas(&mut self) -> Vec<String> {
         self.arm.areas().iter().map(ToString::to_string).collect()
     }
 
     fn relative(&self, range: Span) -> String {
         let at = range.start.raw().wrapping_sub(self.arm.base().raw());
         format!("{at:#x}+{:#x}", range.len.bytes())
+    }
+
+    /// The transcript.
+    pub fn into_log(self) -> Vec<String> {
+        self.log
     }
 
     /// Wait until nothing moves, then write down `what` and all that can be seen.
@@ -489,12 +510,12 @@ impl Run {
 }
 
 /// What `copy` installs at page `n`.
-pub(crate) fn source(n: u64) -> Content {
+pub fn source(n: u64) -> Content {
     Content::Source { page: n as u32, version: 0 }
 }
 
 /// The profile that stands for the running kernel.
-pub(crate) fn running_profile() -> Profile {
+pub fn running_profile() -> Profile {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
     let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
     match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
@@ -504,154 +525,7 @@ pub(crate) fn running_profile() -> Profile {
     }
 }
 
-/// What a case starts with, and where it can run.
-pub(crate) struct Case<'n> {
-    name: &'n str,
-    pages: u64,
-    pieces: Vec<Piece>,
-    features: Features,
-    modes: RegisterModes,
-    /// Why it runs on the simulated kernel alone, or on the running one alone.
-    not_on_kernel: Option<&'n str>,
-    not_on_sim: Option<&'n str>,
-    /// There are no huge pages but those that a mapping has reserved, and none does.
-    empty_pool: bool,
-}
-
-/// Held by each case while it needs huge pages, and alone by one that needs none to be left.
-static POOL: RwLock<()> = RwLock::new(());
-
-impl<'n> Case<'n> {
-    /// `pages` pages of anonymous memory, watched for `MISSING` without any feature.
-    pub(crate) fn new(name: &'n str, pages: u64) -> Case<'n> {
-        Case {
-            name,
-            pages,
-            pieces: vec![Piece::new(0, pages, Kind::Anon)],
-            features: Features::empty(),
-            modes: RegisterModes::MISSING,
-            not_on_kernel: None,
-            not_on_sim: None,
-            empty_pool: false,
-        }
-    }
-
-    /// Without any huge page: mappings of them reserve none.
-    pub(crate) fn empty_pool(self) -> Case<'n> {
-        Case { empty_pool: true, ..self }
-    }
-
-    pub(crate) fn features(self, features: Features) -> Case<'n> {
-        Case { features, ..self }
-    }
-
-    pub(crate) fn modes(self, modes: RegisterModes) -> Case<'n> {
-        Case { modes, ..self }
-    }
-
-    /// What is mapped at the start, in an arena that is as large as before.
-    pub(crate) fn pieces(self, pieces: &[Piece]) -> Case<'n> {
-        Case { pieces: pieces.to_vec(), ..self }
-    }
-
-    /// The whole arena of that kind of memory.
-    pub(crate) fn kind(self, kind: Kind) -> Case<'n> {
-        let whole = [Piece::new(0, self.pages, kind)];
-        self.pieces(&whole)
-    }
-
-    /// The simulator cannot do it: say why.
-    pub(crate) fn kernel_only(self, why: &'n str) -> Case<'n> {
-        Case { not_on_sim: Some(why), ..self }
-    }
-
-    /// The running kernel cannot be brought to do it: say why.
-    #[expect(dead_code, reason = "the vocabulary is complete")]
-    pub(crate) fn sim_only(self, why: &'n str) -> Case<'n> {
-        Case { not_on_kernel: Some(why), ..self }
-    }
-
-    /// Run `body` on the kernels it can run on, and compare everything.
-    pub(crate) fn run(self, body: impl Fn(&mut Run)) {
-        let profile = running_profile();
-        let run_on = |arm: Box<dyn Arm>| {
-            let mut run = Run::new(arm, profile.clone(), self.pages);
-            run.begin(self.features, self.modes);
-            body(&mut run);
-            run.log
-        };
-        let name = self.name;
-        let simulated = match self.not_on_sim {
-            Some(why) => {
-                eprintln!("{name}: not on the simulator: {why}");
-                None
-            }
-            None => Some(run_on(Box::new(SimArm::new(
-                profile.clone(),
-                self.pages,
-                &self.pieces,
-                !self.empty_pool,
-            )))),
-        };
-        if let Some(why) = self.not_on_kernel {
-            eprintln!("{name}: not on the running kernel: {why}");
-            return;
-        }
-        if Capability::gate(name, OpenFlags::empty(), self.features).is_none() {
-            return;
-        }
-        let huge: u64 =
-            self.pieces.iter().filter(|p| p.kind.is_huge()).map(|p| p.pages / 512).sum();
-        let _alone = self.empty_pool.then(|| POOL.write().unwrap_or_else(|e| e.into_inner()));
-        let _others = (!self.empty_pool).then(|| POOL.read().unwrap_or_else(|e| e.into_inner()));
-        if self.empty_pool && free_huge_pages() != 0 {
-            eprintln!("SKIPPED {name}: this machine has huge pages to spare");
-            return;
-        }
-        let pool = match huge {
-            0 => None,
-            _ if self.empty_pool => None,
-            // Private copies and forks take pages of their own.
-            huge => match Reservation::gate(name, 3 * huge) {
-                Some(pool) => Some(pool),
-                None => return,
-            },
-        };
-        let arm = PuppetArm::new(self.pages, &self.pieces, pool, !self.empty_pool);
-        let arm = arm.expect("a process");
-        let real = run_on(Box::new(arm));
-        if let Some(simulated) = simulated {
-            compare(name, &simulated, &real);
-        }
-    }
-}
-
-fn free_huge_pages() -> u64 {
-    let text = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
-/// Run `body` on both kernels and compare everything.
-pub(crate) fn both(name: &str, pages: u64, features: Features, body: impl Fn(&mut Run)) {
-    Case::new(name, pages).features(features).run(body);
-}
-
-fn compare(name: &str, simulated: &[String], real: &[String]) {
-    if simulated == real {
-        return;
-    }
-    let first = simulated.iter().zip(real).position(|(a, b)| a != b);
-    let first = first.unwrap_or(simulated.len().min(real.len()));
-    let step = simulated[..first].iter().rposition(|line| !line.starts_with("  ")).unwrap_or(0);
-    panic!(
-        "{name}: the kernels part after\n{}\nsimulated: {:?}\nrunning:   {:?}",
-        simulated[step..first].join("\n"),
-        simulated.get(first),
-        real.get(first),
-    );
-}
-
 /// The arena's first bytes, for requests that are made by hand.
-pub(crate) fn at(run: &Run, offset: u64) -> Addr {
+pub fn at(run: &Run, offset: u64) -> Addr {
     run.arm.base().checked_add(Len::new(offset)).expect("fits")
 }

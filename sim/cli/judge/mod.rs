@@ -1,0 +1,29 @@
+//! The simulated kernel and the running one, side by side: one vocabulary of what threads
+//! and a handler do, two kernels that do it, and the comparison of all that a program can see.
+//! Owns no rule of userfaultfd.
+//!
+//! What needs a running kernel is there on Linux on x86-64 alone.
+
+mod arm;
+mod op;
+mod run;
+mod sim_arm;
+mod sim_fd_uffd;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod case;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod puppet_arm;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod puppet_ops;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod puppet_uffd;
+
+pub use arm::{Area, Arm, Entry, Scan, bytes, event_text, span};
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use case::{Case, both};
+pub use op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use puppet_arm::PuppetArm;
+pub use run::{Run, at, running_profile, source};
+pub use sim_arm::SimArm;
