@@ -25,15 +25,10 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Keep `schedule` as it was found, at once, then shrink it and keep the result in `out`. One that takes too many steps to be worth
-    /// it, a livelock, is kept as it is.
+    /// Keep `schedule` as it was found, at once, then shrink it and keep the result in `out`.
     pub(crate) fn keep(schedule: &Schedule, policy: &Policy, out: &Path) -> Result<Kept, Failed> {
         let raw = save::found(out, schedule)?;
-        let shrunk = if schedule.steps.len() < LONG {
-            shrink::shrink(schedule, policy, Effort::default())
-        } else {
-            None
-        };
+        let shrunk = shrink::shrink(schedule, policy, Effort::default());
         let words = shrunk
             .as_ref()
             .map_or_else(|| "not shrunk".to_owned(), |shrunk| shrink::words(schedule, shrunk));
@@ -63,6 +58,3 @@ impl Kept {
         })
     }
 }
-
-/// Steps of a schedule that is not shrunk by itself; `faultbed shrink` does it.
-const LONG: usize = 5_000;

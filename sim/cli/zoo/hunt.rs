@@ -72,7 +72,7 @@ pub fn shrink(mistake: &Mistake, hit: &Hit) -> Option<Schedule> {
     let shrunk = match mistake.maker() {
         // Code on coroutines cannot be copied in the middle of a run: its states are not searched.
         Maker::Plain(wrong) => {
-            let effort = Effort { attempts: 3_000, walks: 16, states: 0 };
+            let effort = Effort { attempts: 3_000, steps: 600_000, walks: 16, states: 0 };
             let right = check(None, &mistake.place);
             let right = |setup: &Arc<Setup>| right.world(setup);
             shrink::shrink(&hit.schedule, |setup| wrong.world(setup), Some(&right), effort)

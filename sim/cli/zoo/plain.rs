@@ -337,7 +337,6 @@ impl Shop {
         drop(desk);
         let mut outcome = self.fill(page, removed, &bytes);
         while self.has(Flaw::RetryUnderLock) && outcome.verdict() == Verdict::Changing {
-            thread::sleep(Duration::from_micros(250));
             outcome = self.fill(page, removed, &bytes);
         }
         if self.has(Flaw::CommitOutside) {

@@ -57,6 +57,10 @@ const ROOM: usize = 8;
 /// taken to be at rest.
 const PATIENCE: u32 = 24;
 
+/// Steps after which a run is called a livelock: steps of ordinary code cost a hundred times as
+/// much as those of a value, and its worlds are small.
+const LIVELOCK: u32 = 5_000;
+
 /// Steps after which a handler has started whatever threads it starts with.
 const ROUNDS: usize = 1_000;
 
@@ -338,6 +342,10 @@ impl Subject for Coop {
 
     fn idle_limit(&self) -> u32 {
         PATIENCE
+    }
+
+    fn step_limit(&self) -> u32 {
+        LIVELOCK
     }
 
     fn complaint(&self) -> Option<Failure> {

@@ -7,6 +7,10 @@ use crate::world::{MAX_ACTORS, STEP_LIMIT};
 /// Random walks that are taken to measure.
 const WALKS: u64 = 64;
 
+/// Steps after which no further walk is begun: a system of which every walk is a livelock has been
+/// measured by a few.
+const ENOUGH: u64 = 50_000;
+
 /// The measure of a system.
 #[derive(Clone, Debug)]
 pub struct Gauge {
@@ -23,6 +27,7 @@ impl Gauge {
     pub fn measure<S: System>(start: &S, seed: u64) -> Gauge {
         let mut gauge = Gauge { actors: start.actors(), length: 1, moves: [0; MAX_ACTORS] };
         let mut sums = [0u64; MAX_ACTORS];
+        let mut walks = 0;
         for index in 0..WALKS {
             // Numbers that no walk of a campaign has.
             let mut walk = RandomWalk::new(seed, u64::MAX - index);
@@ -39,9 +44,13 @@ impl Gauge {
                 system.go(actor);
             }
             gauge.length = gauge.length.max(length);
+            walks += 1;
+            if sums.iter().sum::<u64>() >= ENOUGH {
+                break;
+            }
         }
         for (mean, sum) in gauge.moves.iter_mut().zip(sums) {
-            *mean = sum.div_ceil(WALKS) as u32;
+            *mean = sum.div_ceil(walks) as u32;
         }
         gauge
     }

@@ -26,6 +26,8 @@ pub use runs::runs;
 pub struct Effort {
     /// Runs of a world that are tried at most.
     pub attempts: u64,
+    /// Steps that those runs take together at most: runs of a livelock are long.
+    pub steps: u64,
     /// Walks that look for the failure in a smaller world in which the schedule does not lead
     /// to it.
     pub walks: u64,
@@ -35,7 +37,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Effort {
-        Effort { attempts: 50_000, walks: 48, states: 60_000 }
+        Effort { attempts: 50_000, steps: 50_000_000, walks: 48, states: 60_000 }
     }
 }
 
@@ -77,7 +79,7 @@ pub fn shrink<S: Subject>(
     effort: Effort,
 ) -> Option<Shrunk> {
     let class = schedule.fails.as_deref()?;
-    let mut shrinker = Shrinker { make, right, class, effort, attempts: 0 };
+    let mut shrinker = Shrinker { make, right, class, effort, attempts: 0, steps: 0 };
     let start = Arc::new(schedule.setup.clone());
     let mut case = shrinker.follow(&start, &schedule.steps, usize::MAX)?;
     let mut fewest = false;
@@ -96,14 +98,14 @@ pub fn shrink<S: Subject>(
             break;
         }
     }
-    let Shrinker { attempts, .. } = shrinker;
+    let (attempts, minimal) = (shrinker.attempts, !shrinker.spent());
     let schedule = Schedule {
         digest: case.digest,
         setup: Setup::clone(&case.setup),
         steps: case.steps,
         ..schedule.clone()
     };
-    Some(Shrunk { schedule, attempts, minimal: attempts < effort.attempts, fewest })
+    Some(Shrunk { schedule, attempts, minimal, fewest })
 }
 
 struct Shrinker<'c, S, F> {
@@ -112,11 +114,12 @@ struct Shrinker<'c, S, F> {
     class: &'c str,
     effort: Effort,
     attempts: u64,
+    steps: u64,
 }
 
 impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, S, F> {
     fn spent(&self) -> bool {
-        self.attempts >= self.effort.attempts
+        self.attempts >= self.effort.attempts || self.steps >= self.effort.steps
     }
 
     /// Try the edits of the world until none helps.
@@ -153,7 +156,8 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, S, F> {
         let mut changed = false;
         'again: loop {
             let size = size(&case.steps);
-            for steps in runs::edits(&case.steps) {
+            let now = case.steps.clone();
+            for steps in runs::edits(&now) {
                 if self.spent() {
                     return changed;
                 }
@@ -185,11 +189,16 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, S, F> {
         let start = right(&case.setup);
         let (outcome, _) = explore::Replay::new(&case.steps).run(&mut start.clone(), |_, _, _| {});
         self.attempts += 1 + TRIALS;
-        outcome.failure.is_none()
+        let mut steps = u64::from(outcome.steps);
+        let survives = outcome.failure.is_none()
             && (0..TRIALS).all(|index| {
                 let mut walk = RandomWalk::new(2, index);
-                explore::run(&mut start.clone(), &mut walk).failure.is_none()
-            })
+                let outcome = explore::run(&mut start.clone(), &mut walk);
+                steps += u64::from(outcome.steps);
+                outcome.failure.is_none()
+            });
+        self.steps += steps;
+        survives
     }
 
     /// Follow `steps` as far as they are possible, then let whoever moved last go on as long as
@@ -223,11 +232,13 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, S, F> {
                 break;
             }
             if moved.len() >= limit {
+                self.steps += limit as u64;
                 return None;
             }
             let actor = chooser.choose(enabled);
             moved.push((actor, world.apply(actor)));
         }
+        self.steps += moved.len() as u64;
         let outcome = explore::end(&mut world);
         if outcome.failure.as_ref().map(crate::world::Failure::class) != Some(self.class) {
             return None;

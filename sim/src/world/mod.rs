@@ -34,8 +34,8 @@ pub const BASE: Addr = Addr::new(0x2000_0000_0000);
 /// The most actors a world can have: one bit each in a choice.
 pub const MAX_ACTORS: usize = 64;
 
-/// Steps after which a run that has not come to an end is called a livelock. Worlds of the
-/// catalogue end within a few hundred.
+/// Steps after which a run that has not come to an end is called a livelock, unless the handler
+/// says otherwise. Worlds of the catalogue end within a few hundred.
 pub const STEP_LIMIT: u32 = 20_000;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -237,7 +237,7 @@ impl<S: Subject> World<S> {
         let (a, b) = did.words();
         self.digest.word(a ^ (actor as u64) << 48);
         self.digest.word(b);
-        if self.steps >= STEP_LIMIT && self.failure.is_none() {
+        if self.steps >= self.subject.step_limit() && self.failure.is_none() {
             self.failure = Some(Failure::Livelock { steps: self.steps });
         }
         did

@@ -5,6 +5,7 @@ use core::hash::Hash;
 
 use shims::{Addr, Event, Time};
 
+use super::STEP_LIMIT;
 use super::failure::Failure;
 use super::moves::Move;
 use super::program::{Control, Injection};
@@ -203,6 +204,11 @@ pub trait Subject: Clone + Eq + Hash {
     /// taken to be at rest: one that sleeps, looks and sleeps again would never come to an end.
     fn idle_limit(&self) -> u32 {
         u32::MAX
+    }
+
+    /// Steps after which a run that has not come to an end is called a livelock.
+    fn step_limit(&self) -> u32 {
+        STEP_LIMIT
     }
 
     /// What it has found wrong with itself: a deadlock among its own threads, say.
