@@ -32,6 +32,8 @@ mod cases_wp;
 mod linux_arm;
 #[path = "conformance/litmus.rs"]
 mod litmus;
+#[path = "conformance/programs.rs"]
+mod programs;
 #[path = "conformance/table.rs"]
 mod table;
 

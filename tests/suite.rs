@@ -70,6 +70,8 @@ mod kernel_wp_async;
 mod layering;
 #[path = "suite/orderings.rs"]
 mod orderings;
+#[path = "suite/programs.rs"]
+mod programs;
 #[path = "suite/random_worlds.rs"]
 mod random_worlds;
 #[path = "suite/regressions.rs"]

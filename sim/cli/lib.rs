@@ -5,6 +5,7 @@
 
 pub mod campaign;
 pub mod catalogue;
+pub mod check;
 mod clock;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod conform;
@@ -26,6 +27,7 @@ pub mod random;
 pub mod replay;
 pub mod report;
 pub mod results;
+pub mod run;
 pub mod save;
 #[cfg(target_os = "linux")]
 pub mod serve;

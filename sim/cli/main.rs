@@ -19,6 +19,8 @@ enum Command {
     Shrink(faultbed::shrink::Shrink),
     Merge(faultbed::merge::Merge),
     Zoo(faultbed::zoo::Zoo),
+    Check(faultbed::check::Check),
+    Run(faultbed::run::RunFile),
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Conform(faultbed::conform::Conform),
     #[cfg(target_os = "linux")]
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         Command::Shrink(shrink) => shrink.run(),
         Command::Merge(merge) => merge.run(),
         Command::Zoo(zoo) => zoo.run(),
+        Command::Check(check) => check.run(),
+        Command::Run(run) => run.run(),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Command::Conform(conform) => conform.run(),
         #[cfg(target_os = "linux")]

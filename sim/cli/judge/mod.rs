@@ -5,10 +5,13 @@
 //! What needs a running kernel is there on Linux on x86-64 alone.
 
 mod arm;
+mod backend;
 mod op;
+pub mod program;
 mod run;
 mod sim_arm;
 mod sim_fd_uffd;
+mod steps;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod case;
@@ -20,6 +23,7 @@ mod puppet_ops;
 mod puppet_uffd;
 
 pub use arm::{Area, Arm, Entry, Scan, bytes, event_text, span};
+pub use backend::{Backend, Parting, Unable, huge_pages, on_linux, on_sim, part, profile_of};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use case::{Case, both};
 pub use op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};
@@ -27,3 +31,4 @@ pub use op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};
 pub use puppet_arm::PuppetArm;
 pub use run::{Run, at, running_profile, source};
 pub use sim_arm::SimArm;
+pub use steps::{Broken, Shown, walk};

@@ -68,6 +68,52 @@ impl Run {
         uffd.expect("the gate has asked for the features")
     }
 
+    /// The same, which may be refused.
+    pub fn try_open(&mut self, features: Features) -> Result<usize, Errno> {
+        let uffd = self.arm.open(features);
+        self.uffds += usize::from(uffd.is_ok());
+        self.note(format!("open {features:?} -> {uffd:?}"));
+        uffd
+    }
+
+    /// Is that userfaultfd open?
+    pub fn is_open(&self, uffd: usize) -> bool {
+        self.arm.is_open(uffd)
+    }
+
+    /// How many processes there have been.
+    pub fn processes(&self) -> usize {
+        self.processes
+    }
+
+    /// [`state`](Run::state), if the thread has had something to do.
+    pub fn try_state(&self, thread: usize) -> Option<Settled> {
+        self.threads[thread]
+    }
+
+    /// `UFFDIO_CONTINUE` through any userfaultfd.
+    pub fn continue_by(&mut self, uffd: usize, range: Span, mode: ContinueMode) -> Outcome {
+        let what = format!("continue {} {:#x}", self.relative(range), mode.bits());
+        self.ask(uffd, what, |uffd| uffd.continue_(range, mode))
+    }
+
+    /// `UFFDIO_WRITEPROTECT` through any userfaultfd, in any mode.
+    pub fn write_protect_by(
+        &mut self,
+        uffd: usize,
+        range: Span,
+        mode: WriteProtectMode,
+    ) -> Outcome {
+        let what = format!("writeprotect {} {:#x}", self.relative(range), mode.bits());
+        self.ask(uffd, what, |uffd| uffd.write_protect(range, mode))
+    }
+
+    /// `UFFDIO_POISON` through any userfaultfd, in any mode.
+    pub fn poison_with(&mut self, uffd: usize, range: Span, mode: PoisonMode) -> Outcome {
+        let what = format!("poison {} {:#x}", self.relative(range), mode.bits());
+        self.ask(uffd, what, |uffd| uffd.poison(range, mode))
+    }
+
     /// Close it.
     pub fn close(&mut self, uffd: usize) {
         self.arm.close(uffd);

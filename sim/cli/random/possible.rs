@@ -14,6 +14,7 @@ use shims::{
     Span, WriteProtectMode, ZeropageMode,
 };
 use sim::kernel::{Call, FileCall, Payload, Reading, Ret, Sig, flags};
+use sim::vma::{Vma, VmaFlags};
 use sim::world::BASE;
 use sim::{Content, Digest, Profile};
 
@@ -109,6 +110,11 @@ impl World {
                     Op::Advise { at, len, advice: Advise::GuardInstall } => {
                         !self.guard_would_spin(*thread, *at, *len)
                     }
+                    // What locked memory gets at once when it becomes writable, or moves, is
+                    // not modelled.
+                    Op::Protect { at, len, .. } | Op::Remap { at, len, .. } => {
+                        !self.is_locked(*thread, *at, *len)
+                    }
                     _ => true,
                 };
                 fits && *thread < self.threads.len() && self.is_free(*thread)
@@ -137,6 +143,15 @@ impl World {
             None => return false,
         };
         entries.iter().any(|(page, entry)| pages.contains(page) && entry.wp)
+    }
+
+    fn is_locked(&self, thread: usize, at: u64, len: u64) -> bool {
+        let Some(home) = self.homes.get(thread) else { return false };
+        let kernel = self.arm.kernel.borrow();
+        let (start, end) = (BASE.raw() + at, BASE.raw() + at + len);
+        let inside = |vma: &&Vma| vma.start().raw() < end && start < vma.end().raw();
+        let mut vmas = kernel.space(self.arm.processes[*home].0).iter().filter(inside);
+        vmas.any(|vma| vma.flags().contains(VmaFlags::LOCKED))
     }
 
     /// Is somebody in the middle of a fork?

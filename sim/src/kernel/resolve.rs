@@ -145,7 +145,7 @@ impl Kernel {
 
     /// The same as `look_up`, by an ioctl that may put pages there: private memory gets its
     /// anon_vma before anything else is looked at, and keeps it if the ioctl is refused (e6).
-    fn look_up_to_fill(&mut self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    pub(super) fn look_up_to_fill(&mut self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         self.living(ctx, request)?;
         if !matches!(request, Request::WriteProtect { .. }) {
             let mm = self.ctx(ctx).mm;
@@ -156,7 +156,7 @@ impl Kernel {
 
     /// What is looked at with the locks held: the mapping, and the gate once more. A range
     /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
-    pub(super) fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
         self.living(ctx, request)?;
         match *request {

@@ -30,7 +30,7 @@ mod print;
 mod words;
 
 pub use parse::parse;
-pub use words::ScenarioError;
+pub use words::{ScenarioError, Words};
 
 /// The first line of a scenario file.
 pub const HEADER: &str = "faultbed scenario 1";

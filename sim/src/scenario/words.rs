@@ -26,7 +26,7 @@ impl core::error::Error for ScenarioError {}
 
 /// The words of one line, each with its column.
 #[derive(Clone, Debug)]
-pub(crate) struct Words<'t> {
+pub struct Words<'t> {
     file: &'t str,
     line: u32,
     text: &'t str,
@@ -36,7 +36,7 @@ pub(crate) struct Words<'t> {
 
 impl<'t> Words<'t> {
     /// The words of `text`, which is line number `line`; a comment is no word.
-    pub(crate) fn new(file: &'t str, line: u32, text: &'t str) -> Words<'t> {
+    pub fn new(file: &'t str, line: u32, text: &'t str) -> Words<'t> {
         let text = match text.find('#') {
             Some(comment) => &text[..comment],
             None => text,
@@ -44,16 +44,18 @@ impl<'t> Words<'t> {
         Words { file, line, text: text.trim_end(), at: 0 }
     }
 
-    pub(crate) fn line(&self) -> u32 {
+    /// The number of the line.
+    pub fn line(&self) -> u32 {
         self.line
     }
 
     /// Does the line begin with white space?
-    pub(crate) fn indented(&self) -> bool {
+    pub fn indented(&self) -> bool {
         self.text.starts_with([' ', '\t'])
     }
 
-    pub(crate) fn is_empty(&mut self) -> bool {
+    /// Is no word left?
+    pub fn is_empty(&mut self) -> bool {
         self.skip();
         self.at == self.text.len()
     }
@@ -64,7 +66,8 @@ impl<'t> Words<'t> {
     }
 
     /// The next word and where it stands.
-    pub(crate) fn next(&mut self) -> Option<(&'t str, u32)> {
+    #[expect(clippy::should_implement_trait, reason = "an iterator could not be asked where it is")]
+    pub fn next(&mut self) -> Option<(&'t str, u32)> {
         self.skip();
         let rest = &self.text[self.at..];
         if rest.is_empty() {
@@ -77,7 +80,7 @@ impl<'t> Words<'t> {
     }
 
     /// All that is left of the line, as it stands.
-    pub(crate) fn rest(&mut self) -> &'t str {
+    pub fn rest(&mut self) -> &'t str {
         self.skip();
         let rest = &self.text[self.at..];
         self.at = self.text.len();
@@ -85,13 +88,13 @@ impl<'t> Words<'t> {
     }
 
     /// Where the next word begins, or the line ends.
-    pub(crate) fn column(&mut self) -> u32 {
+    pub fn column(&mut self) -> u32 {
         self.skip();
         self.text[..self.at].chars().count() as u32 + 1
     }
 
     /// An error at `column`.
-    pub(crate) fn error(&self, column: u32, message: impl Into<String>) -> ScenarioError {
+    pub fn error(&self, column: u32, message: impl Into<String>) -> ScenarioError {
         ScenarioError {
             file: self.file.to_owned(),
             line: self.line,
@@ -101,7 +104,7 @@ impl<'t> Words<'t> {
     }
 
     /// The next word, which must be there.
-    pub(crate) fn want(&mut self, what: &str) -> Result<(&'t str, u32), ScenarioError> {
+    pub fn want(&mut self, what: &str) -> Result<(&'t str, u32), ScenarioError> {
         match self.next() {
             Some(word) => Ok(word),
             None => {
@@ -112,7 +115,7 @@ impl<'t> Words<'t> {
     }
 
     /// The line must end here.
-    pub(crate) fn end(&mut self) -> Result<(), ScenarioError> {
+    pub fn end(&mut self) -> Result<(), ScenarioError> {
         match self.next() {
             None => Ok(()),
             Some((word, column)) => {
@@ -122,7 +125,7 @@ impl<'t> Words<'t> {
     }
 
     /// A number from `min` to `max`.
-    pub(crate) fn number(&mut self, what: &str, min: u64, max: u64) -> Result<u64, ScenarioError> {
+    pub fn number(&mut self, what: &str, min: u64, max: u64) -> Result<u64, ScenarioError> {
         let (word, column) = self.want(what)?;
         match word.parse::<u64>() {
             Ok(number) if (min..=max).contains(&number) => Ok(number),

@@ -15,8 +15,11 @@ use linux_raw_sys::general as sys;
 use super::vma_probe::{raw, result};
 use crate::Errno;
 
+mod script;
 mod stage;
 mod take;
+
+pub use script::{LINE, Line};
 
 /// How many threads, of all its processes together, a stage has room for.
 pub const SLOTS: usize = 64;
@@ -90,6 +93,31 @@ pub enum Act {
     Fork(usize, u64),
     /// `vfork`; the child does nothing but exit.
     Vfork,
+    /// The script at that address of the scratch memory, of so many lines
+    /// ([`Stage::script`]).
+    Script(u64, u64),
+}
+
+impl Act {
+    /// As a slot and a script have it.
+    fn words(self) -> (u64, [u64; 7]) {
+        match self {
+            Act::Syscall(number, [a, b, c, d, e, f]) => {
+                (stage::SYSCALL, [u64::from(number), a, b, c, d, e, f])
+            }
+            Act::Load { addr, both } => (stage::LOAD, [addr, u64::from(both), 0, 0, 0, 0, 0]),
+            Act::Store { addr, words } => (stage::STORE, [addr, words[0], words[1], 0, 0, 0, 0]),
+            Act::Add { addr, value } => (stage::ADD, [addr, value, 0, 0, 0, 0, 0]),
+            Act::Spawn(slot) => (stage::SPAWN, [slot as u64, 0, 0, 0, 0, 0, 0]),
+            // A child of the one that pulls the strings, who can then be sure of its end.
+            Act::Fork(slot, flags) => {
+                let flags = flags | u64::from(sys::CLONE_PARENT);
+                (stage::FORK, [slot as u64, flags, 0, 0, 0, 0, 0])
+            }
+            Act::Vfork => (stage::VFORK, [0; 7]),
+            Act::Script(at, count) => (stage::SCRIPT, [at, count, 0, 0, 0, 0, 0]),
+        }
+    }
 }
 
 /// How an [`Act`] ended.
@@ -192,21 +220,7 @@ impl Stage {
     pub fn tell(&self, slot: usize, act: Act) {
         let slot = self.slot(slot);
         assert_eq!(slot.state.load(Ordering::Acquire), IDLE, "a puppet does one thing at a time");
-        let (kind, args) = match act {
-            Act::Syscall(number, [a, b, c, d, e, f]) => {
-                (stage::SYSCALL, [u64::from(number), a, b, c, d, e, f])
-            }
-            Act::Load { addr, both } => (stage::LOAD, [addr, u64::from(both), 0, 0, 0, 0, 0]),
-            Act::Store { addr, words } => (stage::STORE, [addr, words[0], words[1], 0, 0, 0, 0]),
-            Act::Add { addr, value } => (stage::ADD, [addr, value, 0, 0, 0, 0, 0]),
-            Act::Spawn(slot) => (stage::SPAWN, [slot as u64, 0, 0, 0, 0, 0, 0]),
-            // A child of the one that pulls the strings, who can then be sure of its end.
-            Act::Fork(slot, flags) => {
-                let flags = flags | u64::from(sys::CLONE_PARENT);
-                (stage::FORK, [slot as u64, flags, 0, 0, 0, 0, 0])
-            }
-            Act::Vfork => (stage::VFORK, [0; 7]),
-        };
+        let (kind, args) = act.words();
         slot.kind.store(kind, Ordering::Relaxed);
         for (place, value) in slot.args.iter().zip(args) {
             place.store(value, Ordering::Relaxed);
@@ -374,6 +388,36 @@ mod tests {
         assert_eq!(answer.signal, Some(Raised { number: 11, code: 1, addr: 8 }));
         let answer = stage.act(0, Act::Syscall(sys::__NR_getpid, [0; 6])).unwrap();
         assert_eq!((answer.signal, answer.value), (None, Ok(u64::from(stage.ids(0).0))));
+    }
+
+    #[test]
+    fn scripts_meet_at_a_barrier_and_leave_their_answers_behind() {
+        let mut stage = Stage::new().unwrap();
+        let at = mmap(&stage, 0);
+        let second = stage.spawn(0).unwrap();
+        let (one, two, meeting, stop) = (4096, 8192, 1024, 1032);
+        for (script, word) in [(one, 3), (two, 5)] {
+            stage.put_line(script, 0, Line::Barrier { at: meeting, count: 2 }, 0);
+            stage.put_line(script, 1, Line::Act(Act::Add { addr: at, value: word }), 10);
+            stage.put_line(script, 2, Line::StoreWord { addr: 8, word }, 0);
+            stage.put_line(script, 3, Line::Act(Act::Syscall(9999, [0; 6])), 0);
+        }
+        stage.tell(0, stage.script(one, 4, stop));
+        assert!(stage.wait(0, Duration::from_millis(10)).is_none(), "it waits for the other");
+        assert_eq!(stage.line(one, 0), None);
+        stage.tell(second, stage.script(two, 4, stop));
+        for slot in [0, second] {
+            assert_eq!(stage.wait_long(slot).unwrap().value, Ok(4), "lines were done");
+        }
+        let added = [one, two].map(|script| stage.line(script, 1).unwrap().value.unwrap());
+        assert!(added == [0, 3] || added == [5, 0], "{added:?}");
+        let refused = stage.line(one, 2).unwrap().signal.unwrap();
+        assert_eq!((refused.number, refused.addr), (11, 8));
+        assert_eq!(stage.line(two, 3).unwrap().value, Err(Errno::ENOSYS));
+        // Stopped before its first line.
+        stage.set(stop, 1);
+        stage.rewind_line(one, 0, 0);
+        assert_eq!(stage.act(0, stage.script(one, 4, stop)).unwrap().value, Ok(0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as sys;
 
 use super::super::vma_probe::raw;
+use super::script::{self, Ended};
 use super::{ANSWERED, PATIENCE, SLOTS, Slot, TOLD};
 
 pub(super) const SYSCALL: u64 = 1;
@@ -16,6 +17,7 @@ pub(super) const ADD: u64 = 4;
 pub(super) const SPAWN: u64 = 5;
 pub(super) const FORK: u64 = 6;
 pub(super) const VFORK: u64 = 7;
+pub(super) const SCRIPT: u64 = 8;
 
 const STACK: u64 = 64 << 10;
 
@@ -101,54 +103,110 @@ unsafe extern "C" fn serve(slot: *mut Slot) -> ! {
             *value = place.load(Ordering::Relaxed);
         }
         slot.signal[0].store(0, Ordering::Release);
-        // SAFETY: a puppet touches what it is told to; Rust has nothing there, because the
-        // caller names places in mappings that the puppet made itself, or in the scratch
-        // memory, which is accessed by atomics.
-        let value = unsafe {
-            match kind {
-                SYSCALL => raw(a[0] as u32, [a[1], a[2], a[3], a[4], a[5], a[6]]),
-                LOAD if a[1] != 0 => {
-                    let words = load_both(&slot.resume, a[0]);
-                    slot.words[0].store(words[0], Ordering::Release);
-                    slot.words[1].store(words[1], Ordering::Release);
-                    words[0]
-                }
-                LOAD => {
-                    let first = load(&slot.resume, a[0]);
-                    slot.words[0].store(first, Ordering::Release);
-                    first
-                }
-                STORE => {
-                    store(&slot.resume, a[0], [a[1], a[2]]);
+        let value = if kind == SCRIPT {
+            // SAFETY: as below, for every line of the script.
+            match unsafe { script::play(slot, a[0], a[1]) } {
+                Ended::Here(count) => count,
+                Ended::Elsewhere(other) => {
+                    // SAFETY: a live slot that nobody else is in.
+                    slot = unsafe { &*other };
+                    arrived(slot);
                     0
                 }
-                ADD => add(&slot.resume, a[0], a[1]),
-                SPAWN => match nth(a[0]) {
-                    Some(other) => spawn(other),
-                    None => EINVAL,
-                },
-                FORK => match nth(a[0]) {
-                    Some(other) => {
-                        let pid = raw(sys::__NR_clone, [a[1], 0, 0, 0, 0, 0]);
-                        if pid == 0 {
-                            // A process of its own, at the same place of its own stack.
-                            slot = &*other;
-                            introduce(slot);
-                            raw(sys::__NR_alarm, [PATIENCE, 0, 0, 0, 0, 0]);
-                        }
-                        pid
-                    }
-                    None => EINVAL,
-                },
-                VFORK => vfork(),
-                _ => EINVAL,
             }
+        } else if kind == FORK {
+            // SAFETY: as below.
+            match unsafe { fork(a[0], a[1]) } {
+                Forked::Parent(pid) => pid,
+                Forked::Child(other) => {
+                    // A process of its own, at the same place of its own stack.
+                    // SAFETY: a live slot that nobody else is in.
+                    slot = unsafe { &*other };
+                    arrived(slot);
+                    0
+                }
+            }
+        } else {
+            // SAFETY: a puppet touches what it is told to; Rust has nothing there, because the
+            // caller names places in mappings that the puppet made itself, or in the scratch
+            // memory, which is accessed by atomics.
+            unsafe { perform(slot, kind, &a) }
         };
         slot.value.store(value, Ordering::Release);
     }
 }
 
 const EINVAL: u64 = (-22_i64) as u64;
+
+/// Do one thing that ends where it began.
+///
+/// # Safety
+///
+/// What is named in `a` may be touched.
+pub(super) unsafe fn perform(slot: &Slot, kind: u64, a: &[u64; 7]) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kind {
+            SYSCALL => raw(a[0] as u32, [a[1], a[2], a[3], a[4], a[5], a[6]]),
+            LOAD if a[1] != 0 => {
+                let words = load_both(&slot.resume, a[0]);
+                slot.words[0].store(words[0], Ordering::Release);
+                slot.words[1].store(words[1], Ordering::Release);
+                words[0]
+            }
+            LOAD => {
+                let first = load(&slot.resume, a[0]);
+                slot.words[0].store(first, Ordering::Release);
+                first
+            }
+            // A store of one word only.
+            STORE if a[3] != 0 => {
+                store(&slot.resume, a[0], a[1]);
+                0
+            }
+            STORE => {
+                store_both(&slot.resume, a[0], [a[1], a[2]]);
+                0
+            }
+            ADD => add(&slot.resume, a[0], a[1]),
+            SPAWN => match nth(a[0]) {
+                Some(other) => spawn(other),
+                None => EINVAL,
+            },
+            VFORK => vfork(),
+            _ => EINVAL,
+        }
+    }
+}
+
+/// Where a fork has come out.
+pub(super) enum Forked {
+    /// In the process that forked, with what the call returned.
+    Parent(u64),
+    /// In the new one, whose thread is in this slot.
+    Child(*mut Slot),
+}
+
+/// `clone` with `flags` for the slot `index`.
+///
+/// # Safety
+///
+/// Nobody is in that slot, and `flags` do not share memory.
+pub(super) unsafe fn fork(index: u64, flags: u64) -> Forked {
+    let Some(other) = nth(index) else { return Forked::Parent(EINVAL) };
+    // SAFETY: the caller's promise.
+    match unsafe { raw(sys::__NR_clone, [flags, 0, 0, 0, 0, 0]) } {
+        0 => Forked::Child(other),
+        pid => Forked::Parent(pid),
+    }
+}
+
+/// The first thread of a forked process says who it is.
+fn arrived(slot: &Slot) {
+    introduce(slot);
+    // SAFETY: an alarm ends this process, whatever becomes of the others.
+    unsafe { raw(sys::__NR_alarm, [PATIENCE, 0, 0, 0, 0, 0]) };
+}
 
 fn introduce(slot: &Slot) {
     // SAFETY: both only answer.
@@ -217,12 +275,35 @@ unsafe fn load_both(resume: &AtomicU64, addr: u64) -> [u64; 2] {
     words
 }
 
+/// A store that a signal may cut short.
+///
+/// # Safety
+///
+/// Whatever is at `addr` may be overwritten.
+unsafe fn store(resume: &AtomicU64, addr: u64, value: u64) {
+    // SAFETY: as in `load`.
+    unsafe {
+        core::arch::asm!(
+            "lea {t}, [rip + 2f]",
+            "mov [{r}], {t}",
+            "mov [{a}], {v}",
+            "2:",
+            "mov qword ptr [{r}], 0",
+            t = out(reg) _,
+            r = in(reg) resume.as_ptr(),
+            a = in(reg) addr,
+            v = in(reg) value,
+            options(nostack),
+        );
+    }
+}
+
 /// A store of sixteen bytes in one access, that a signal may cut short.
 ///
 /// # Safety
 ///
 /// Whatever is at `addr` may be overwritten.
-unsafe fn store(resume: &AtomicU64, addr: u64, words: [u64; 2]) {
+unsafe fn store_both(resume: &AtomicU64, addr: u64, words: [u64; 2]) {
     // SAFETY: as in `load`.
     unsafe {
         core::arch::asm!(
