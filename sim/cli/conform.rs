@@ -14,6 +14,8 @@ use crate::random::Random;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
+  faultbed conform                                  100,000 random steps of everything
+  faultbed conform --ops 1000000 --seed 7 --huge 24 more, with huge pages
   faultbed conform vma                              200,000 random calls
   faultbed conform vma --ops 2000000 --seed 7
 

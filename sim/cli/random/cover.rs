@@ -4,7 +4,11 @@
 use std::fmt;
 
 use shims::Event;
-use sim::kernel::{Did, HugeDid, ProcessDid, Ret, Signal};
+use sim::kernel::{Did, HugeDid, ProcessDid, Signal};
+
+use super::step::{Ask, Setup, Step};
+use super::view::View;
+use crate::judge::{Back, Op, Settled};
 
 macro_rules! rules {
     ($($name:ident)*) => {
@@ -13,16 +17,17 @@ macro_rules! rules {
         #[allow(non_camel_case_types, reason = "the rules' own names")]
         pub(super) enum Rule { $($name),* }
         const NAMES: &[&str] = &[$(stringify!($name)),*];
+        const ALL: &[Rule] = &[$(Rule::$name),*];
     };
 }
 
 rules! {
     a11 a12 a13 a14 a18 a20 a23 a25 a28
-    b1 b2 b3 b5 b6 b7 b12 b13
-    c1 c2 c3 c4 c5 c7 c9 c10 c11 c12
-    d3 d4 d6 d7 d9 d11 d12 d14 d18 d21 d23 d25 d34
-    e1 e2 e3 e5 e6 e7 e10 e11 e12 e14 e15 e16 e17 e18 e19 e20 e21 e23
-    f1 f2 f3 f5 f6
+    b1 b2 b6 b12 b13
+    c1 c2 c3 c4 c5 c7 c9 c11 c12
+    d3 d4 d6 d7 d9 d11 d12 d14 d18 d25 d28 d34
+    e1 e2 e3 e5 e6 e10 e11 e12 e14 e15 e16 e17 e18 e19 e20 e21 e23
+    f2 f3 f5
 }
 
 /// A set of rules.
@@ -47,7 +52,6 @@ impl Cover {
             Did::MissMinor { .. } => &[Rule::c2],
             Did::Trap { .. } => &[Rule::c3],
             Did::QueueFault { .. } => &[Rule::c7],
-            Did::SkipSleep { .. } => &[Rule::c10],
             Did::RaiseChanging { .. } => &[Rule::d3],
             Did::LowerChanging { .. } => &[Rule::d4],
             Did::QueueEvent { event: Event::Remove(_), .. } => &[Rule::d6],
@@ -66,10 +70,8 @@ impl Cover {
             Did::Unprotect { .. } => &[Rule::e19],
             Did::Poison { .. } => &[Rule::e16],
             Did::Move { .. } | Did::MoveHole { .. } => &[Rule::e21],
-            Did::Scan { .. } => &[Rule::f5],
             Did::FillProtected { .. } => &[Rule::f2],
             Did::LetGo { .. } => &[Rule::d34],
-            Did::Huge { what: HugeDid::Collapse, .. } => &[Rule::f6],
             Did::Release { .. } => &[Rule::a20],
             Did::Raise(Signal::SegvAccErr | Signal::SegvMapErr) => &[Rule::c4],
             Did::Raise(Signal::BusPoison) => &[Rule::c12],
@@ -78,7 +80,6 @@ impl Cover {
             Did::Process(ProcessDid::Interrupt { .. }) => &[Rule::a25],
             Did::Process(ProcessDid::Withdraw { .. }) => &[Rule::a28],
             Did::Process(ProcessDid::TearDown) => &[Rule::a23],
-            Did::Return(Ret::Read(2..)) => &[Rule::a12],
             _ => &[],
         };
         for rule in rules {
@@ -86,14 +87,105 @@ impl Cover {
         }
     }
 
-    pub(super) fn missing(self) -> impl Iterator<Item = &'static str> {
-        (0..).zip(NAMES).filter(move |(n, _)| self.0 >> n & 1 == 0).map(|(_, name)| *name)
+    /// What an answer shows.
+    pub(super) fn answer(&mut self, setup: &Setup, step: &Step, view: &View) {
+        let says = |word: &str| view.answer.contains(word);
+        if view.uffds.iter().flatten().any(|(_, _, poll)| poll & 8 != 0) {
+            self.add(Rule::a18);
+        }
+        let ask = match step {
+            Step::Ask { ask, .. } => *ask,
+            Step::Thread { thread, op } => {
+                let state = view.threads.get(*thread).copied().flatten();
+                let by_kernel = matches!(
+                    op,
+                    Op::UserCopy { .. }
+                        | Op::ProcMem { .. }
+                        | Op::Remote { .. }
+                        | Op::Populate { .. }
+                        | Op::Lock { .. }
+                );
+                let asked =
+                    matches!(state, Some(Settled::Asleep | Settled::Returned(Back::Err(_))));
+                if by_kernel && asked {
+                    self.add(Rule::c9);
+                }
+                return;
+            }
+            _ => return,
+        };
+        let is_odd =
+            |part: super::step::Part| part.len % 4096 != 0 || part.at % 4096 != 0 || part.len == 0;
+        match ask {
+            Ask::Read(_) => {
+                let event = ["REMOVE", "UNMAP", "REMAP", "FORK"].iter().any(|word| says(word));
+                if event && says("\"F") && !says("\"FORK\"]") {
+                    self.add(Rule::a11);
+                }
+                if says("Ok(") && !says("Ok(1)") {
+                    self.add(Rule::a12);
+                }
+                if says("EAGAIN") {
+                    self.add(Rule::a14);
+                }
+                if says("FORK") {
+                    self.add(Rule::d28);
+                }
+            }
+            Ask::Register(..) if says("Ok") => self.add(Rule::b6),
+            Ask::Register(..) => self.add(Rule::b2),
+            Ask::Unregister(_) => self.add(Rule::b12),
+            Ask::Wake(_) => self.add(Rule::e23),
+            Ask::Copy(part, ..) | Ask::Zero(part, _) | Ask::Continue(part, _) => {
+                if is_odd(part) && says("EINVAL") {
+                    self.add(Rule::b1);
+                }
+                for (word, rule) in [
+                    ("EINVAL), field: Untouched", Rule::e2),
+                    ("EAGAIN), field: Error", Rule::e1),
+                    ("EAGAIN), field: Bytes", Rule::e3),
+                    ("ENOENT", Rule::e6),
+                ] {
+                    if says(word) {
+                        self.add(rule);
+                    }
+                }
+                self.add(match ask {
+                    Ask::Zero(..) => Rule::e14,
+                    Ask::Continue(..) => Rule::e15,
+                    _ if setup.is_huge() => Rule::e12,
+                    _ if says("EFAULT") => Rule::e11,
+                    _ => Rule::e10,
+                });
+            }
+            Ask::Protect(..) if says("ENOENT") => self.add(Rule::e18),
+            Ask::Move(..) if says("EINVAL") => self.add(Rule::e20),
+            Ask::Poison(..) => self.add(Rule::e16),
+            Ask::Scan(..) if says("Ok([(") => self.add(Rule::f5),
+            Ask::Protect(..) | Ask::Move(..) | Ask::NonBlocking(_) | Ask::Scan(..) => {}
+        }
+    }
+
+    /// The rules that were not seen.
+    pub(super) fn missing(self) -> impl Iterator<Item = Rule> {
+        ALL.iter().filter(move |rule| self.0 >> **rule as u32 & 1 == 0).copied()
+    }
+}
+
+impl Rule {
+    pub(super) fn name(self) -> &'static str {
+        NAMES[self as usize]
+    }
+
+    /// The rule of that name.
+    pub(super) fn of(name: &str) -> Option<Rule> {
+        ALL.iter().find(|rule| rule.name() == name).copied()
     }
 }
 
 impl fmt::Display for Cover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missing: Vec<_> = self.missing().collect();
+        let missing: Vec<_> = self.missing().map(Rule::name).collect();
         write!(f, "{} of {} rules", NAMES.len() - missing.len(), NAMES.len())?;
         if !missing.is_empty() {
             write!(f, ", not {}", missing.join(" "))?;

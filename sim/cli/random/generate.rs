@@ -10,6 +10,8 @@ use sim::kernel::Sleep;
 use sim::vma::{Prot, RemapFlags};
 use sim::world::BASE;
 
+use super::aim::{self, Aim};
+use super::cover::Rule;
 use super::possible::World;
 use super::step::{Ask, Part, Setup, Step};
 use crate::judge::{Advise, Arm, Kind, Op, PAGE, Piece, Settled};
@@ -29,7 +31,7 @@ pub(super) struct Mix {
 }
 
 const OPS: usize = 20;
-const ASKS: usize = 12;
+const ASKS: usize = 13;
 
 /// What the machine lets a run do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,9 +41,17 @@ pub(super) struct Means {
 }
 
 impl Mix {
-    pub(super) fn new(seed: u64, means: Means) -> Mix {
+    /// `aim` is a rule that the program shall be likely to exercise.
+    pub(super) fn new(seed: u64, means: Means, aim: Option<Rule>) -> Mix {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let setup = setup(&mut rng, means);
+        let mut setup = setup(&mut rng, means);
+        let aim = aim.map_or(Aim::default(), aim::at);
+        for _ in 0..40 {
+            if (aim.fits)(&setup) {
+                break;
+            }
+            setup = self::setup(&mut rng, means);
+        }
         let mut features = Features::empty();
         for (feature, odds) in [
             (Features::EVENT_REMOVE, 10),
@@ -59,13 +69,19 @@ impl Mix {
             }
         }
         let mut ops = [30, 5, 2, 2, 5, 8, 6, 2, 3, 3, 4, 4, 5, 1, 1, 3, 3, 2, 2, 1];
-        let mut asks = [6, 4, 2, 8, 3, 4, 6, 2, 3, 3, 1, 2];
+        let mut asks = [6, 4, 2, 8, 3, 4, 6, 2, 3, 3, 1, 2, 1];
         for weight in ops.iter_mut().skip(1).chain(&mut asks) {
             *weight *= *[0, 1, 1, 3].choose(&mut rng).expect("not empty");
         }
         // Something can be asked.
         asks[3] += 1;
-        let diligence = rng.random_range(3..=12);
+        aim.ops.iter().for_each(|&op| ops[op] = 4 * ops[op].max(4));
+        aim.asks.iter().for_each(|&ask| asks[ask] = 4 * asks[ask].max(4));
+        features |= aim.features;
+        if !means.privileged {
+            features -= Features::EVENT_FORK;
+        }
+        let diligence = if aim.lazy { 2 } else { rng.random_range(3..=12) };
         Mix { setup, features, ops, asks, diligence, stores: 0, rng }
     }
 
@@ -114,7 +130,12 @@ impl Mix {
             return Some(Step::Open(self.features));
         }
         if !open.is_empty() && (free.is_empty() || self.rng.random_ratio(4, 16)) {
-            return Some(self.anything(world, &open));
+            loop {
+                let step = self.anything(world, &open);
+                if world.admits(&step) {
+                    return Some(step);
+                }
+            }
         }
         if self.rng.random_ratio(1, 40)
             && let Some(&thread) = sleepers.choose(&mut self.rng)
@@ -156,7 +177,9 @@ impl Mix {
         let sleep = world.arm.kernel.borrow().sleep(world.arm.threads[thread]);
         let Some(Sleep::Fault { addr, .. }) = sleep else {
             let uffd = *open.choose(&mut self.rng).expect("one is open");
-            return Step::Ask { uffd, ask: Ask::Read(self.many()) };
+            let step = Step::Ask { uffd, ask: Ask::Read(self.many()) };
+            let nonblocking = Step::Ask { uffd, ask: Ask::NonBlocking(true) };
+            return if world.admits(&step) { step } else { nonblocking };
         };
         let uffd = if self.rng.random_ratio(14, 16) {
             self.owner(world, thread).unwrap_or(open[0])
@@ -241,6 +264,7 @@ impl Mix {
             }
             9 => Ask::Wake(part),
             10 if self.rng.random_ratio(1, 4) => return Step::Close(uffd),
+            12 => Ask::NonBlocking(self.rng.random()),
             11 => {
                 let flags = *[0, 1, 2, 3].choose(&mut self.rng).expect("not empty");
                 let units = self.aligned();

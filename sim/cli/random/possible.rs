@@ -123,6 +123,9 @@ impl World {
                 open(self, *uffd)
                     && (self.arm.descriptor_flags(*uffd).0 || self.arm.poll_bits(*uffd) & 1 == 1)
             }
+            Step::Ask { uffd, ask: Ask::Scan(part, flags, _) } => {
+                open(self, *uffd) && self.may_scan(*part, *flags)
+            }
             Step::Ask { uffd, .. } | Step::Close(uffd) => open(self, *uffd),
             Step::Open(_) => true,
             Step::Signal(thread) => {
@@ -143,6 +146,17 @@ impl World {
             None => return false,
         };
         entries.iter().any(|(page, entry)| pages.contains(page) && entry.wp)
+    }
+
+    /// Where nothing watches for writes a scan tells whether there is an empty page table, which
+    /// the simulated kernel does not know.
+    fn may_scan(&self, part: Part, flags: u64) -> bool {
+        let kernel = self.arm.kernel.borrow();
+        let (start, end) = (BASE.raw() + part.at, BASE.raw() + part.at + part.len);
+        let inside = |vma: &&Vma| vma.start().raw() < end && start < vma.end().raw();
+        let watched = |vma: &Vma| vma.uffd_modes().contains(RegisterModes::WP);
+        let space = kernel.space(self.arm.processes[0].0);
+        flags & 3 != 0 || space.iter().filter(inside).all(watched)
     }
 
     fn is_locked(&self, thread: usize, at: u64, len: u64) -> bool {

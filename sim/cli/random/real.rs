@@ -105,7 +105,10 @@ impl Real {
                 return Ok("Ok(0)".to_owned());
             }
             Step::Signal(thread) => self.arm.signal(*thread),
-            Step::Kill(process) => self.arm.kill(*process),
+            Step::Kill(process) => {
+                self.arm.kill(*process);
+                self.await_end(*process);
+            }
         }
         Ok(String::new())
     }
@@ -198,6 +201,9 @@ impl Real {
                     }
                     match self.settle_one(thread, wait) {
                         Settled::Returned(back) => {
+                            if back == Back::Killed {
+                                self.await_end(self.arm.workers[thread].process);
+                            }
                             self.threads[thread] = Some(Settled::Returned(back));
                             if let Back::Forked(process) = back {
                                 self.processes = process + 1;
@@ -273,6 +279,23 @@ impl Real {
         let (pid, tid) = self.arm.stage.ids(self.arm.workers[thread].slot);
         let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"));
         stat.map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "))
+    }
+
+    /// A process ends when its last thread has let go of its memory.
+    fn await_end(&self, process: usize) {
+        let (pid, _) = self.arm.stage.ids(self.arm.processes[process].slot);
+        let over = |stat: &str| stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ");
+        for _ in 0..PATIENCE.as_micros() / SHORT.as_micros() {
+            let Ok(mut tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
+            let ended = tasks.all(|task| {
+                let stat = task.map(|task| std::fs::read_to_string(task.path().join("stat")));
+                over(&stat.and_then(|stat| stat).unwrap_or_default())
+            });
+            if ended {
+                return;
+            }
+            std::thread::park_timeout(SHORT);
+        }
     }
 
     /// What the thread has come back with, if it does so in time.

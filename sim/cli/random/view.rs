@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::judge::{Area, Arm, Entry, Settled};
+use shims::Errno;
+
+use crate::judge::{Area, Arm, Back, Entry, Settled};
 
 /// What one kernel shows after a step.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +22,14 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Is this no kernel's business: something that is not modelled, or a handler that waits?
+    pub(super) fn is_beyond(&self) -> bool {
+        let unknown = Some(Settled::Returned(Back::Err(Errno::ENOTMODELLED)));
+        self.answer == "asleep"
+            || self.answer.contains("ENOTMODELLED")
+            || self.threads.contains(&unknown)
+    }
+
     /// What `arm` shows of its userfaultfds and processes. `areas` are taken over where
     /// nothing can have changed them.
     pub(super) fn take(
