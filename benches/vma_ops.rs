@@ -84,14 +84,26 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-fn bench_peer<P: Peer>(group: &mut BenchmarkGroup<'_, WallTime>, slots: u64) {
-    let mut peer: Option<P> = None;
-    let mut order: Vec<u64> = (1..=slots).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
-    let batch = (slots / 16).max(slots.min(8)) as usize;
-    for row in rows::<P>() {
+/// One implementation at one size.
+struct Lane<P> {
+    slots: u64,
+    order: Vec<u64>,
+    /// Built when the first of its rows is asked for.
+    peer: Option<P>,
+}
+
+impl<P: Peer> Lane<P> {
+    fn new(slots: u64) -> Lane<P> {
+        let mut order: Vec<u64> = (1..=slots).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
+        Lane { slots, order, peer: None }
+    }
+
+    fn row(&mut self, group: &mut BenchmarkGroup<'_, WallTime>, row: &Row<P>) {
+        let Lane { slots, order, peer } = self;
+        let batch = (*slots / 16).max((*slots).min(8)) as usize;
         group.bench_function(format!("{}/{}/{slots}", row.name, P::NAME), |b| {
-            let peer = peer.get_or_insert_with(|| P::build(slots));
+            let peer = peer.get_or_insert_with(|| P::build(*slots));
             let mut at = 0;
             b.iter_custom(|iters| {
                 let (mut spent, mut left) = (Duration::ZERO, iters);
@@ -111,16 +123,25 @@ fn bench_peer<P: Peer>(group: &mut BenchmarkGroup<'_, WallTime>, slots: u64) {
             });
         });
     }
-    group.bench_function(format!("clone_after_change/{}/{slots}", P::NAME), |b| {
-        let peer = peer.get_or_insert_with(|| P::build(slots));
-        let mut next = order.iter().cycle();
-        b.iter(|| {
-            let mut fork = peer.clone();
-            fork.map(page_of_slot(*next.next().expect("endless")) + 5, 1);
-            fork
+
+    fn clone_after_change(&mut self, group: &mut BenchmarkGroup<'_, WallTime>) {
+        let Lane { slots, order, peer } = self;
+        group.bench_function(format!("clone_after_change/{}/{slots}", P::NAME), |b| {
+            let peer = peer.get_or_insert_with(|| P::build(*slots));
+            let mut next = order.iter().cycle();
+            b.iter(|| {
+                let mut fork = peer.clone();
+                fork.map(page_of_slot(*next.next().expect("endless")) + 5, 1);
+                fork
+            });
         });
-    });
-    if P::FINDS_GAPS {
+    }
+
+    fn gap_search_worst(&mut self, group: &mut BenchmarkGroup<'_, WallTime>) {
+        if !P::FINDS_GAPS {
+            return;
+        }
+        let slots = self.slots;
         group.bench_function(format!("gap_search_worst/{}/{slots}", P::NAME), |b| {
             // Slots are 8 pages apart, so only the hole of the lowest ones has 16 pages.
             let mut peer = P::build(slots);
@@ -130,6 +151,24 @@ fn bench_peer<P: Peer>(group: &mut BenchmarkGroup<'_, WallTime>, slots: u64) {
             b.iter(|| assert_eq!(peer.highest_gap(16, slots), expected));
         });
     }
+}
+
+/// All rows at one size. The implementations take turns row by row, so that what else the
+/// machine does meets them alike.
+fn bench_size(group: &mut BenchmarkGroup<'_, WallTime>, slots: u64) {
+    let (mut full, mut bare) = (Lane::<Full>::new(slots), Lane::<Bare>::new(slots));
+    let mut ranges = Lane::<Ranges>::new(slots);
+    for ((f, b), r) in rows::<Full>().iter().zip(&rows::<Bare>()).zip(&rows::<Ranges>()) {
+        full.row(group, f);
+        bare.row(group, b);
+        ranges.row(group, r);
+    }
+    full.clone_after_change(group);
+    bare.clone_after_change(group);
+    ranges.clone_after_change(group);
+    full.gap_search_worst(group);
+    bare.gap_search_worst(group);
+    ranges.gap_search_worst(group);
 }
 
 const SIZES: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
@@ -145,9 +184,7 @@ fn vma_ops(c: &mut Criterion) {
         group.sample_size(10);
         group.warm_up_time(Duration::from_millis(200));
         group.measurement_time(Duration::from_millis(700));
-        bench_peer::<Full>(&mut group, slots);
-        bench_peer::<Bare>(&mut group, slots);
-        bench_peer::<Ranges>(&mut group, slots);
+        bench_size(&mut group, slots);
         group.finish();
     }
 }

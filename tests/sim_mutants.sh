@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Break one rule of the simulated kernel after another, in a copy of the tree, and list the
-# conformance cases that notice. A mutant that no case notices fails the script. Prints a
-# Markdown table. Wants a Linux with a userfaultfd. Arguments, if any, choose mutants by a part
-# of their names.
+# Break one rule of the simulated kernel after another, in a copy of the tree, and list the tests
+# that notice: conformance cases, or, for mutants whose file is marked `suite:`, tests of the
+# suite. A mutant that nothing notices fails the script. Prints a Markdown table. Wants a Linux
+# with a userfaultfd. Arguments, if any, choose mutants by a part of their names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${CARGO_TARGET_DIR:-$PWD/target}/sim-mutants
@@ -28,7 +28,7 @@ mutants=(
   'd9: what was announced is zapped whatever is there now|remove.rs|s/let part_end = end\.min\(part_end\);\n(\s+self\.mm\(mm\)\.readers \+= 1;\n\s+call\.at = RemovePc::Zap \{ part_end \};\n\s+self\.remove_zap\(mm, call, part_end\)\n\s+\}\n\n\s+\/\/\/ E5)/$1/'
   'd14: UNMAP names what was mapped, not the range of the call|syscalls.rs|s/self\.push_unmaps\(&mut list, event, removed\);\n(\s+)self\.announce\(list, ret\)/self.push_unmaps(&mut list, removed.spans().next().unwrap_or(event), removed);\n$1self.announce(list, ret)/'
   'd19: what is moved stays watched without the feature|remap.rs|s/\|ctx: crate::vma::CtxId\| ctxs\[ctx\.0 as usize\]\.features\.contains\(Features::EVENT_REMAP\)/|ctx: crate::vma::CtxId| (ctx.0 as usize) < ctxs.len()/'
-  'd26: a child that is not watched keeps its protection|fork.rs|s/if wp \{ pte \} else \{ pte\.without_wp\(\) \}/pte/'
+  'd26: a child that is not watched keeps its protection|fork.rs|s/if wp \|\| keeps \{ pte \} else \{ pte\.without_wp\(\) \}/pte/'
   'e3: a short COPY tells nobody how far it came|resolve.rs|s/if done == 0 \{\n(\s+)return answer/if done < 9 {\n$1return answer/'
   'e5: EEXIST wakes|resolve.rs|s/return answer\(0, Outcome::mirrored\(errno\)\);/return answer(self.wake_range(ctx, range), Outcome::mirrored(errno));/'
   'e5: DONTWAKE wakes|resolve.rs|s/if dont_wake\(&request\) \{ 0 \}/if dont_wake(&request) \&\& bytes == 0 { 0 }/'
@@ -38,10 +38,28 @@ mutants=(
   'e19: un-protecting wakes only where something changed|protect.rs|s/Ok\(None\) if mode\.is_empty\(\) =>/Ok(None) if mode.is_empty() \&\& held =>/'
   'e21: MOVE looks at the source first|move_page.rs|s/if !self\.table\.get\(to\)\.is_none\(\) \{/if !self.table.get(to).is_none() \&\& !self.table.get(from).is_none() {/'
   'f1: absent pages always take markers|protect.rs|s/let markers =\s[^;]*;/let markers = true;/'
+  'c3: a protected page that is missing is trapped first|suite:fault.rs|s/match asked\(RegisterModes::MISSING\) \{\n\s+Some\(ctx\) => self\.ask\(ctx, Reason::Missing, by\),\n\s+None => Walk::FillProtected/match asked(RegisterModes::WP) {\nSome(ctx) if write => self.ask(ctx, Reason::Wp, by),\n_ => Walk::FillProtected/'
+  'c14: memory that is watched for MISSING gets huge pages|suite:fault.rs|s/Some\(ctx\) => self\.ask\(ctx, Reason::Missing, by\),\n(\s+)None if self\.wants_huge\(vma\) => Walk::FillHuge/_ if self.wants_huge(vma) => Walk::FillHuge,\n$1Some(ctx) => self.ask(ctx, Reason::Missing, by)/'
+  'c14: protecting a part of a huge page protects it whole|suite:protect.rs|s/self\.mm\(mm\)\.split_edges\(first, end\)/self.mm(mm).split_edges(0, 0)/'
+  'd11: MADV_FREE takes the pages at once|suite:remove.rs|s/_ if free => given_up\(pte\),/_ if free => Pte::None,/'
+  'd11: a page that was written again after MADV_FREE goes all the same|suite:page_table.rs|s/PteBits::READ_ONLY\.union\(PteBits::GIVEN_UP\)/PteBits::READ_ONLY/'
+  'd13: MADV_PAGEOUT takes pages nobody gave up|suite:madvise.rs|s/bits\.contains\(PteBits::GIVEN_UP\) && //'
+  'd13: a guard is put beside the page that is there|suite:guard.rs|s/if mm\.table\.get\(vpn\)\.is_present\(\) \{/if mm.table.get(vpn).is_present() \&\& vpn > end {/'
+  'd13: taking guards away takes everything away|suite:guard.rs|s/\.find\(\|\(_, pte\)\| pte\.is_guard\(\)\)\?/.next()?/'
+  'e10: COPY does not cover a guard|suite:resolve.rs|s/&& !\(guards_stay && marker\.is_guard\(\)\)/\&\& !marker.is_guard()/'
+  'e20: MOVE takes what a fork has shared|suite:move_page.rs|s/if bits\.contains\(PteBits::FORKED\)/if bits.contains(PteBits::FORKED) \&\& holes/'
+  'f2: what comes for a marker is not protected|suite:fault.rs|s/let bits = PteBits::PROTECTED \| zero;/let bits = zero;/'
+  'f3: a removal keeps the marker of anonymous memory|suite:remove.rs|s/None => Pte::None,/None => pte.zapped(true),/'
+  'f5: a write under WP_ASYNC leaves the bit|suite:fault.rs|s/bits\.difference\(PteBits::UFFD_WP\);/bits;/'
+  'f5: a scan asks nobody for WP_ASYNC|suite:scan.rs|s/CHECK_WPASYNC\) && !is_async/CHECK_WPASYNC) \&\& run.locked \&\& !is_async/'
+  'f5: a page that is not there is not written|suite:scan.rs|s/Pte::None if exists => PageIs::WRITTEN/Pte::None if exists => PageIs::empty()/'
+  'f5: a scan that protects one page of a huge page leaves it whole|suite:thp.rs|s/protected > 0 && u64::from\(protected\) < UNIT/protected > 0 \&\& u64::from(protected) > UNIT/'
+  'f6: a watched block with a hole collapses|suite:collapse.rs|s/Pte::None if watched => Err\(Errno::EBUSY\)/Pte::None if watched => Ok(())/'
+  'f6: a collapse forgets the protection|suite:collapse.rs|s/bits\.contains\(PteBits::UFFD_WP\) => Err\(Errno::EINVAL\)/bits.contains(PteBits::UFFD_WP) => Ok(())/'
 )
 
 survivors=0
-echo '| mutant | cases that notice | one of them |'
+echo '| mutant | tests that notice | one of them |'
 echo '|---|---|---|'
 for mutant in "${mutants[@]}"; do
   IFS='|' read -r name file edit <<<"$mutant"
@@ -52,6 +70,12 @@ for mutant in "${mutants[@]}"; do
   fi
   # An edit may hold the separator.
   edit=${mutant#*|*|}
+  # Huge pages are a pool that others may want, and find nothing that the rest does not.
+  judge=(--test conformance -- --skip huge --skip v57 --skip kinds)
+  if [[ $file == suite:* ]]; then
+    file=${file#suite:}
+    judge=(--test suite -- kernel_)
+  fi
   cp "$kernel/$file" "$work/orig"
   perl -0pi -e "$edit" "$kernel/$file"
   if cmp -s "$kernel/$file" "$work/orig"; then
@@ -59,9 +83,8 @@ for mutant in "${mutants[@]}"; do
     survivors=$((survivors + 1))
     continue
   fi
-  # Huge pages are a pool that others may want, and find nothing that the rest does not.
   out=$(cd "$work" && CARGO_TARGET_DIR="$target" RUST_BACKTRACE=0 \
-    timeout 600 cargo test --test conformance -- --skip huge --skip v57 --skip kinds 2>&1 || true)
+    timeout 900 cargo test "${judge[@]}" 2>&1 || true)
   cp "$work/orig" "$kernel/$file"
   failed=$(grep -E '^test .* FAILED$' <<<"$out" | sed 's/^test //; s/ \.\.\. FAILED$//' || true)
   count=$(grep -c . <<<"$failed" || true)

@@ -68,6 +68,8 @@ mod kernel_wp;
 mod kernel_wp_async;
 #[path = "suite/layering.rs"]
 mod layering;
+#[path = "suite/mishaps.rs"]
+mod mishaps;
 #[path = "suite/orderings.rs"]
 mod orderings;
 #[path = "suite/programs.rs"]

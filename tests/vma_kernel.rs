@@ -5,7 +5,7 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use faultbed::conform_vma::{ConformVma, Map, Op, Source, Theme, run_both, unsupported};
-use shims::linux::vma_probe::VmaProbe;
+use shims::linux::vma_probe::{Limit, ProbeFile, VmaProbe};
 use sim::vma::{MapFlags, Prot, RemapFlags};
 
 fn skipped(name: &str) -> bool {
@@ -63,6 +63,14 @@ fn sequences_that_once_disagreed_agree() {
     let kept = |old, len, new| {
         let flags = RemapFlags::MAYMOVE | RemapFlags::FIXED | RemapFlags::DONTUNMAP;
         Op::Remap { old, old_len: len, new_len: len, flags, new }
+    };
+    let huge = |at, len, flags| {
+        let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::NORESERVE | flags;
+        map(at, len, Prot::RW, flags, Source::Anonymous)
+    };
+    let huge_file = |at, len, offset| {
+        let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+        map(at, len, Prot::RW, flags, Source::File(ProbeFile::Huge, offset))
     };
     let cases: &[(&str, Vec<Op>)] = &[
         ("the default policy over nothing", vec![Op::Bind(300, 1, false)]),
@@ -123,7 +131,7 @@ fn sequences_that_once_disagreed_agree() {
                     2,
                     Prot::READ,
                     MapFlags::PRIVATE | MapFlags::FIXED,
-                    Source::File(shims::linux::vma_probe::ProbeFile::Memfd, 1),
+                    Source::File(ProbeFile::Memfd, 1),
                 ),
                 Op::Advise(302, 3, sim::vma::Advice::GuardInstall),
                 Op::Fork,
@@ -132,16 +140,66 @@ fn sequences_that_once_disagreed_agree() {
                     2,
                     Prot::READ,
                     MapFlags::PRIVATE | MapFlags::FIXED,
-                    Source::File(shims::linux::vma_probe::ProbeFile::Memfd, 2),
+                    Source::File(ProbeFile::Memfd, 2),
                 ),
+            ],
+        ),
+        (
+            "what MCL_FUTURE locks counts against the limit of locked memory",
+            vec![Op::LockFuture(true), Op::Limit(Limit::Lock, 2), anon(300, 4, Prot::RW)],
+        ),
+        (
+            "a file of huge pages is mapped from a huge page on",
+            vec![huge_file(512, 512, 1), huge_file(512, 512, 0)],
+        ),
+        (
+            "a hint for a huge page is rounded up",
+            vec![huge(513, 512, MapFlags::empty()), Op::Touch(1)],
+        ),
+        (
+            "where the address space is too large, the data limit is not asked",
+            vec![
+                anon(300, 4, Prot::READ),
+                Op::Limit(Limit::AddressSpace, 1),
+                Op::Limit(Limit::Data, 0),
+                Op::Protect(300, 2, Prot::RW),
+                Op::Protect(302, 1, Prot::RW),
+            ],
+        ),
+        (
+            "a seal is noticed before a length that is no huge page",
+            vec![huge(512, 512, MapFlags::FIXED), Op::Seal(512, 512), moved(512, 0, 512, 2048)],
+        ),
+        (
+            "huge pages are not left behind empty",
+            vec![huge(512, 512, MapFlags::FIXED), kept(512, 512, 1024)],
+        ),
+        (
+            "nor when several VMAs move",
+            vec![
+                huge(512, 512, MapFlags::FIXED),
+                anon(1024, 512, Prot::RW),
+                kept(512, 1024, 2048),
+                moved(512, 1023, 1023, 2048),
+            ],
+        ),
+        (
+            "several VMAs that leave their sources behind meet the limits one by one",
+            vec![
+                anon(300, 2, Prot::RW),
+                anon(304, 2, Prot::RW),
+                Op::Limit(Limit::AddressSpace, 3),
+                kept(300, 6, 320),
             ],
         ),
     ];
     let arena = faultbed::conform_vma::ARENA_START;
     let pages = faultbed::conform_vma::ARENA_PAGES;
     let mut probe = VmaProbe::new(arena..arena + (pages << 12)).expect("a probe");
+    let mut wrong = Vec::new();
     for (name, ops) in cases {
         let difference = run_both(&mut probe, ops).expect("the probe runs");
-        assert!(difference.is_none(), "{name}: {}", difference.expect("it was just seen"));
+        wrong.extend(difference.map(|difference| format!("{name}: {difference}")));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

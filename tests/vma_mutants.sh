@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Break each condition of the merge predicates, and each of the conditions on which a leaf is
-# edited in place, in turn, in a copy of the tree, and list the tests that notice. A mutant that no test notices fails the script. Prints a Markdown table.
-# An argument picks the mutants whose names contain it.
+# edited in place, in turn, in a copy of the tree, and list the tests that notice. A mutant that
+# no test notices fails the script. Prints a Markdown table. An argument picks the mutants whose
+# names contain it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-work=target/vma-mutants
+work=${CARGO_TARGET_DIR:-$PWD/target}/vma-mutants
+# Not the tree's own: cargo would take a mutant's build for the tree's.
+target=$work-target
+rm -rf "$work"
 mkdir -p "$work"
-cp -r --parents Cargo.toml Cargo.lock clippy.toml shims sim handler "$work"
-[ -d benches ] && cp -r benches tests "$work"
+git ls-files -z | xargs -0 cp --parents -t "$work"
 
 # name | what sed does to merge.rs, or to the file named first
 mutants=(
@@ -68,7 +71,7 @@ for mutant in "${mutants[@]}"; do
     cp "sim/src/vma/$name" "$file"
     continue
   fi
-  out=$(cd "$work" && CARGO_TARGET_DIR=target RUST_BACKTRACE=0 \
+  out=$(cd "$work" && CARGO_TARGET_DIR=$target RUST_BACKTRACE=0 \
     cargo test -p faultbed-sim --lib vma:: 2>&1 || true)
   failed=$(grep -E '^test .* FAILED$' <<<"$out" | sed 's/^test vma::tests:://; s/ \.\.\. FAILED$//' || true)
   count=$(grep -c . <<<"$failed" || true)

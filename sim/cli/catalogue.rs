@@ -65,6 +65,11 @@ pub const FILES: &[(&str, &str)] = files! {
     "fork_beside_removal"
     "fork_twice"
     "fork_tracks_writes"
+    "mishaps_reading"
+    "mishaps_install"
+    "mishaps_source"
+    "mishaps_shutdown"
+    "mishaps_death"
 };
 
 /// A built-in scenario, ready to run.

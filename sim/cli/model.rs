@@ -4,22 +4,19 @@
 //! Owns the glue alone. What to install, when to retry and what to refuse is the machine's;
 //! what the kernel answers is the kernel's.
 
+mod step;
+
 use handler::{
-    Action, Completion, DrainEnd, Machine, PageState, PageStates, Payload as Bytes, Policy,
-    ReadPermit, RegionMap, ReqId, Status, Writes, states,
+    DrainEnd, Machine, PageState, PageStates, Policy, RegionMap, ReqId, SourceError, Status,
+    Writes, states,
 };
 use shims::{Addr, Event, Features, Len, Outcome, PageNo, PageRange, Time};
-use sim::kernel::{Call, Payload, Ret};
+use sim::kernel::ThreadId;
 use sim::vma::CtxId;
-use sim::world::{
-    BASE, Claim, Control, Env, Injection, Move, Note, Scope, Setup, Standing, Subject, View,
-};
+use sim::world::{BASE, Claim, Control, Env, Exposed, Move, Scope, Setup, Standing, Subject, View};
 use sim::{Content, kernel};
 
 use crate::tamper::Tamper;
-
-/// How many messages one `read` of the driver takes.
-const BATCH: usize = 64;
 
 /// The handler under test.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -40,6 +37,8 @@ pub struct Model {
     children: usize,
     /// For handlers that are wrong on purpose.
     tamper: Option<Tamper>,
+    /// Workers whose source takes its time.
+    late: u8,
 }
 
 /// What the reading thread is about to do.
@@ -51,8 +50,8 @@ enum Reader {
     AwaitPermit,
     /// The machine reads no more.
     Ended,
-    /// In `read`.
-    Reading,
+    /// In `read`; for one message, if it is to come back with fewer than there are.
+    Reading { short: bool },
     /// Hand the batch to the machine.
     Apply { batch: Vec<Event>, end: DrainEnd },
 }
@@ -66,6 +65,10 @@ enum Worker {
     Fetch { req: ReqId, page: PageNo },
     /// Tell the machine that the bytes are here.
     Fetched { req: ReqId, page: PageNo },
+    /// The source takes its time, until then.
+    Late { req: ReqId, page: PageNo, until: Time },
+    /// Tell the machine what was wrong with the source.
+    Failed { req: ReqId, page: PageNo, error: SourceError },
     /// In an ioctl.
     Ioctl { req: ReqId },
     /// Tell the machine what it answered.
@@ -95,6 +98,7 @@ impl Model {
             snapshot: None,
             snapshotting: false,
             tamper: None,
+            late: 0,
             ctx,
             kin: Vec::new(),
             children: 0,
@@ -122,20 +126,72 @@ impl Model {
     }
 
     fn thread_can_step(&self, actor: usize, view: View<'_>) -> bool {
-        if actor == 0 {
-            return match self.reader {
-                Reader::Poll => view.readable(),
-                Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
-                Reader::Reading => view.can_step(),
-                Reader::Apply { .. } => true,
-                Reader::Ended => false,
+        match actor.checked_sub(1) {
+            None => self.reader_can_step(view),
+            Some(worker) => match self.workers[worker] {
+                Worker::Idle => self.machine.has_work(view.now()),
+                Worker::Ioctl { .. } => view.can_step(),
+                Worker::Late { until, .. } => until <= view.now(),
+                Worker::Fetch { .. }
+                | Worker::Fetched { .. }
+                | Worker::Failed { .. }
+                | Worker::Answered { .. } => true,
+            },
+        }
+    }
+
+    #[inline]
+    fn reader_can_step(&self, view: View<'_>) -> bool {
+        match self.reader {
+            Reader::Poll => view.readable(),
+            Reader::AwaitPermit => self.machine.may_read() || self.machine.is_ending(),
+            Reader::Reading { .. } => view.can_step(),
+            Reader::Apply { .. } => true,
+            Reader::Ended => false,
+        }
+    }
+
+    /// The threads of this process's handler that can move.
+    #[inline]
+    fn own_movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let [reader, workers @ ..] = threads else { return 0 };
+        let mut mask = u64::from(self.reader_can_step(view.of(*reader, self.ctx)));
+        // All that are idle wait for the same.
+        let work = self.machine.has_work(view.now());
+        for (i, (worker, thread)) in self.workers.iter().zip(workers).enumerate() {
+            let can = match worker {
+                Worker::Idle => work,
+                Worker::Ioctl { .. } => view.of(*thread, None).can_step(),
+                Worker::Late { until, .. } => *until <= view.now(),
+                Worker::Fetch { .. }
+                | Worker::Fetched { .. }
+                | Worker::Failed { .. }
+                | Worker::Answered { .. } => true,
             };
+            mask |= u64::from(can) << (1 + i);
         }
-        match self.workers[actor - 1] {
-            Worker::Idle => self.machine.has_work(view.now()),
-            Worker::Ioctl { .. } => view.can_step(),
-            Worker::Fetch { .. } | Worker::Fetched { .. } | Worker::Answered { .. } => true,
-        }
+        mask
+    }
+
+    /// The same for the handlers of the processes that forks have made.
+    #[inline(never)]
+    fn kin_movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let own = 1 + self.workers.len();
+        let kin = self.kin.iter().zip(threads.chunks(own).skip(1)).enumerate();
+        kin.fold(0, |mask, (i, (kin, threads))| {
+            mask | kin.own_movable(threads, view) << (own * (1 + i))
+        })
+    }
+
+    /// The first of `own`, the ends of late fetches and the deadlines of those handlers.
+    #[inline(never)]
+    fn rarer_deadline(&self, own: Option<Time>, now: Time) -> Option<Time> {
+        let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
+        let late = self.workers.iter().filter_map(|worker| match worker {
+            Worker::Late { until, .. } => Some(*until).filter(|until| *until > now),
+            _ => None,
+        });
+        own.into_iter().chain(kin).chain(late).min()
     }
 
     fn claims(&self, page: PageNo) -> Claim {
@@ -162,151 +218,6 @@ impl Model {
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
-
-    fn step_reader(&mut self, env: &mut Env<'_>) -> Move {
-        match core::mem::replace(&mut self.reader, Reader::Poll) {
-            Reader::Poll | Reader::AwaitPermit => match self.machine.begin_read() {
-                ReadPermit::Granted => {
-                    let call = Call::Read { ctx: env.ctx(), max: BATCH };
-                    env.begin(call);
-                    self.reader = Reader::Reading;
-                    Move::Handler(Note::new("polled, may read"))
-                }
-                ReadPermit::Wait => {
-                    self.reader = Reader::AwaitPermit;
-                    Move::Handler(Note::new("polled, must wait"))
-                }
-                ReadPermit::Stopped => {
-                    self.reader = Reader::Ended;
-                    Move::Handler(Note::new("reads no more"))
-                }
-            },
-            Reader::Ended => unreachable!("a reader that ended does not step"),
-            Reader::Reading => self.read(env),
-            Reader::Apply { batch, end } => {
-                let mut batch = batch;
-                if let Some(tamper) = self.tamper {
-                    tamper.batch(&mut batch);
-                }
-                let count = batch.len() as u32;
-                self.machine.end_read(env.now(), &batch, end);
-                Move::Handler(Note::new("apply batch").count(count))
-            }
-        }
-    }
-
-    fn read(&mut self, env: &mut Env<'_>) -> Move {
-        let did = env.step();
-        // The disturbances a scenario injects happen where the real ones would: an odd
-        // message behind the first of a batch, an end of file or an error where the queue
-        // would have been found empty.
-        if let Some(Injection::UnknownEvent(code)) = env.injection() {
-            env.take_injection();
-            env.inbox().push(Event::Unknown(code));
-        }
-        let Some(ret) = env.take_ret() else {
-            self.reader = Reader::Reading;
-            return Move::Kernel(did);
-        };
-        let batch = core::mem::take(env.inbox());
-        let end = match (ret, env.injection()) {
-            (_, Some(Injection::Eof)) => {
-                env.take_injection();
-                DrainEnd::Eof
-            }
-            (_, Some(Injection::Error(errno))) => {
-                env.take_injection();
-                DrainEnd::Error(errno)
-            }
-            (Ret::Read(count), _) if count >= BATCH => DrainEnd::BatchFull,
-            (Ret::Read(_) | Ret::Err(shims::Errno::EAGAIN), _) => DrainEnd::Drained,
-            (Ret::Err(errno), _) => DrainEnd::Error(errno),
-            (ret, _) => unreachable!("read returned {ret:?}"),
-        };
-        self.reader = Reader::Apply { batch, end };
-        Move::Kernel(did)
-    }
-
-    fn step_worker(&mut self, i: usize, env: &mut Env<'_>) -> Move {
-        match self.workers[i].clone() {
-            Worker::Idle => match self.machine.next(env.now()) {
-                Some(Action::Fetch { req, page, .. }) => {
-                    self.workers[i] = Worker::Fetch { req, page };
-                    Move::Handler(Note::new("take: fetch").page(page.index()))
-                }
-                Some(Action::Ioctl { req, request, payload }) => {
-                    let request = match self.tamper {
-                        Some(tamper) => tamper.request(request, payload == Bytes::Zeros),
-                        None => request,
-                    };
-                    let payload = match payload {
-                        Bytes::None => Payload::None,
-                        Bytes::Zeros => Payload::One(Content::Zero),
-                        Bytes::Fetched => Payload::One(self.bytes_of(req)),
-                    };
-                    let page = sim::world::page_index(request.range().start).unwrap_or(0);
-                    let what = match request.name() {
-                        "copy" => "take: copy",
-                        "zeropage" => "take: zeropage",
-                        "wake" => "take: wake",
-                        "writeprotect" => "take: protect",
-                        "un-writeprotect" => "take: un-protect",
-                        _ => "take: ioctl",
-                    };
-                    let call = Call::Resolve { ctx: env.ctx(), request, payload };
-                    env.begin(call);
-                    self.workers[i] = Worker::Ioctl { req };
-                    Move::Handler(Note::new(what).page(page))
-                }
-                None => Move::Handler(Note::new("take: nothing")),
-            },
-            Worker::Fetch { req, page } => {
-                let content = env.fetch(page.index());
-                // Ascending, whoever was first: it makes no difference to anybody.
-                let at = self.bytes.partition_point(|(of, _)| *of < req);
-                self.bytes.insert(at, (req, content));
-                self.workers[i] = Worker::Fetched { req, page };
-                Move::Handler(Note::new("fetch").page(page.index()))
-            }
-            Worker::Fetched { req, page } => {
-                let completion = self.machine.fetched(req, Ok(()), env.now());
-                self.keep_or_drop(req, completion);
-                self.workers[i] = Worker::Idle;
-                Move::Handler(Note::new("fetched").page(page.index()))
-            }
-            Worker::Ioctl { req } => {
-                let did = env.step();
-                if let Some(ret) = env.take_ret() {
-                    let Ret::Outcome(outcome) = ret else {
-                        unreachable!("a resolving ioctl answered {ret:?}")
-                    };
-                    let outcome = self.tamper.map_or(outcome, |hand| hand.outcome(outcome));
-                    self.workers[i] = Worker::Answered { req, outcome };
-                }
-                Move::Kernel(did)
-            }
-            Worker::Answered { req, outcome } => {
-                let completion = self.machine.completed(req, outcome, env.now());
-                self.keep_or_drop(req, completion);
-                self.workers[i] = Worker::Idle;
-                Move::Handler(Note::new("commit"))
-            }
-        }
-    }
-
-    fn bytes_of(&self, req: ReqId) -> Content {
-        self.bytes
-            .iter()
-            .find(|(of, _)| *of == req)
-            .map(|(_, content)| *content)
-            .expect("the machine asks for bytes that were fetched")
-    }
-
-    fn keep_or_drop(&mut self, req: ReqId, completion: Completion) {
-        if completion == Completion::Done {
-            self.bytes.retain(|(of, _)| *of != req);
-        }
-    }
 }
 
 impl Subject for Model {
@@ -324,28 +235,34 @@ impl Subject for Model {
         }
     }
 
-    #[inline]
     fn can_step(&self, actor: usize, view: View<'_>) -> bool {
-        if actor <= self.workers.len() {
-            return self.thread_can_step(actor, view);
-        }
         self.member(actor).is_some_and(|(member, actor)| member.thread_can_step(actor, view))
+    }
+
+    #[inline]
+    fn movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        let own = self.own_movable(threads, view);
+        if self.kin.is_empty() { own } else { own | self.kin_movable(threads, view) }
     }
 
     fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move {
         let threads = 1 + self.workers.len();
-        let member = match (actor / threads).checked_sub(1) {
-            None => &mut *self,
-            Some(kin) => &mut self.kin[kin],
+        let (member, actor) = if actor < threads {
+            (&mut *self, actor)
+        } else {
+            (&mut self.kin[actor / threads - 1], actor % threads)
         };
-        let did = member.step_thread(actor % threads, env);
-        for newborn in member.machine.take_births() {
-            let ctx = env.child(newborn.fd).expect("a message names a userfaultfd");
-            self.kin.push(Model::serving(newborn.machine, threads - 1, Some(ctx)));
+        let did = member.step_thread(actor, env);
+        if member.machine.has_births() {
+            for newborn in member.machine.take_births() {
+                let ctx = env.child(newborn.fd).expect("a message names a userfaultfd");
+                self.kin.push(Model::serving(newborn.machine, threads - 1, Some(ctx)));
+            }
         }
         did
     }
 
+    #[inline]
     fn serves(&self, actor: usize) -> Option<CtxId> {
         if actor <= self.workers.len() {
             return None;
@@ -360,13 +277,14 @@ impl Subject for Model {
         if actor == 0 {
             return match self.reader {
                 Reader::Poll => Scope::Poll,
-                Reader::Reading => Scope::Private,
+                Reader::Reading { .. } => Scope::Private,
                 Reader::AwaitPermit | Reader::Apply { .. } | Reader::Ended => Scope::Handler,
             };
         }
         match self.workers[actor - 1] {
             Worker::Idle | Worker::Fetched { .. } | Worker::Answered { .. } => Scope::Handler,
             Worker::Fetch { .. } | Worker::Ioctl { .. } => Scope::Private,
+            Worker::Late { .. } | Worker::Failed { .. } => Scope::Handler,
         }
     }
 
@@ -377,16 +295,17 @@ impl Subject for Model {
         idle(one) && idle(other)
     }
 
+    // Asked before every step of a search, and mostly there is none.
+    #[inline(always)]
     fn deadline(&self, now: Time) -> Option<Time> {
         let own = self.machine.next_deadline().filter(|deadline| *deadline > now);
-        let kin = self.kin.iter().filter_map(|kin| kin.deadline(now)).min();
-        own.into_iter().chain(kin).min()
+        if self.kin.is_empty() && self.late == 0 { own } else { self.rarer_deadline(own, now) }
     }
 
     fn control_ready(&self, control: Control) -> bool {
         match control {
             // A pause takes hold when the read in progress is over.
-            Control::Pause => !matches!(self.reader, Reader::Reading | Reader::Apply { .. }),
+            Control::Pause => !matches!(self.reader, Reader::Reading { .. } | Reader::Apply { .. }),
             Control::Resume => true,
             Control::BeginSnapshot | Control::BeginBaseline => !self.snapshotting,
             Control::Snapshot | Control::Export => self.machine.snapshot_ready(),
@@ -416,6 +335,21 @@ impl Subject for Model {
                 self.snapshot = Some(self.machine.take_snapshot());
             }
         }
+    }
+
+    fn exposed(&self, actor: usize, _: View<'_>) -> Exposed {
+        match self.member(actor) {
+            Some((member, actor)) => member.thread_exposed(actor),
+            None => Exposed::NONE,
+        }
+    }
+
+    fn can_stop(&self) -> bool {
+        !self.machine.is_ending()
+    }
+
+    fn stop(&mut self) {
+        self.machine.stop();
     }
 
     fn standing(&self) -> Standing {

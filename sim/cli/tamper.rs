@@ -22,6 +22,12 @@ pub enum Tamper {
     ChangingFatal,
     /// `ENOENT` is an error like any other.
     NoEntryFatal,
+    /// `ESRCH` counts as installed.
+    DeadDone,
+    /// `ESRCH` is an error like any other.
+    DeadFatal,
+    /// `ENOMEM` counts as installed.
+    NoMemoryDone,
     /// Removals are read and not recorded.
     RemovalDropped,
     /// Removals are recorded without their last page.
@@ -39,6 +45,9 @@ impl Tamper {
         (Tamper::ChangingDone, "commit", "changing-done", "removed_beside"),
         (Tamper::ChangingFatal, "A22", "changing-error", "stale_source"),
         (Tamper::NoEntryFatal, "A10, B11", "no-entry-error", "unregister_under_fault"),
+        (Tamper::DeadDone, "A23, 3.9", "dead-done", "killed"),
+        (Tamper::DeadFatal, "A50", "dead-error", "killed"),
+        (Tamper::NoMemoryDone, "commit", "no-memory-done", "no_memory"),
         (Tamper::RemovalDropped, "commit", "removal-dropped", "remove_after_read"),
         (Tamper::RemovalShort, "range", "removal-short", "remove_multi_page"),
     ];
@@ -53,6 +62,9 @@ impl Tamper {
             Tamper::ChangingDone => "EAGAIN counts as installed.",
             Tamper::ChangingFatal => "EAGAIN is an error like any other.",
             Tamper::NoEntryFatal => "ENOENT is an error like any other.",
+            Tamper::DeadDone => "ESRCH counts as installed.",
+            Tamper::DeadFatal => "ESRCH is an error like any other.",
+            Tamper::NoMemoryDone => "ENOMEM counts as installed.",
             Tamper::RemovalDropped => "Removals are read and not recorded.",
             Tamper::RemovalShort => "Removals are recorded without their last page.",
         }
@@ -81,8 +93,11 @@ impl Tamper {
     /// What the machine is told that the kernel answered.
     pub fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome.verdict()) {
-            (Tamper::ChangingDone, Verdict::Changing) => Outcome::done(PAGE.bytes()),
+            (Tamper::ChangingDone, Verdict::Changing)
+            | (Tamper::DeadDone, Verdict::Dead)
+            | (Tamper::NoMemoryDone, Verdict::Failed(Errno::ENOMEM)) => Outcome::done(PAGE.bytes()),
             (Tamper::ChangingFatal, Verdict::Changing)
+            | (Tamper::DeadFatal, Verdict::Dead)
             | (Tamper::NoEntryFatal, Verdict::NoMapping) => Outcome::bare(Errno::EINVAL),
             _ => outcome,
         }

@@ -20,7 +20,7 @@ fn run(shard: Shard) -> Report {
         policy: Policy::short_circuit(),
         seed: 5,
         strategy: Strategy::Portfolio,
-        schedules: 9_000,
+        schedules: 12_000,
         jobs: 2,
         shard,
         keep_going: true,

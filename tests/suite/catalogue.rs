@@ -25,7 +25,7 @@ fn campaign(handler: &str, seed: u64, schedules: u64) -> Campaign {
 
 #[test]
 fn the_default_handler_survives_the_catalogue() {
-    let report = campaign("default", 3, 60_000).run(|_| true);
+    let report = campaign("default", 3, 70_000).run(|_| true);
     if let Some(found) = report.found.first() {
         let showing = show(&found.schedule, Policy::default());
         panic!("{}\n{}", found.schedule.setup.name, showing.timeline);

@@ -175,17 +175,22 @@ impl Machine {
         core::mem::take(&mut self.births)
     }
 
+    /// Are there any?
+    #[inline]
+    pub fn has_births(&self) -> bool {
+        !self.births.is_empty()
+    }
+
     /// Is a read in progress?
     pub fn reading(&self) -> bool {
         self.gate.reading
     }
 
     /// The earliest moment at which a deferred request may go on.
+    #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.status.is_over() || self.is_frozen() {
-            return None;
-        }
-        self.deferred.first().map(|(until, _)| *until)
+        let (until, _) = self.deferred.first()?;
+        (!self.status.is_over() && !self.is_frozen()).then_some(*until)
     }
 
     /// Is reading suspended by [`pause`](Machine::pause)?

@@ -36,7 +36,21 @@ impl Machine {
     }
 
     /// Would [`next`](Machine::next) return an action?
+    #[inline]
     pub fn has_work(&self, now: Time) -> bool {
+        // A search asks this of every idle worker at every step, and mostly there is nothing.
+        if self.wakes.is_empty()
+            && self.ready.is_empty()
+            && self.gated.is_empty()
+            && self.deferred.is_empty()
+            && self.snapshot.is_none()
+        {
+            return false;
+        }
+        self.has_work_queued(now)
+    }
+
+    fn has_work_queued(&self, now: Time) -> bool {
         if self.status.is_over() || self.is_frozen() {
             return false;
         }

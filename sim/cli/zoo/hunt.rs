@@ -20,6 +20,8 @@ pub struct Hit {
     pub schedules: u64,
     /// Time it took.
     pub took: Duration,
+    /// What was wrong.
+    pub why: String,
     /// The run.
     pub schedule: Schedule,
 }
@@ -54,6 +56,7 @@ impl Plan {
         })?;
         let took = watch.elapsed();
         let (outcome, steps) = explore::record(&mut start.clone(), &mut walk(failing));
+        let why = outcome.failure.as_ref().map_or_else(String::new, ToString::to_string);
         let schedule = Schedule {
             handler: "zoo".to_owned(),
             seed: self.seed,
@@ -63,7 +66,7 @@ impl Plan {
             setup: Setup::clone(start.setup()),
             steps,
         };
-        Some(Hit { schedules: failing + 1, took, schedule })
+        Some(Hit { schedules: failing + 1, took, why, schedule })
     }
 }
 
@@ -92,8 +95,8 @@ pub fn wrong_in(place: &Place, schedules: u64) -> Option<String> {
     let (setup, seed, strategy) = (&place.setup, 1, Strategy::Portfolio);
     let plan = Plan { strategy, seed, schedules };
     let words = |who: &str, hit: Hit| {
-        let Schedule { fails, walk, .. } = hit.schedule;
-        format!("{who}: {} in walk {walk}", fails.unwrap_or_default())
+        let Hit { why, schedule, .. } = hit;
+        format!("{who}: {why}\n\n{schedule}")
     };
     if ordinary(setup) {
         if let Some(hit) = plan.search(&check(None, place).world(setup)) {

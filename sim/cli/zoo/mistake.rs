@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use handler::Policy;
 use sim::coop::{Check, Coop};
-use sim::world::{Setup, World};
+use sim::world::{Mishap, Setup, World};
 
 use super::flaw::Flaw;
 use super::plain::{self, Trouble};
@@ -86,7 +86,9 @@ fn built_in(name: &'static str) -> Place {
 /// The plain handler with `flaw`, for the worlds of a place.
 pub fn check(flaw: Option<Flaw>, place: &Place) -> Check {
     let (workers, trouble) = (place.setup.workers.max(1), place.trouble);
-    Check::new(move |bed| plain::serve(bed, workers, flaw, trouble)).threads(workers + 1)
+    let stops = place.setup.mishaps.times(Mishap::Shutdown) > 0;
+    let main = move |bed| plain::serve(bed, workers, stops, flaw, trouble);
+    Check::new(main).threads(workers + 1 + usize::from(stops))
 }
 
 /// Puts a mistaken handler into worlds.

@@ -58,6 +58,10 @@ struct Desk {
     /// Pages on their way.
     busy: Vec<u64>,
     why: Option<String>,
+    /// The handler was asked to stop.
+    stopping: bool,
+    /// The workers go once nothing is queued.
+    over: bool,
     /// What only a flaw looks at.
     installed: BTreeSet<u64>,
     requested: BTreeSet<u64>,
@@ -86,10 +90,12 @@ enum Came {
     Gone,
 }
 
-/// Serve with `workers` threads besides this one.
+/// Serve with `workers` threads besides this one, and one more that waits for the order to stop, if
+/// it can come.
 pub(super) fn serve(
     bed: Bed,
     workers: usize,
+    stops: bool,
     flaw: Option<Flaw>,
     trouble: Trouble,
 ) -> Result<(), String> {
@@ -104,12 +110,29 @@ pub(super) fn serve(
         settle: RwLock::named("settle", ()),
         trouble: Mutex::named("source", trouble),
     });
+    let mut started = Vec::new();
     for number in 0..workers {
         let shop = Arc::clone(&shop);
         let worker = thread::Builder::new().name(format!("worker{}", number + 1));
-        worker.spawn(move || shop.work()).map_err(|error| error.to_string())?;
+        started.push(worker.spawn(move || shop.work()).map_err(|error| error.to_string())?);
     }
-    shop.read()
+    if stops {
+        let shop = Arc::clone(&shop);
+        let owner = thread::Builder::new().name("owner".to_owned());
+        owner.spawn(move || shop.wait_for_the_end()).map_err(|error| error.to_string())?;
+    }
+    shop.read()?;
+    if shop.has(Flaw::ClosesEarly) {
+        bed.close();
+    }
+    for worker in started {
+        let _ = worker.join();
+    }
+    // The descriptor is its owner's: to close it would let whoever faults next read zeros.
+    if shop.has(Flaw::ClosesAtEnd) {
+        bed.close();
+    }
+    Ok(())
 }
 
 impl Shop {
@@ -124,6 +147,11 @@ impl Shop {
             let mut desk = self.desk.lock().unwrap();
             if let Some(why) = desk.why.take() {
                 return Err(why);
+            }
+            if desk.stopping {
+                drop(desk);
+                self.stop();
+                return Ok(());
             }
             // Faults that were put off go before new ones.
             let deferred = std::mem::take(&mut desk.deferred);
@@ -142,6 +170,26 @@ impl Shop {
                 self.serve_inline();
             }
         }
+    }
+
+    /// The owner's thread.
+    fn wait_for_the_end(&self) {
+        self.bed.until_stopped();
+        self.desk.lock().unwrap().stopping = true;
+        self.waiter.notify();
+    }
+
+    /// Nothing more is read. What was read is served, or its threads are woken; then the workers
+    /// go.
+    fn stop(&self) {
+        if self.has(Flaw::StopDropsQueue) {
+            self.desk.lock().unwrap().queue.clear();
+        }
+        if !self.has(Flaw::ClosesEarly) {
+            self.calm_down();
+        }
+        self.desk.lock().unwrap().over = true;
+        self.work.notify_all();
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -197,6 +245,7 @@ impl Shop {
                     }
                 }
                 Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) if !self.has(Flaw::InterruptFatal) => {}
                 Err(errno) => return Err(format!("read: {errno}")),
             }
         }
@@ -243,7 +292,11 @@ impl Shop {
         while !desk.queue.is_empty() || !desk.busy.is_empty() {
             desk = self.calm.wait(desk).unwrap();
         }
-        for job in std::mem::take(&mut desk.deferred) {
+        let deferred = std::mem::take(&mut desk.deferred);
+        if self.has(Flaw::StopDropsDeferred) {
+            return;
+        }
+        for job in deferred {
             let _ = self.uffd.wake(span(job.page));
         }
     }
@@ -252,6 +305,9 @@ impl Shop {
         loop {
             let mut desk = self.desk.lock().unwrap();
             while desk.queue.is_empty() {
+                if desk.over {
+                    return;
+                }
                 if self.has(Flaw::WaitUnchecked) {
                     drop(desk);
                     desk = self.desk.lock().unwrap();
@@ -379,7 +435,11 @@ impl Shop {
             }
             Verdict::Changing if self.has(Flaw::ChangingLost) => Came::Served,
             Verdict::Changing => Came::Later,
+            Verdict::Dead if self.has(Flaw::DeadFatal) => {
+                Came::Failed(format!("page {page}: {outcome}"))
+            }
             Verdict::Dead => Came::Served,
+            Verdict::Failed(Errno::ENOMEM) if !self.has(Flaw::NoMemoryFatal) => Came::Later,
             Verdict::Partial(_) | Verdict::Failed(_) => {
                 Came::Failed(format!("page {page}: {outcome}"))
             }
@@ -416,8 +476,8 @@ impl Shop {
         drop(trouble);
         match now {
             Trouble::None => {
-                self.bed.source().read_page(page, bytes);
-                Ok(PAGE)
+                let read = self.bed.source().try_read_page(page, bytes);
+                read.map_err(|_| "the source failed")
             }
             Trouble::FailsOnce => Err("the source failed"),
             Trouble::ShortOnce => Ok(0),

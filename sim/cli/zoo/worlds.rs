@@ -49,6 +49,11 @@ worlds! {
     source_panics_once PanicsOnce "memory 1 pages\nworkers 1\ntask guest\n  read 0 -> source\n"
     source_panics Panics "memory 1 pages\nworkers 1\ntask guest\n  read 0\nfinally\n  handler failed\n"
     odd_message None "memory 2 pages\nworkers 1\ntask guest\n  read 0\ntask other\n  inject message 119\n  read 1\nfinally\n  handler failed\n"
+    interrupted None "memory 2 pages\nworkers 1\nmishaps eintr 2\ntask one\n  read 0 -> source\ntask two\n  read 1 -> source\n"
+    no_memory None "memory 1 pages\nworkers 1\nmishaps enomem 2\ntask guest\n  read 0 -> source\n"
+    killed None "memory 2 pages\nworkers 2\nmishaps death source-late\ntask guest\n  read 0\n  write 1\ntask balloon\n  dontneed 0 -> ok\n"
+    stopped None "memory 3 pages\nworkers 1\nmishaps shutdown\ntask one\n  read 0 -> source\ntask two\n  read 1 -> source\ntask three\n  read 2 -> source\n"
+    stopped_amid_changes None "memory 1 pages\nworkers 1\nmishaps eagain shutdown\ntask guest\n  read 0 -> source\n"
     end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
 }
 
@@ -76,6 +81,11 @@ fn world_of(flaw: Flaw) -> World {
         Flaw::ShortRead => World::source_short_once,
         Flaw::PanicSwallowed => World::source_panics_once,
         Flaw::PanicRetried => World::source_panics,
+        Flaw::InterruptFatal => World::interrupted,
+        Flaw::NoMemoryFatal => World::no_memory,
+        Flaw::DeadFatal => World::killed,
+        Flaw::ClosesEarly | Flaw::ClosesAtEnd | Flaw::StopDropsQueue => World::stopped,
+        Flaw::StopDropsDeferred => World::stopped_amid_changes,
         Flaw::BatchDropped => World::odd_message,
         Flaw::EofIgnored => World::end_of_file,
     }

@@ -1,6 +1,8 @@
 //! What a world gives to a handler that is ordinary code: the userfaultfd, a waiter, the
 //! memory and the source. Owns the translation of their calls into scheduling points.
 
+use std::panic::resume_unwind;
+
 use shims::{
     Addr, ApiReply, ContinueMode, CopyMode, Errno, Event, Features, Len, MoveMode, Outcome,
     PageRange, PoisonMode, RangeIoctls, RegisterModes, Request, Span, Time, Wakeup,
@@ -12,7 +14,7 @@ use super::point::{point, with};
 use crate::content::{Content, STAMP_LEN};
 use crate::kernel::{Call, PAGE, Payload, Ret, payload_of};
 use crate::vma::CtxId;
-use crate::world::BASE;
+use crate::world::{BASE, Mishap};
 
 /// What a handler is given to work with.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,17 @@ impl Bed {
         PageRange::new(BASE, len, PAGE).expect("a world's memory is aligned")
     }
 
+    /// Wait until the scenario asks the handler to stop. Whoever waits here says by it that the
+    /// handler can be asked.
+    pub fn until_stopped(&self) {
+        point(Op::UntilStopped);
+    }
+
+    /// Close the userfaultfd, as the end of its last owner does.
+    pub fn close(&self) {
+        point(Op::Call(Call::Close { ctx: self.ctx }));
+    }
+
     /// What it is to be filled with.
     pub fn source(&self) -> Source {
         Source
@@ -66,11 +79,35 @@ impl Source {
     /// Fill `buf`, which is one page long, with page `page`. Others may move meanwhile, as
     /// they may while a disk or a network is read.
     pub fn read_page(&self, page: u64, buf: &mut [u8]) {
-        point(Op::Fetch(page));
-        buf.fill(0);
-        let content = Content::Source { page: page as u32, version: 0 };
-        buf[..STAMP_LEN].copy_from_slice(&content.stamp());
+        point(Op::Fetch { page, may_fail: false });
+        fill(page, buf);
     }
+
+    /// The same of a source that may fail, if the scenario lets it: like a `pread`, with an
+    /// error, or with fewer bytes than a page; or it panics.
+    pub fn try_read_page(&self, page: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        match point(Op::Fetch { page, may_fail: true }) {
+            Reply::Broken(Mishap::SourceError) => Err(Errno::EIO),
+            Reply::Broken(Mishap::SourceShort) => {
+                fill(page, buf);
+                let half = buf.len() / 2;
+                buf[half..].fill(0);
+                Ok(half)
+            }
+            // Nobody is to read of it: it is meant.
+            Reply::Broken(Mishap::Panic) => resume_unwind(Box::new("the source panicked")),
+            _ => {
+                fill(page, buf);
+                Ok(buf.len())
+            }
+        }
+    }
+}
+
+fn fill(page: u64, buf: &mut [u8]) {
+    buf.fill(0);
+    let content = Content::Source { page: page as u32, version: 0 };
+    buf[..STAMP_LEN].copy_from_slice(&content.stamp());
 }
 
 impl Uffd {

@@ -76,6 +76,8 @@ pub(crate) struct Core {
     /// The stacks of the threads that have one of their own, while they do not run.
     pub(super) fibers: Vec<Option<Fiber>>,
     bell: bool,
+    /// The handler was asked to stop.
+    pub(super) stopping: bool,
     pub(super) now: Time,
     /// Who runs.
     pub(super) current: usize,
@@ -100,6 +102,7 @@ impl Core {
             order: Order::default(),
             fibers: Vec::new(),
             bell: false,
+            stopping: false,
             now: Time::ZERO,
             current: 0,
             room,
@@ -301,14 +304,15 @@ impl Core {
             | Op::Yield
             | Op::Touch(_)
             | Op::Call(_)
-            | Op::Fetch(_)
+            | Op::Fetch { .. }
             | Op::Ring
             | Op::TryLock { .. }
             | Op::Notify { .. }
             | Op::TryRecv { .. } => true,
             Op::InCall { .. } => view.can_step(),
             Op::Poll { until } => view.readable() || self.bell || passed(until),
-            Op::Sleep { until } => *until <= view.now(),
+            Op::Sleep { until } | Op::Late { until } => *until <= view.now(),
+            Op::UntilStopped => self.stopping,
             Op::Lock { lock, how } => {
                 self.free(thread, *lock, *how) || self.asks(thread, *lock, *how)
             }
@@ -343,7 +347,7 @@ impl Core {
     pub(super) fn deadline(&self, now: Time) -> Option<Time> {
         let until = |thread: &Thread| match thread.op {
             Some(Op::Poll { until } | Op::Wait { until, .. } | Op::Recv { until, .. }) => until,
-            Some(Op::Sleep { until }) => Some(until),
+            Some(Op::Sleep { until } | Op::Late { until }) => Some(until),
             _ => None,
         };
         self.threads.iter().filter_map(until).filter(|until| *until > now).min()
@@ -386,6 +390,8 @@ impl Core {
                 }
                 Reply::Wakeup(wakeup)
             }
+            (Op::Fetch { .. }, Input::Broken(mishap)) => Reply::Broken(mishap),
+            (Op::Fetch { .. }, Input::Late(until)) => return Effect::Now(Op::Late { until }),
             (Op::Ring, _) => {
                 self.bell = true;
                 Reply::Done
@@ -436,7 +442,9 @@ impl Core {
                 Op::Start
                 | Op::Yield
                 | Op::Touch(_)
-                | Op::Fetch(_)
+                | Op::Fetch { .. }
+                | Op::Late { .. }
+                | Op::UntilStopped
                 | Op::Sleep { .. }
                 | Op::Join { .. }
                 | Op::JoinTeam { .. },

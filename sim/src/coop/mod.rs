@@ -31,8 +31,9 @@ use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use shims::{Event, Time, Wakeup};
+use shims::{Errno, Event, Time, Wakeup};
 
 pub use bed::{Bed, Source, Uffd, Waiter};
 pub use check::{Check, Found};
@@ -44,7 +45,8 @@ pub(crate) use team::team;
 use crate::kernel::{Call, Ret};
 use crate::vma::CtxId;
 use crate::world::{
-    Claim, Control, Env, Failure, Injection, Move, Note, Setup, Standing, Subject, View,
+    Claim, Control, Env, Exposed, Failure, Injection, Mishap, Move, Note, Setup, Standing, Subject,
+    View,
 };
 use fiber::Fiber;
 use op::Input;
@@ -63,6 +65,9 @@ const LIVELOCK: u32 = 5_000;
 
 /// Steps after which a handler has started whatever threads it starts with.
 const ROUNDS: usize = 1_000;
+
+/// How long a source takes that is late.
+const LATE: Duration = Duration::from_millis(10);
 
 /// How often a thread that does not end is resumed at the end of a run.
 const STUBBORN: u32 = 10_000;
@@ -117,7 +122,10 @@ impl Coop {
         self.live.get_or_init(|| {
             let live = self.begin();
             for (actor, now, input) in &self.history {
-                live.feed(usize::from(*actor), *now, input.clone());
+                match input {
+                    Input::Stop => live.run.borrow_mut().stopping = true,
+                    input => live.feed(usize::from(*actor), *now, input.clone()),
+                }
             }
             live
         })
@@ -162,8 +170,17 @@ impl Coop {
         let channel = |channel: &ChannelId| note.of(core.channel(*channel).name);
         let note = match op {
             Op::Call(call) => {
+                if let Some(input) = disturbed(call, env) {
+                    return (input, Move::Handler(Note::new("call, in vain")));
+                }
                 let read = matches!(call, Call::Read { .. });
-                env.begin(call.clone());
+                let call = match *call {
+                    Call::Read { ctx, .. } if env.mishap(Mishap::ShortBatch) => {
+                        Call::Read { ctx, max: 1 }
+                    }
+                    ref call => call.clone(),
+                };
+                env.begin(call);
                 return call_moved(env, read);
             }
             Op::InCall { read } => return call_moved(env, *read),
@@ -174,7 +191,10 @@ impl Coop {
                 wakeup.set(Wakeup::TIMEOUT, until.is_some_and(|until| until <= env.now()));
                 return (Input::Wakeup(wakeup), Move::Handler(note));
             }
-            Op::Fetch(page) => note.page(*page),
+            Op::Fetch { page, may_fail } => {
+                let input = source_input(*may_fail, env);
+                return (input, Move::Handler(note.page(*page)));
+            }
             Op::Touch(name) => note.of(*name),
             Op::Lock { lock: id, .. }
             | Op::TryLock { lock: id, .. }
@@ -186,12 +206,40 @@ impl Coop {
             Op::Start
             | Op::Yield
             | Op::Ring
+            | Op::Late { .. }
+            | Op::UntilStopped
             | Op::Sleep { .. }
             | Op::Join { .. }
             | Op::JoinTeam { .. } => note,
         };
         (Input::None, Move::Handler(note))
     }
+}
+
+/// What a call comes to that a mishap strikes before it reaches the kernel.
+fn disturbed(call: &Call, env: &mut Env<'_>) -> Option<Input> {
+    match call {
+        Call::Read { .. } => {
+            let signal = env.mishap(Mishap::Interrupt).then_some(Errno::EINTR);
+            let errno = signal.or_else(|| env.mishap(Mishap::Nothing).then_some(Errno::EAGAIN))?;
+            Some(Input::Ret(Ret::Err(errno), Vec::new()))
+        }
+        Call::Resolve { request, .. } => {
+            let outcome = env.refusal(request)?;
+            Some(Input::Ret(Ret::Outcome(outcome), Vec::new()))
+        }
+        _ => None,
+    }
+}
+
+/// What the source gives.
+fn source_input(may_fail: bool, env: &mut Env<'_>) -> Input {
+    if env.mishap(Mishap::SourceLate) {
+        return Input::Late(env.now().after(LATE));
+    }
+    let broken = [Mishap::SourceError, Mishap::SourceShort, Mishap::Panic];
+    let strikes = broken.into_iter().find(|mishap| may_fail && env.mishap(*mishap));
+    strikes.map_or(Input::None, Input::Broken)
 }
 
 /// Move the call of the thread by one step.
@@ -364,6 +412,21 @@ impl Subject for Coop {
 
     fn control(&mut self, control: Control) {
         unreachable!("no control is ever ready, and {control:?} was carried out")
+    }
+
+    fn exposed(&self, actor: usize, _: View<'_>) -> Exposed {
+        let core = self.live().run.borrow();
+        core.threads[actor].op.as_ref().map_or(Exposed::NONE, Op::exposed)
+    }
+
+    fn can_stop(&self) -> bool {
+        let core = self.live().run.borrow();
+        !core.stopping && core.threads.iter().any(|thread| thread.op == Some(Op::UntilStopped))
+    }
+
+    fn stop(&mut self) {
+        self.live().run.borrow_mut().stopping = true;
+        self.history.push((0, Time::ZERO, Input::Stop));
     }
 
     fn standing(&self) -> Standing {

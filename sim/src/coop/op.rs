@@ -2,10 +2,11 @@
 
 use core::fmt;
 
-use shims::{Event, Time, Wakeup};
+use shims::{Event, Request, Time, Wakeup};
 
 use crate::kernel::{Call, Ret};
 use crate::sync::Name;
+use crate::world::{Exposed, Mishap};
 
 /// A lock, by its place in the run's table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,7 +46,16 @@ pub(crate) enum Op {
         read: bool,
     },
     /// Read a page of the source.
-    Fetch(u64),
+    Fetch {
+        /// Which.
+        page: u64,
+        /// Can the code be told that it failed?
+        may_fail: bool,
+    },
+    /// The source takes its time.
+    Late { until: Time },
+    /// Wait until the handler is asked to stop.
+    UntilStopped,
     /// Sleep in `poll`.
     Poll { until: Option<Time> },
     /// End somebody's `poll`.
@@ -86,6 +96,8 @@ pub(crate) enum Reply {
     Ret(Ret, Vec<Event>),
     /// A `poll` ended.
     Wakeup(Wakeup),
+    /// A mishap of the source.
+    Broken(Mishap),
     /// The run is over, and the thread with it.
     Over,
 }
@@ -102,9 +114,35 @@ pub(super) enum Input {
     Ret(Ret, Vec<Event>),
     /// A `poll` ended.
     Wakeup(Wakeup),
+    /// A mishap of the source.
+    Broken(Mishap),
+    /// The source will be late, until then.
+    Late(Time),
+    /// The handler is asked to stop; no thread's step.
+    Stop,
 }
 
 impl Op {
+    /// What can go wrong with it, once it is possible.
+    pub(super) fn exposed(&self) -> Exposed {
+        match self {
+            Op::Call(Call::Read { .. }) => {
+                let read = Exposed::NONE.to(Mishap::Interrupt).to(Mishap::Nothing);
+                read.to(Mishap::ShortBatch)
+            }
+            Op::Call(Call::Resolve { request, .. }) => match request {
+                Request::Copy { .. } | Request::Zeropage { .. } | Request::Continue { .. } => {
+                    Exposed::INSTALL
+                }
+                Request::WriteProtect { .. } => Exposed::NONE.to(Mishap::Changing),
+                _ => Exposed::NONE,
+            },
+            Op::Fetch { may_fail: true, .. } => Exposed::SOURCE,
+            Op::Fetch { .. } => Exposed::NONE.to(Mishap::SourceLate),
+            _ => Exposed::NONE,
+        }
+    }
+
     /// How schedules call it: a verb, and what it is about is said by others.
     pub(super) fn verb(&self) -> &'static str {
         match self {
@@ -112,7 +150,9 @@ impl Op {
             Op::Yield => "yield",
             Op::Touch(_) => "touch atomic",
             Op::Call(_) | Op::InCall { .. } => "call",
-            Op::Fetch(_) => "fetch",
+            Op::Fetch { .. } => "fetch",
+            Op::Late { .. } => "fetch, late",
+            Op::UntilStopped => "is asked to stop",
             Op::Poll { .. } => "polled",
             Op::Ring => "ring",
             Op::Sleep { .. } => "slept",

@@ -98,6 +98,7 @@ impl Core {
             }
             Some(Op::JoinTeam { .. }) => text += "waits for the end of its team",
             Some(Op::Poll { .. }) => text += "sleeps in poll",
+            Some(Op::UntilStopped) => text += "waits to be asked to stop",
             Some(Op::Sleep { until }) => {
                 let _ = write!(text, "sleeps until {until}");
             }

@@ -226,7 +226,7 @@ impl<S: Subject> Exhaustible for World<S> {
     }
 
     fn clock(&self) -> Option<usize> {
-        Some(self.actors() - 1)
+        Some(self.clock_actor())
     }
 
     fn outcome(&mut self) -> End {

@@ -70,6 +70,17 @@ impl Chooser for Walk {
     fn choose(&mut self, enabled: u64) -> usize {
         match self {
             Walk::Random(walk) => walk.choose(enabled),
+            walk => walk.choose_otherwise(enabled),
+        }
+    }
+}
+
+impl Walk {
+    /// Apart, so that the random walk is part of the loop that takes its steps.
+    #[inline(never)]
+    fn choose_otherwise(&mut self, enabled: u64) -> usize {
+        match self {
+            Walk::Random(walk) => walk.choose(enabled),
             Walk::Pct(walk) => walk.choose(enabled),
             Walk::Uniform(walk) => walk.choose(enabled),
             Walk::Swarm(walk) => walk.choose(enabled),

@@ -251,14 +251,15 @@ impl PageTable {
         self.chunks[first..]
             .iter()
             .take_while(move |(no, _)| no * (CHUNK as u64) < end)
-            .flat_map(|(no, chunk)| {
-                chunk
-                    .entries
-                    .iter()
-                    .enumerate()
-                    .map(move |(i, pte)| (no * CHUNK as u64 + i as u64, *pte))
+            .flat_map(move |(no, chunk)| {
+                let base = no * CHUNK as u64;
+                let first = start.saturating_sub(base) as usize;
+                let behind = (end - base).min(CHUNK as u64) as usize;
+                // An empty range has nothing, wherever it lies.
+                let part = chunk.entries.get(first..behind).unwrap_or_default();
+                part.iter().zip(base + first as u64..).map(|(pte, vpn)| (vpn, *pte))
             })
-            .filter(move |(vpn, pte)| (start..end).contains(vpn) && !pte.is_none())
+            .filter(|(_, pte)| !pte.is_none())
     }
 
     /// The lowest entry in `[start, end)` that is not empty.

@@ -77,15 +77,16 @@ impl Kernel {
             if self.profile.bugs().intersects(blind) {
                 return Ok(());
             }
-            let mirrored = self.profile.again_field == AgainField::Mirrored
-                && !matches!(request, Request::WriteProtect { .. });
-            return Err(if mirrored {
-                Outcome::mirrored(Errno::EAGAIN)
-            } else {
-                Outcome::bare(Errno::EAGAIN)
-            });
+            return Err(self.again(request));
         }
         Ok(())
+    }
+
+    /// How this kernel says `EAGAIN` to `request` (e1, e2).
+    pub(crate) fn again(&self, request: &Request) -> Outcome {
+        let mirrored = self.profile.again_field == AgainField::Mirrored
+            && !matches!(request, Request::WriteProtect { .. });
+        if mirrored { Outcome::mirrored(Errno::EAGAIN) } else { Outcome::bare(Errno::EAGAIN) }
     }
 
     /// What is looked at before any lock is taken: the gate first, before the arguments are

@@ -104,14 +104,14 @@ impl Story {
     /// schedule's end, unless the run would not have come to its own.
     pub fn tell<S: Subject>(schedule: &Schedule, world: &mut World<S>) -> Story {
         let tasks = world.setup().programs.len();
-        let count = world.actors();
+        let clock = world.clock_actor();
         let actors: Vec<Actor> = explore::names(world)
             .into_iter()
             .enumerate()
             .map(|(i, name)| {
                 let kind = match i {
                     i if i < tasks => Kind::Task,
-                    i if i + 1 == count => Kind::Clock,
+                    i if i >= clock => Kind::Clock,
                     _ => Kind::Handler,
                 };
                 Actor { name, kind }

@@ -25,6 +25,7 @@
 //! `docs/scenarios.md` is the reference. Owns the grammar in both directions: a parsed
 //! scenario prints as a file that parses to the same scenario.
 
+mod mishaps;
 mod parse;
 mod print;
 mod words;

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use shims::{Errno, Features, RegisterModes, Span};
 
+use super::mishaps::mishaps;
 use super::words::{ScenarioError, Words};
 use crate::kernel::PAGE;
 use crate::profile::Profile;
 use crate::vma::Prot;
 use crate::world::{
-    Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup, page_addr,
+    Check, ContentClass, Control, Expect, Finally, Injection, Mishap, Mishaps, Op, Program, Setup,
+    page_addr,
 };
 
 const MAX_PAGES: u64 = 1 << 20;
@@ -33,6 +35,7 @@ pub fn parse(file: &str, text: &str) -> Result<Setup, ScenarioError> {
             programs: Vec::new(),
             labels: Vec::new(),
             finally: Vec::new(),
+            mishaps: Mishaps::default(),
         },
         seen: BTreeMap::new(),
         section: Section::Head,
@@ -184,6 +187,7 @@ impl Parser {
                 }
                 setup.profile = profile;
             }
+            "mishaps" => setup.mishaps = mishaps(&mut words)?,
             "bugs" => {
                 while let Some((word, column)) = words.next() {
                     let profile = setup.profile.clone().switch_bug(word);
@@ -193,7 +197,7 @@ impl Parser {
             _ => {
                 let message = format!(
                     "expected `name`, `about`, `memory`, `room`, `features`, `workers`, `profile`, \
-                     `bugs`, `task` or `finally`, found `{word}`"
+                     `bugs`, `mishaps`, `task` or `finally`, found `{word}`"
                 );
                 return Err(words.error(column, message));
             }
@@ -212,7 +216,7 @@ impl Parser {
         if self.setup.programs.iter().any(|program| program.name == name) {
             return Err(words.error(column, format!("there is a task `{name}` already")));
         }
-        if RESERVED.contains(&name) || name.starts_with("worker") {
+        if RESERVED.contains(&name) || name.starts_with("worker") || name.starts_with("mishap-") {
             return Err(words.error(column, format!("`{name}` is the name of another actor")));
         }
         if self.setup.programs.len() == MAX_TASKS {
@@ -431,6 +435,13 @@ impl Parser {
             if let Op::Fork { tasks: numbers, .. } = op {
                 numbers.iter_mut().for_each(|number| *number = tasks[*number]);
             }
+        }
+        let mortal = |mishap| self.setup.mishaps.times(mishap) > 0;
+        if !self.forks.is_empty() && (mortal(Mishap::Death) || mortal(Mishap::Shutdown)) {
+            let message = "processes that fork are neither killed nor left by their handler";
+            let mut error = end.error(1, message);
+            error.line = self.seen.get("mishaps").copied().unwrap_or(error.line);
+            return Err(error);
         }
         for (name, label) in &self.labels {
             if let Some((line, column)) = label.awaited

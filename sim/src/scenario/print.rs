@@ -57,6 +57,9 @@ impl fmt::Display for Setup {
         if !bugs.is_empty() {
             writeln!(f, "bugs      {}", bugs.join(" "))?;
         }
+        if !self.mishaps.is_empty() {
+            writeln!(f, "mishaps   {}", self.mishaps)?;
+        }
         for program in &self.programs {
             writeln!(f, "\ntask {}", program.name)?;
             for op in &program.ops {
@@ -121,6 +124,9 @@ impl Setup {
             Op::Inject(Injection::Eof) => f.write_str("inject eof")?,
             Op::Inject(Injection::UnknownEvent(code)) => write!(f, "inject message {code}")?,
             Op::Inject(Injection::Error(errno)) => write!(f, "inject error {errno:?}")?,
+            Op::Inject(Injection::Mishap(_)) => {
+                unreachable!("a scenario allows mishaps in its head")
+            }
             Op::Control(Control::Pause) => f.write_str("pause")?,
             Op::Control(Control::Resume) => f.write_str("resume")?,
             Op::Control(_) => unreachable!("done above"),

@@ -48,6 +48,14 @@ pub(super) fn smaller(text: &str) -> Vec<String> {
         {
             edits.push(replaced(format!("workers   {}", count - 1)));
         }
+        // A mishap, as often as it may happen.
+        if line.starts_with("mishaps") {
+            for count in 0..line.split_whitespace().count() {
+                edits.extend(without_a_mishap(line, count).map(|line| {
+                    if line.is_empty() { without(&|j| j == i) } else { replaced(line) }
+                }));
+            }
+        }
         if indented(i) {
             if let Some((operation, _)) = line.split_once(" -> ") {
                 edits.push(replaced(operation.to_owned()));
@@ -63,6 +71,22 @@ pub(super) fn smaller(text: &str) -> Vec<String> {
     }
     edits.extend(without_a_page(&lines));
     edits.into_iter().map(|lines| lines.join("\n") + "\n").collect()
+}
+
+/// The line of the head without the word at `at` and the number behind it; nothing at all if
+/// nothing is left to happen. `None` if that is no mishap.
+fn without_a_mishap(line: &str, at: usize) -> Option<String> {
+    let mut words: Vec<&str> = line.split_whitespace().collect();
+    let number = |word: &&str| word.parse::<u8>().is_ok();
+    if at == 0 || words.get(at).is_none_or(number) {
+        return None;
+    }
+    words.remove(at);
+    if words.get(at).is_some_and(number) {
+        words.remove(at);
+    }
+    let (head, rest) = words.split_first()?;
+    Some(if rest.is_empty() { String::new() } else { format!("{head}   {}", rest.join(" ")) })
 }
 
 /// The range of pages in an operation, and how it is written.
@@ -121,6 +145,7 @@ name      x
 memory    3 pages
 features  remove unmap
 workers   2
+mishaps   eagain 2 panic
 
 task a
   read 0 -> source
@@ -153,6 +178,8 @@ finally
         has("dontneed 1..2", "0..2");
         // Page 1 goes: the range shrinks, page 2 moves up. Page 2 and page 0 are named.
         has("memory    2 pages", "memory    3");
+        has("mishaps   eagain 2\n", "panic");
+        has("mishaps   panic\n", "eagain");
         let page: Vec<_> = edits.iter().filter(|edit| edit.contains("memory    2")).collect();
         assert_eq!(page.len(), 1);
         assert!(page[0].contains("dontneed 0..1") && page[0].contains("page 1 absent"));

@@ -22,6 +22,15 @@ pub struct Stuck {
     pub stands: Option<String>,
 }
 
+impl Stuck {
+    /// A thread of the handler, from where it stands in words, its name first.
+    pub(super) fn standing(text: String) -> Stuck {
+        let (task, stands) = text.split_once(' ').unwrap_or((&text, ""));
+        let (task, stands) = (task.to_owned(), Some(stands.to_owned()));
+        Stuck { task, sleep: None, handler: None, stands }
+    }
+}
+
 /// Something an oracle objects to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failure {

@@ -14,7 +14,10 @@ impl<S: Subject> World<S> {
     /// too much, never too little.
     pub fn footprint(&self, actor: usize) -> Footprint {
         let first = self.tasks.len();
-        if actor < first {
+        if self.hazards.is_some() {
+            // Whatever anybody does decides what can go wrong next.
+            Footprint::ALL
+        } else if actor < first {
             self.task_footprint(actor)
         } else if actor - first < self.subject_threads.len() {
             self.subject_footprint(actor - first)

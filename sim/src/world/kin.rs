@@ -82,9 +82,7 @@ impl<S: Subject> World<S> {
     /// A task has made the step in which its call takes effect, if this is the one. `moved`:
     /// whether it can have moved what it was to move.
     pub(super) fn took_effect(&mut self, i: usize, op: &Op, moved: bool) {
-        if !matches!(op, Op::Fork { .. } | Op::Mremap { .. })
-            || self.underway.iter().any(|call| call.task == i)
-        {
+        if self.underway.iter().any(|call| call.task == i) {
             return;
         }
         let process = self.tasks[i].process;

@@ -8,6 +8,7 @@
 mod failure;
 mod footprint;
 mod kin;
+mod mishap;
 mod moves;
 mod oracle;
 mod program;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use shims::{Addr, Time};
 
 pub use failure::{Failure, Stuck};
+pub use mishap::{Exposed, Mishap, Mishaps};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
 pub use subject::{Claim, Env, Scope, Standing, Subject, View};
@@ -66,6 +68,8 @@ pub struct World<S> {
     kin: Vec<kin::Kin>,
     /// Calls that have taken effect and not returned.
     underway: Vec<kin::Underway>,
+    /// What may go wrong, if anything may.
+    hazards: Option<Box<mishap::Hazards>>,
     now: Time,
     /// Moves of the clock since something was achieved.
     idle: u32,
@@ -104,9 +108,14 @@ impl<S: Subject> World<S> {
                 born: !program.forked,
             })
             .collect();
+        // A handler outlives its process only in one of its own.
+        let mortal = setup.mishaps.times(Mishap::Death) > 0;
+        let own = if mortal { kernel.new_mm() } else { mm };
         let subject_threads: Vec<_> =
-            (0..subject.actors()).map(|_| kernel.new_thread(mm)).collect();
-        assert!(tasks.len() + subject_threads.len() < MAX_ACTORS, "too many actors");
+            (0..subject.actors()).map(|_| kernel.new_thread(own)).collect();
+        let hazards = mishap::Hazards::new(setup.mishaps, main);
+        let more = hazards.as_ref().map_or(0, |hazards| hazards.kinds().len());
+        assert!(tasks.len() + subject_threads.len() + more < MAX_ACTORS, "too many actors");
         let truth = Truth::new(setup.pages, setup.room);
         World {
             setup,
@@ -121,6 +130,7 @@ impl<S: Subject> World<S> {
             truth,
             kin: Vec::new(),
             underway: Vec::new(),
+            hazards,
             now: Time::ZERO,
             idle: 0,
             steps: 0,
@@ -181,15 +191,25 @@ impl<S: Subject> World<S> {
 
     /// How many actors there are.
     pub fn actors(&self) -> usize {
-        self.tasks.len() + self.subject_threads.len() + 1
+        self.clock_actor() + 1 + self.hazards.as_ref().map_or(0, |hazards| hazards.kinds().len())
+    }
+
+    /// The actor that stands for the passing of time.
+    #[inline]
+    pub fn clock_actor(&self) -> usize {
+        self.tasks.len() + self.subject_threads.len()
     }
 
     /// The name of an actor, as schedules and timelines write it.
     pub fn actor_name(&self, actor: usize) -> String {
         if let Some(program) = self.setup.programs.get(actor) {
             program.name.clone()
-        } else if actor + 1 == self.actors() {
+        } else if actor == self.clock_actor() {
             "clock".to_owned()
+        } else if let Some(hazards) = &self.hazards
+            && let Some(kind) = actor.checked_sub(self.clock_actor() + 1)
+        {
+            hazards.kinds()[kind].actor().to_owned()
         } else {
             self.subject.actor_name(actor - self.tasks.len())
         }
@@ -206,13 +226,14 @@ impl<S: Subject> World<S> {
             mask |= u64::from(self.task_can_step(i, task)) << i;
         }
         let first = self.tasks.len();
-        for i in 0..self.subject_threads.len() {
-            let can = self.subject.can_step(i, self.view(i));
-            mask |= u64::from(can) << (first + i);
-        }
+        mask |= self.subject.movable(&self.subject_threads, self.view(0)) << first;
         let clock = self.subject.deadline(self.now).is_some_and(|deadline| deadline > self.now)
             && self.idle < self.subject.idle_limit();
-        mask | u64::from(clock) << (first + self.subject_threads.len())
+        mask |= u64::from(clock) << self.clock_actor();
+        match &self.hazards {
+            None => mask,
+            Some(hazards) => mask | self.looming(hazards, mask) << (self.clock_actor() + 1),
+        }
     }
 
     /// Move `actor` by one step. The oracles look at what it did.
@@ -228,6 +249,9 @@ impl<S: Subject> World<S> {
             self.step_task(actor)
         } else if actor - first < self.subject_threads.len() {
             self.step_subject(actor - first)
+        } else if actor > self.clock_actor() {
+            self.idle = 0;
+            self.strike(actor - self.clock_actor() - 1)
         } else {
             let deadline = self.subject.deadline(self.now).expect("the clock has somewhere to go");
             self.now = deadline;
@@ -251,6 +275,7 @@ impl<S: Subject> World<S> {
         }
     }
 
+    #[inline]
     fn view(&self, i: usize) -> View<'_> {
         View {
             kernel: &self.kernel,
@@ -280,6 +305,9 @@ impl<S: Subject> World<S> {
     fn step_task(&mut self, i: usize) -> Move {
         let setup = Arc::clone(&self.setup);
         let thread = self.tasks[i].thread;
+        if self.is_dead() {
+            return self.step_dying(thread);
+        }
         if self.kernel.idle(thread) {
             let op = &setup.programs[i].ops[self.tasks[i].at];
             match op {
@@ -331,16 +359,32 @@ impl<S: Subject> World<S> {
                 }
             }
         }
-        let op = &setup.programs[i].ops[self.tasks[i].at];
-        let movable = self.can_move(i, op);
+        let Task { at, process, .. } = self.tasks[i];
+        let op = &setup.programs[i].ops[at];
+        if op.is_lasting() {
+            return Move::Kernel(self.step_lasting(i, &setup, op));
+        }
         let did = self.kernel.step(thread);
-        self.observe(self.tasks[i].process, &did);
-        let ret = self.kernel.take_ret(thread);
-        self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
-        if let Some(ret) = ret {
+        self.observe(process, &did);
+        if let Some(ret) = self.kernel.take_ret(thread) {
             self.finish_op(i, &setup, ret);
         }
         Move::Kernel(did)
+    }
+
+    /// A step of a call of which more is to be known than its end.
+    #[inline(never)]
+    fn step_lasting(&mut self, i: usize, setup: &Setup, op: &Op) -> Did {
+        let Task { thread, process, .. } = self.tasks[i];
+        let movable = self.can_move(i, op);
+        let did = self.kernel.step(thread);
+        self.observe(process, &did);
+        let ret = self.kernel.take_ret(thread);
+        self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
+        if let Some(ret) = ret {
+            self.finish_op(i, setup, ret);
+        }
+        did
     }
 
     fn finish_op(&mut self, i: usize, setup: &Setup, ret: Ret) {
@@ -350,7 +394,9 @@ impl<S: Subject> World<S> {
             let process = self.tasks[i].process;
             self.truth_mut(process).end_remove(*range, matches!(ret, Ret::Ok(_)));
         }
-        self.returned(i, setup, op, ret);
+        if op.is_lasting() {
+            self.returned(i, setup, op, ret);
+        }
         self.tasks[i].at = at + 1;
         if let Some(expect) = op.expect()
             && !expect.holds(ret)
@@ -377,7 +423,9 @@ impl<S: Subject> World<S> {
         if env.after_close {
             self.fail(Failure::UseAfterClose { actor: self.subject.actor_name(i) });
         }
-        if let Move::Kernel(Did::Install { .. } | Did::Take(_)) = did {
+        if self.idle > 0
+            && let Move::Kernel(Did::Install { .. } | Did::Take(_)) = did
+        {
             self.idle = 0;
         }
         if let Some(failure) = self.subject.complaint() {
@@ -402,7 +450,7 @@ impl<S: Subject> core::hash::Hash for World<S> {
         self.posted.hash(state);
         self.injection.hash(state);
         self.truth.hash(state);
-        (&self.kin, &self.underway).hash(state);
+        (&self.kin, &self.underway, &self.hazards).hash(state);
         // Deadlines are absolute moments.
         self.now.hash(state);
         if self.subject.idle_limit() != u32::MAX {

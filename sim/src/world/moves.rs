@@ -4,6 +4,7 @@ use core::fmt;
 
 use shims::{Addr, Event, Len, Span, Time};
 
+use super::mishap::Mishap;
 use super::page_index;
 use super::program::{Control, Injection};
 use crate::kernel::Did;
@@ -28,6 +29,8 @@ pub enum Move {
     Handler(Note),
     /// Time passed up to here.
     Clock(Time),
+    /// Something goes wrong.
+    Mishap(Mishap),
 }
 
 /// A step of a handler that is not a step of the kernel.
@@ -67,6 +70,7 @@ impl Note {
 
 impl Move {
     /// Two words that are equal for equal steps, for digests.
+    #[inline]
     pub(crate) fn words(&self) -> (u64, u64) {
         match self {
             Move::Kernel(did) => did.words(),
@@ -88,6 +92,7 @@ impl Move {
                 )
             }
             Move::Clock(now) => (107 << 56, now.nanos()),
+            Move::Mishap(mishap) => (108 << 56, *mishap as u64),
         }
     }
 }
@@ -153,6 +158,7 @@ impl fmt::Display for Move {
             Move::Control(control) => return write!(f, "{control}"),
             Move::Handler(note) => return write!(f, "{note}"),
             Move::Clock(now) => return write!(f, "advance to {now}"),
+            Move::Mishap(mishap) => return write!(f, "{mishap}"),
         };
         match did {
             Did::Load { page: p, content } => write!(f, "read page {}: {content}", page(*p)),

@@ -150,6 +150,12 @@ impl Truth {
 }
 
 impl<S: Subject> World<S> {
+    /// Was this page removed, or may it have been?
+    pub(super) fn was_removed(&self, page: u64) -> bool {
+        let truth = self.truth.of(page);
+        truth.removed || truth.removing > 0 || truth.unsure
+    }
+
     /// Is a removal of this page under way, between its call and its return?
     pub fn is_being_removed(&self, page: u64) -> bool {
         self.truth.of(page).removing > 0
@@ -259,6 +265,9 @@ impl<S: Subject> World<S> {
 
     /// The judgement when nobody can move any more.
     pub(super) fn judge(&self) -> Option<Failure> {
+        if self.is_dead() {
+            return self.judge_survivor();
+        }
         let failed_on_purpose =
             self.setup.finally.iter().any(|finally| finally.check == Check::HandlerFailed);
         let standing = self.subject.standing();
@@ -267,14 +276,15 @@ impl<S: Subject> World<S> {
         {
             return Some(Failure::HandlerFailed { why: why.clone() });
         }
+        if let Some(failure) = self.judge_stopped() {
+            return Some(failure);
+        }
+        // Nobody reads what was not read when the handler was asked to stop.
+        let failed_on_purpose = failed_on_purpose || self.is_stopped();
         let stuck = self.stuck(failed_on_purpose);
         if !stuck.is_empty() {
             let mut stuck = stuck;
-            stuck.extend(self.subject.whereabouts().into_iter().map(|text| {
-                let (task, stands) = text.split_once(' ').unwrap_or((&text, ""));
-                let (task, stands) = (task.to_owned(), Some(stands.to_owned()));
-                Stuck { task, sleep: None, handler: None, stands }
-            }));
+            stuck.extend(self.subject.whereabouts().into_iter().map(Stuck::standing));
             return Some(Failure::Hang(stuck));
         }
         let faults = self.subject.outstanding();
@@ -291,6 +301,9 @@ impl<S: Subject> World<S> {
                 return Some(failure);
             }
         }
+        if self.is_stopped() {
+            return None;
+        }
         self.setup.finally.iter().find_map(|finally| {
             let got = self.violates(&finally.check)?;
             Some(Failure::Finally { line: finally.line, expected: finally.check.to_string(), got })
@@ -300,6 +313,7 @@ impl<S: Subject> World<S> {
     /// The memory of a process, and what the handler says of it.
     fn judge_process(&self, process: usize) -> Option<Failure> {
         let (mm, truth) = (self.mm_of(process), self.truth_of(process));
+        let told = self.setup.features.contains(Features::EVENT_UNMAP | Features::EVENT_REMAP);
         for at in 0..self.setup.slots() {
             let vpn = page_addr(at).raw() >> 12;
             if let Pte::Present { content, .. } = self.kernel.table(mm).get(vpn)
@@ -307,7 +321,7 @@ impl<S: Subject> World<S> {
             {
                 return Some(failure);
             }
-            if let Some(failure) = self.misled(process, at) {
+            if told && let Some(failure) = self.misled(process, at) {
                 return Some(failure);
             }
             let Some(page) = truth.image(at) else { continue };
@@ -337,9 +351,8 @@ impl<S: Subject> World<S> {
     /// Does the handler look for the right page at this place? Only where it is told of every
     /// change: what it is not told of, it cannot follow.
     fn misled(&self, process: usize, at: u64) -> Option<Failure> {
-        let told = Features::EVENT_UNMAP | Features::EVENT_REMAP;
-        let ctx = self.ctx_of(process).filter(|_| self.setup.features.contains(told))?;
-        if self.kernel.ctx(ctx).is_closed() {
+        let ctx = self.ctx_of(process)?;
+        if self.kernel.ctx(ctx).is_closed() || self.is_stopped() {
             return None;
         }
         let known = |page: &u64| *page < self.setup.pages;

@@ -5,6 +5,7 @@ use core::fmt;
 
 use shims::{Errno, Features, RegisterModes, Span};
 
+use super::mishap::{Mishap, Mishaps};
 use crate::kernel::{Call, Ret, Signal};
 use crate::profile::Profile;
 use crate::vma::{CtxId, Mremap, Prot, RemapFlags};
@@ -35,6 +36,8 @@ pub struct Setup {
     pub labels: Vec<String>,
     /// What must hold when nobody can move any more.
     pub finally: Vec<Finally>,
+    /// What may go wrong meanwhile.
+    pub mishaps: Mishaps,
 }
 
 /// A task: what one thread of the monitored process does, in order.
@@ -171,6 +174,8 @@ pub enum Injection {
     UnknownEvent(u8),
     /// `read` fails.
     Error(Errno),
+    /// A mishap, at the next moment at which it makes a difference.
+    Mishap(Mishap),
 }
 
 /// A class of page contents.
@@ -303,6 +308,12 @@ impl Op {
         }
     }
 
+    /// Does it take effect at one moment, and return at another that matters too?
+    #[inline]
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Op::Fork { .. } | Op::Mremap { .. })
+    }
+
     /// What it must return.
     pub fn expect(&self) -> Option<Expect> {
         match *self {
@@ -322,11 +333,17 @@ impl Op {
 }
 
 impl Injection {
+    /// Is there something to read because of it?
+    pub(crate) fn is_read(self) -> bool {
+        !matches!(self, Injection::Mishap(_))
+    }
+
     pub(crate) fn word(self) -> u64 {
         match self {
             Injection::Eof => 1,
             Injection::UnknownEvent(code) => 2 << 32 | u64::from(code),
             Injection::Error(errno) => 3 << 32 | errno.raw() as u64,
+            Injection::Mishap(mishap) => 4 << 32 | mishap as u64,
         }
     }
 }
@@ -372,6 +389,7 @@ impl fmt::Display for Injection {
             Injection::Eof => f.write_str("end of file"),
             Injection::UnknownEvent(code) => write!(f, "unknown message {code:#x}"),
             Injection::Error(errno) => write!(f, "{errno:?}"),
+            Injection::Mishap(mishap) => write!(f, "{mishap}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use shims::{Addr, Event, Time};
 
 use super::STEP_LIMIT;
 use super::failure::Failure;
+use super::mishap::Exposed;
 use super::moves::Move;
 use super::program::{Control, Injection};
 use crate::Content;
@@ -14,6 +15,7 @@ use crate::kernel::{Call, Did, Kernel, Ret, ThreadId};
 use crate::vma::CtxId;
 
 /// What a handler's thread may look at when the world asks whether it can move.
+/// That of a handler's first thread is the one for all others too, until it is given theirs.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'w> {
     pub(super) kernel: &'w Kernel,
@@ -24,10 +26,17 @@ pub struct View<'w> {
 }
 
 impl View<'_> {
+    /// What another thread may look at, which serves `ctx` if not the first process.
+    #[inline]
+    #[must_use]
+    pub fn of(self, thread: ThreadId, ctx: Option<CtxId>) -> Self {
+        View { thread, ctx: ctx.unwrap_or(self.ctx), ..self }
+    }
+
     /// Would a poll of the userfaultfd return?
     #[inline]
     pub fn readable(&self) -> bool {
-        self.injection.is_some() || self.kernel.ctx(self.ctx).readable()
+        self.injection.is_some_and(Injection::is_read) || self.kernel.ctx(self.ctx).readable()
     }
 
     /// Can the call this thread is in move?
@@ -104,7 +113,7 @@ impl Env<'_> {
 
     /// Would a poll of the userfaultfd return?
     pub fn readable(&self) -> bool {
-        self.injection.is_some() || self.kernel.ctx(self.ctx).readable()
+        self.injection.is_some_and(Injection::is_read) || self.kernel.ctx(self.ctx).readable()
     }
 
     /// Can the call this thread is in move?
@@ -182,6 +191,17 @@ pub trait Subject: Clone + Eq + Hash {
     /// Can the thread move?
     fn can_step(&self, actor: usize, view: View<'_>) -> bool;
 
+    /// The threads that can move, one bit each: what [`can_step`](Subject::can_step) says of
+    /// them all. A search asks at every step, and a handler may know better how to answer at
+    /// once.
+    #[inline]
+    fn movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
+        threads.iter().enumerate().fold(0, |mask, (actor, thread)| {
+            let view = view.of(*thread, self.serves(actor));
+            mask | u64::from(self.can_step(actor, view)) << actor
+        })
+    }
+
     /// Move it.
     fn step(&mut self, actor: usize, env: &mut Env<'_>) -> Move;
 
@@ -226,6 +246,19 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// Carry it out.
     fn control(&mut self, control: Control);
+
+    /// Which mishaps would make a difference to what a thread, which can move, does next?
+    fn exposed(&self, _actor: usize, _view: View<'_>) -> Exposed {
+        Exposed::NONE
+    }
+
+    /// Can it be asked to stop: to read nothing more, serve what it has read, and end?
+    fn can_stop(&self) -> bool {
+        false
+    }
+
+    /// Ask it.
+    fn stop(&mut self) {}
 
     /// Does it serve?
     fn standing(&self) -> Standing;

@@ -37,6 +37,20 @@ fn errors_name_file_line_column_and_what_was_expected() {
     assert_eq!(case("task clock\n"), "t.fbs:4:6: `clock` is the name of another actor");
     assert_eq!(case("task a\ntask a\n"), "t.fbs:5:6: there is a task `a` already");
     assert_eq!(case("memory 4 pages\n"), "t.fbs:4:1: `memory` was given already, on line 3");
+    assert!(case("mishaps eagain bad-luck\n").starts_with("t.fbs:4:16: expected one of eintr,"));
+    assert_eq!(case("mishaps panic panic\n"), "t.fbs:4:15: `panic` was given already");
+    assert_eq!(
+        case("mishaps death 2\n"),
+        "t.fbs:4:15: expected how often it may happen from 1 to 1, found 2"
+    );
+    assert_eq!(
+        case("mishaps\n"),
+        "t.fbs:4:8: expected the name of a mishap, found the end of the line"
+    );
+    assert_eq!(
+        case("mishaps shutdown\ntask a\n  fork b\ntask b\n"),
+        "t.fbs:4:1: processes that fork are neither killed nor left by their handler"
+    );
     assert_eq!(case(""), "t.fbs:3:1: expected at least one `task`");
     assert_eq!(
         case("profile 9.9\n"),

@@ -149,7 +149,8 @@ fn noreplace_finds_any_overlap() {
 fn a_fixed_mapping_that_meets_a_seal_leaves_its_splits() {
     on_6_18(
         "given [0,6)--- [6,7)---:sl
-         map [5,8) rw = EPERM      => [0,5)--- [5,6)--- [6,7)---:sl",
+         map [5,8) rw = EPERM      => [0,5)--- [5,6)--- [6,7)---:sl
+         munmap [6,7) = EPERM      => [0,5)--- [5,6)--- [6,7)---:sl",
     );
 }
 
@@ -388,4 +389,15 @@ fn the_heap_takes_in_nothing_from_below_its_start() {
          brk 6                     => [0,2)rw [2,6)rw
          brk 1 = ENOMEM            => [0,2)rw [2,6)rw",
     );
+}
+
+#[test]
+fn nothing_is_mapped_below_mmap_min_addr() {
+    let mut space = AddressSpace::new(Rules::LINUX_6_18);
+    space.limits_mut().mmap_min_addr = 16 << 12;
+    let mut map = |page: u64| space.mmap(&Mmap::fixed(page << 12, 1 << 12, Prot::RW)).map(drop);
+    // The first one in an empty address space, and one beside another.
+    assert_eq!(map(15).map_err(|refused| refused.errno), Err(Errno::EPERM));
+    assert!(map(16).is_ok());
+    assert_eq!(map(15).map_err(|refused| refused.errno), Err(Errno::EPERM));
 }

@@ -13,6 +13,7 @@ struct Want {
 
 impl Want {
     /// The part of the gap `[from, to)` that may be used, if it is large enough.
+    #[inline]
     fn fits(self, from: u64, to: u64) -> Option<(u64, u64)> {
         let (from, to) = (from.max(self.low), to.min(self.high));
         (from <= to && to - from >= self.len).then_some((from, to))
@@ -63,12 +64,14 @@ impl Tree {
 /// had a bound that promised one and did not have it.
 fn highest(node: &Node, want: Want, loose: &mut bool) -> Option<u64> {
     match node {
-        Node::Leaf(leaf) => leaf
-            .vmas
-            .windows(2)
-            .rev()
-            .find_map(|pair| want.fits(pair[0].end, pair[1].start))
-            .map(|gap| gap.1),
+        Node::Leaf(leaf) => {
+            let below = leaf.vmas.iter().zip(&leaf.starts[1..leaf.vmas.len()]);
+            below
+                .rev()
+                .filter(|(vma, next)| *next - vma.end >= want.len)
+                .find_map(|(vma, next)| want.fits(vma.end, *next))
+                .map(|gap| gap.1)
+        }
         Node::Inner(inner) => {
             for i in (0..inner.children.len()).rev() {
                 if i + 1 < inner.children.len()

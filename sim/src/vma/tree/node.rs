@@ -217,6 +217,7 @@ impl Leaf {
         let new = old - remove + insert.len();
         if new > old {
             let filler = insert[0];
+            self.make_room(new - old);
             self.vmas.resize(new, filler);
             self.vmas.copy_within(tail..old, at + insert.len());
             self.starts.copy_within(tail..old, at + insert.len());
@@ -232,9 +233,25 @@ impl Leaf {
         }
     }
 
+    /// Memory for `more` VMAs. A vector left to itself would double, and come to have twice
+    /// what a leaf can hold.
+    #[inline(always)]
+    fn make_room(&mut self, more: usize) {
+        #[cold]
+        #[inline(never)]
+        fn grow(vmas: &mut Vec<Vma>, more: usize) {
+            let step = (vmas.len() + more).next_multiple_of(LEAF / 4);
+            vmas.reserve_exact(step - vmas.len());
+        }
+        if self.vmas.capacity() - self.vmas.len() < more {
+            grow(&mut self.vmas, more);
+        }
+    }
+
     /// Put `vma` at index `at`; there is room.
     #[inline]
     pub(super) fn insert(&mut self, at: usize, vma: &Vma) {
+        self.make_room(1);
         let old = self.vmas.len();
         self.starts.copy_within(at..old, at + 1);
         self.starts[at] = vma.start;
