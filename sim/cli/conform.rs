@@ -8,18 +8,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::clock::Stopwatch;
 use crate::conform_vma::ConformVma;
 use crate::exit::{FOUND, Failed, OK};
+use crate::random::Random;
 
 /// Compare the simulator with the running kernel.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
+  faultbed conform                                  100,000 random steps of everything
+  faultbed conform --ops 1000000 --seed 7 --huge 24 more, with huge pages
   faultbed conform vma                              200,000 random calls
   faultbed conform vma --ops 2000000 --seed 7
 
 Exit code: 0 no difference, 1 a difference was found and shrunk, 4 the probe could not run.")]
 pub struct Conform {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    random: Random,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -30,7 +35,7 @@ enum What {
 impl Conform {
     /// Do it.
     pub fn run(self) -> Result<ExitCode, Failed> {
-        let What::Vma(vma) = self.what;
+        let Some(What::Vma(vma)) = self.what else { return all(&self.random) };
         let bar = ProgressBar::new(vma.ops);
         let style = "{bar:30} {pos}/{len} calls, {per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
@@ -40,4 +45,17 @@ impl Conform {
         println!("{report}\n{:.1} s", watch.elapsed().as_secs_f64());
         Ok(if report.disagreement.is_none() { OK } else { FOUND })
     }
+}
+
+fn all(random: &Random) -> Result<ExitCode, Failed> {
+    let bar = ProgressBar::new(random.ops);
+    let style = "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    let watch = Stopwatch::start();
+    let report = random
+        .run_with(|done| bar.set_position(done), |found| bar.suspend(|| println!("{found}")))
+        .map_err(Failed::io)?;
+    bar.finish_and_clear();
+    println!("{report}\n{:.1} s", watch.elapsed().as_secs_f64());
+    Ok(if report.disagreements.is_empty() { OK } else { FOUND })
 }

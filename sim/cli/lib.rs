@@ -23,6 +23,8 @@ mod ledger;
 pub mod litmus;
 pub mod merge;
 pub mod model;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod random;
 pub mod replay;
 pub mod report;
 pub mod results;

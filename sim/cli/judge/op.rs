@@ -205,7 +205,7 @@ impl Op {
 }
 
 /// How an [`Op`] ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Back {
     /// A load read this.
     Loaded(Content),
@@ -228,7 +228,7 @@ pub enum Back {
 }
 
 /// What a thread is doing once nothing moves any more.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Settled {
     /// It has come back.
     Returned(Back),

@@ -40,7 +40,7 @@ pub(crate) struct Worker {
     pub(crate) slot: usize,
     pub(crate) process: usize,
     /// What it is doing.
-    busy: Option<Op>,
+    pub(crate) busy: Option<Op>,
     /// Where the thread of the process that it forks will be.
     pub(crate) child: usize,
     /// The file that its last copy by a system call went to, if there was one.
@@ -172,7 +172,7 @@ impl PuppetArm {
         Settled::Spinning
     }
 
-    fn back(&mut self, thread: usize, op: Op, answer: &Answer) -> Back {
+    pub(crate) fn back(&mut self, thread: usize, op: Op, answer: &Answer) -> Back {
         match (answer.signal, answer.value) {
             (Some(raised), _) => match (raised.number, raised.code) {
                 (11, 1) => Back::MapErr,

@@ -3,10 +3,13 @@
 use core::cell::RefCell;
 use std::collections::BTreeMap;
 
-use shims::{Addr, Errno, Features, Len, PageSize, RegisterModes, Span, Tid, Uffd};
+use shims::{
+    Addr, CopyMode, Errno, Features, Len, PageSize, RegisterModes, Request, Span, Tid, Uffd,
+};
 use sim::kernel::{
-    Call, Did, Fd, FileCall, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, ProcessCall,
-    ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, ThreadId, Via, flags,
+    Call, Did, Fd, FileCall, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, Payload,
+    ProcessCall, ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, ThreadId, Via,
+    flags,
 };
 use sim::vma::{Advice, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
@@ -16,16 +19,19 @@ use super::arm::{Area, Arm, Entry, Scan, bytes};
 use super::op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};
 use super::sim_fd_uffd::FdUffd;
 
+#[derive(Clone)]
 pub struct SimArm {
-    kernel: RefCell<Kernel>,
+    pub(crate) kernel: RefCell<Kernel>,
     /// The processes, each with the thread that uses the userfaultfds.
-    processes: Vec<(MmId, ThreadId)>,
-    threads: Vec<ThreadId>,
+    pub(crate) processes: Vec<(MmId, ThreadId)>,
+    pub(crate) threads: Vec<ThreadId>,
     /// The descriptors that are open, by number, each with the process that uses it.
-    uffds: Vec<Option<SimFd>>,
+    pub(crate) uffds: Vec<Option<SimFd>>,
     /// What each thread was told to do, and what its last load by a system call has read.
-    told: Vec<(Option<Op>, Content)>,
-    files: BTreeMap<u8, MapFile>,
+    pub(crate) told: Vec<(Option<Op>, Content)>,
+    /// The children of `vfork`, which do nothing but exit.
+    vforked: Vec<ThreadId>,
+    pub(crate) files: BTreeMap<u8, MapFile>,
     pieces: Vec<Piece>,
     pages: u64,
 }
@@ -64,6 +70,7 @@ impl SimArm {
             threads: Vec::new(),
             uffds: Vec::new(),
             told: Vec::new(),
+            vforked: Vec::new(),
             files,
             pieces: pieces.to_vec(),
             pages,
@@ -140,6 +147,11 @@ impl SimArm {
             Op::PollBlocking { uffd } => {
                 Call::File(FileCall::Poll { fd: self.fd(uffd).number, wait: true })
             }
+            Op::CopyFrom { uffd, to, from, len } => {
+                let request = Request::Copy { dst: bytes(BASE, to, len), mode: CopyMode::empty() };
+                let payload = Payload::From(bytes(BASE, from, len).start);
+                Call::File(FileCall::Resolve { fd: self.fd(uffd).number, request, payload })
+            }
             Op::MapFile { piece } => Call::Mmap(mmap(&piece, &self.files)),
             Op::Truncate { file, len } => Call::Ftruncate { file: self.files[&file].id, size: len },
             Op::Punch { file, at, len } => {
@@ -194,6 +206,7 @@ impl SimArm {
             Ret::Signal(Signal::SegvAccErr) => Back::AccErr,
             Ret::Signal(Signal::BusAdrErr | Signal::BusPoison) => Back::Bus,
             Ret::Err(errno) => Back::Err(errno),
+            Ret::Outcome(outcome) => outcome.errno.map_or(Back::Done, Back::Err),
             ret => unreachable!("no operation of a thread answers {ret:?}"),
         }
     }
@@ -201,9 +214,9 @@ impl SimArm {
 
 /// A descriptor in the table of a process.
 #[derive(Clone, Copy)]
-struct SimFd {
-    process: usize,
-    number: Fd,
+pub(crate) struct SimFd {
+    pub(crate) process: usize,
+    pub(crate) number: Fd,
 }
 
 /// More steps than any case takes until it is still: beyond that somebody goes in circles.
@@ -235,29 +248,39 @@ impl SimArm {
     }
 
     fn steps(&mut self, count: u32) -> bool {
-        let kernel = self.kernel.get_mut();
-        let mut vforked = Vec::new();
         for _ in 0..count {
-            let mains = self.processes.iter().map(|(_, main)| main);
-            let all = self.threads.iter().chain(mains).chain(&vforked);
-            let Some(next) = all.copied().find(|&thread| kernel.can_step(thread)) else {
-                return true;
-            };
-            match kernel.step(next) {
-                Did::Load { content, .. } => {
-                    if let Some(at) = self.threads.iter().position(|thread| *thread == next) {
-                        self.told[at].1 = content;
-                    }
-                }
-                // The child does nothing but exit.
-                Did::Process(ProcessDid::Spawn { thread: child }) => {
-                    kernel.begin(child, Call::Process(ProcessCall::Exit));
-                    vforked.push(child);
-                }
-                _ => {}
-            }
+            let Some(next) = self.movable().next() else { return true };
+            self.move_one(next);
         }
         false
+    }
+
+    /// Who can move.
+    pub(crate) fn movable(&self) -> impl Iterator<Item = ThreadId> {
+        let kernel = self.kernel.borrow();
+        let mains = self.processes.iter().map(|(_, main)| main);
+        let all = self.threads.iter().chain(mains).chain(&self.vforked);
+        all.copied().filter(move |&thread| kernel.can_step(thread))
+    }
+
+    /// Let a thread that can move do so.
+    pub(crate) fn move_one(&mut self, next: ThreadId) -> Did {
+        let kernel = self.kernel.get_mut();
+        let did = kernel.step(next);
+        match did {
+            Did::Load { content, .. } => {
+                if let Some(at) = self.threads.iter().position(|thread| *thread == next) {
+                    self.told[at].1 = content;
+                }
+            }
+            // The child does nothing but exit.
+            Did::Process(ProcessDid::Spawn { thread: child }) => {
+                kernel.begin(child, Call::Process(ProcessCall::Exit));
+                self.vforked.push(child);
+            }
+            _ => {}
+        }
+        did
     }
 }
 

@@ -76,7 +76,7 @@ impl Kernel {
         let (next, did) = match copy.at {
             CopyPc::Resolve(at) => {
                 let (done, held) = match at {
-                    ResolvePc::Locked => match self.look_up(ctx, &request) {
+                    ResolvePc::Locked => match self.look_up_to_fill(ctx, &request) {
                         Ok(()) => (0, false),
                         Err(outcome) => return over(answer(0, outcome)),
                     },
@@ -134,7 +134,7 @@ impl Kernel {
                 }
             }
             // What was read stays read, whatever has become of the source meanwhile.
-            CopyPc::Again { done, content } => match self.look_up(ctx, &request) {
+            CopyPc::Again { done, content } => match self.look_up_to_fill(ctx, &request) {
                 Ok(()) => self.do_page(ctx, &request, content, done, false),
                 Err(outcome) if done == 0 => return over(answer(0, outcome)),
                 Err(outcome) => stop(done, outcome.errno.expect("it is an error")),

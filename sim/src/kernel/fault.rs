@@ -185,7 +185,14 @@ impl Kernel {
                     self.mm(mm).space.note_anon_fault(page);
                     Fault::Ready(content)
                 }
-                Walk::Refused(signal) => Fault::Refused(signal),
+                Walk::Refused(signal) => {
+                    // Before it asks for the page, as below.
+                    if write && signal == Signal::BusAdrErr && !self.table(mm).get(vpn).is_present()
+                    {
+                        self.mm(mm).space.note_anon_fault(page);
+                    }
+                    Fault::Refused(signal)
+                }
                 Walk::FillHuge if self.fill_huge(mm, vpn, write) => Fault::Ready(Content::Zero),
                 Walk::Fill | Walk::FillHuge => {
                     let mm = self.mm(mm);

@@ -6,6 +6,7 @@ use shims::{Errno, RegisterModes, Request, Span};
 
 use super::Kernel;
 use super::call::{Call, MmId, Payload, Ret, ThreadId};
+use super::copy_from::CopyFrom;
 use super::did::{Did, ProcessDid};
 use super::fd::{Fd, FileId, FileKind};
 use super::run::{Long, ResolvePc, Run, Then};
@@ -298,6 +299,9 @@ impl Kernel {
         };
         self.hold_file(thread, file);
         let run = match call(ctx) {
+            Call::Resolve { ctx, request, payload: Payload::From(src) } => {
+                Run::CopyFrom(Box::new(CopyFrom::new(ctx, request, src)))
+            }
             Call::Resolve { ctx, request, payload } => {
                 Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
             }

@@ -73,7 +73,8 @@ impl Kernel {
 
     /// The child's page table. Memory without an anon_vma has no page worth copying: its
     /// zero pages come again, and where the child watches for `MISSING` it is asked for them.
-    /// What `WP` watches is copied whole, for the sake of its bits.
+    /// What `WP` watches is copied whole, for the sake of its bits, and what has had guards for
+    /// the sake of those.
     fn fork_pages(&mut self, mm: MmId, space: &AddressSpace) -> PageTable {
         let keeps = self.profile.has_bug(Bugs::Z10);
         let parent = &mut self.mm(mm).table;
@@ -81,7 +82,8 @@ impl Kernel {
         for vma in space.iter() {
             let wp = vma.uffd_modes().contains(RegisterModes::WP);
             let wiped = vma.flags().contains(VmaFlags::WIPEONFORK);
-            if wiped || !(wp || vma.anon().is_some()) {
+            let guarded = vma.flags().contains(VmaFlags::MAYBE_GUARD);
+            if wiped || !(wp || guarded || vma.anon().is_some()) {
                 continue;
             }
             let entries: Vec<_> =

@@ -236,7 +236,12 @@ impl PageTable {
         let moved: Vec<_> = self.entries_in(from, from + pages).collect();
         for (vpn, pte) in moved {
             self.set(vpn, Pte::None);
-            self.set(to + (vpn - from), if keep_wp { pte } else { pte.without_wp() });
+            let stripped = || match pte {
+                Pte::Marker(Marker::PoisonScanned) => Pte::Marker(Marker::Poison),
+                Pte::Marker(Marker::GuardScanned) => Pte::Marker(Marker::Guard),
+                pte => pte.without_wp(),
+            };
+            self.set(to + (vpn - from), if keep_wp { pte } else { stripped() });
         }
     }
 

@@ -58,7 +58,12 @@ impl Kernel {
         let whole = |len: u64| len.next_multiple_of(PAGE.bytes());
         let (old_len, new_len) = (whole(asked.old_len), whole(asked.new_len));
         let mut list = Vec::new();
-        self.push_unmaps(&mut list, span(asked.new, new_len), &done.target);
+        if done.several.is_empty() {
+            self.push_unmaps(&mut list, span(asked.new, new_len), &done.target);
+        }
+        for (range, removed) in &done.several {
+            self.push_unmaps(&mut list, *range, removed);
+        }
         for moved in &done.moved {
             let &Moved { from, to, len, ctx, still_watched } = moved;
             // d21: an older kernel tells the length it was asked for.

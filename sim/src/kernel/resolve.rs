@@ -43,7 +43,7 @@ impl Kernel {
                 Ok(()) => (Next::At(ResolvePc::Locked), Did::PassGate),
                 Err(outcome) => answer(0, outcome),
             },
-            ResolvePc::Locked => match self.look_up(ctx, &request) {
+            ResolvePc::Locked => match self.look_up_to_fill(ctx, &request) {
                 Ok(()) if matches!(request, Request::WriteProtect { .. }) => {
                     self.step_protect(ctx, &request, None)
                 }
@@ -144,9 +144,20 @@ impl Kernel {
         Err(Outcome::bare(if old { Errno::ENOSPC } else { Errno::ESRCH }))
     }
 
+    /// The same as `look_up`, by an ioctl that may put pages there: private memory gets its
+    /// anon_vma before anything else is looked at, and keeps it if the ioctl is refused (e6).
+    pub(super) fn look_up_to_fill(&mut self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+        self.living(ctx, request)?;
+        if !matches!(request, Request::WriteProtect { .. }) {
+            let mm = self.ctx(ctx).mm;
+            self.mm(mm).space.note_anon_fault(request.range().start);
+        }
+        self.look_up(ctx, request)
+    }
+
     /// What is looked at with the locks held: the mapping, and the gate once more. A range
     /// that was unmapped since the first look is `ENOENT` although its `UNMAP` is unread.
-    pub(super) fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    fn look_up(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         let range = request.range();
         self.living(ctx, request)?;
         match *request {
@@ -262,8 +273,6 @@ impl Kernel {
             let from = page_of(src) + (vpn - page_of(dst.start));
             return mm.move_page(vpn, from, mode.contains(MoveMode::ALLOW_SRC_HOLES));
         }
-        // The mapping counts as faulted even if the page turns out to be there.
-        mm.space.note_anon_fault(page);
         let (pte, did) = match *request {
             // e13: protection comes from the mode, never from the marker that was there.
             Request::Copy { mode, .. } if mode.contains(CopyMode::WP) => {

@@ -162,7 +162,9 @@ impl Kernel {
         let first = run.next;
         let part = loop {
             let vma = self.space(mm).find_next(page_addr(run.next)).copied();
-            let Some(vma) = vma.filter(|vma| page_of(vma.start()) < run.end) else { break None };
+            // A mapping that was passed over may reach beyond the range.
+            let in_range = |vma: &Vma| run.next < run.end && page_of(vma.start()) < run.end;
+            let Some(vma) = vma.filter(in_range) else { break None };
             let from = page_of(vma.start()).max(run.next);
             let to = page_of(vma.end()).min(run.end);
             let is_async = self.wp_async(&vma);

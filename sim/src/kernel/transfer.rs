@@ -172,11 +172,18 @@ impl Kernel {
     }
 
     /// How `mlock` faults the next page in: private memory that may be written gets pages of its
-    /// own. Mappings that are locked on fault are passed over; `None` at the end. A hole, or
-    /// memory without any access, is refused by the fault.
+    /// own. Mappings that are locked on fault are passed over; `None` at the end. Memory without
+    /// any access is refused by the fault.
     fn lock_by(&self, mm: MmId, transfer: &mut Transfer) -> Option<By> {
         loop {
-            let vma = self.space(mm).find(transfer.next);
+            let vma = self.space(mm).find_next(transfer.next);
+            if transfer.at == FaultPc::Classify {
+                // What was unmapped meanwhile is passed over; a hole from the start was refused.
+                transfer.next = vma?.start().max(transfer.next);
+                if transfer.next >= transfer.end {
+                    return None;
+                }
+            }
             let flags = vma.map_or(VmaFlags::empty(), |vma| vma.flags());
             if transfer.at == FaultPc::Classify && flags.contains(VmaFlags::LOCKONFAULT) {
                 transfer.next = vma?.end();

@@ -2,7 +2,7 @@
 //! between shrinking, growing in place and moving; `relocate.rs` moves.
 
 use bitflags::bitflags;
-use shims::{Addr, Errno};
+use shims::{Addr, Errno, Len, Span};
 
 use super::area::PAGE_SHIFT;
 use super::relocate::Move;
@@ -60,6 +60,9 @@ pub struct Remapped {
     pub result: Result<Addr, Errno>,
     /// What `FIXED` unmapped at the new place, before anything else.
     pub target: Removed,
+    /// The same one mapping after another, each with the range that made room for it, where
+    /// several have moved.
+    pub several: Vec<(Span, Removed)>,
     /// The tail that was cut off.
     pub tail: Removed,
     /// What has moved, in order.
@@ -82,6 +85,7 @@ impl AddressSpace {
         let mut done = Remapped {
             result: Err(Errno::EINVAL),
             target: Removed::default(),
+            several: Vec::new(),
             tail: Removed::default(),
             moved: Vec::new(),
             source: Removed::default(),
@@ -287,9 +291,11 @@ impl AddressSpace {
             if keep_source && vma.flags.intersects(STAYS_WHOLE) {
                 return Err(Errno::EINVAL);
             }
-            for part in self.unmap_range(to, to + len)?.parts() {
+            let removed = self.unmap_range(to, to + len)?;
+            for part in removed.parts() {
                 done.target.push(*part);
             }
+            done.several.push((Span::new(Addr::new(to), Len::new(len)), removed));
             if keep_source {
                 self.check_limits(&Vma { start: 0, end: len, ..vma }, 0)?;
             }

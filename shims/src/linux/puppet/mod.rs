@@ -64,14 +64,14 @@ const _: () = assert!(size_of::<Slot>() * SLOTS <= SCRATCH_AT as usize);
 pub enum Act {
     /// A system call.
     Syscall(u32, [u64; 6]),
-    /// Load one or two words of eight bytes.
+    /// Load one word of eight bytes, or two in one access.
     Load {
         /// Where the first one is.
         addr: u64,
         /// The second one as well?
         both: bool,
     },
-    /// Store two words of eight bytes.
+    /// Store two words of eight bytes in one access.
     Store {
         /// Where.
         addr: u64,
@@ -109,7 +109,11 @@ impl Act {
             Act::Store { addr, words } => (stage::STORE, [addr, words[0], words[1], 0, 0, 0, 0]),
             Act::Add { addr, value } => (stage::ADD, [addr, value, 0, 0, 0, 0, 0]),
             Act::Spawn(slot) => (stage::SPAWN, [slot as u64, 0, 0, 0, 0, 0, 0]),
-            Act::Fork(slot, flags) => (stage::FORK, [slot as u64, flags, 0, 0, 0, 0, 0]),
+            // A child of the one that pulls the strings, who can then be sure of its end.
+            Act::Fork(slot, flags) => {
+                let flags = flags | u64::from(sys::CLONE_PARENT);
+                (stage::FORK, [slot as u64, flags, 0, 0, 0, 0, 0])
+            }
             Act::Vfork => (stage::VFORK, [0; 7]),
             Act::Script(at, count) => (stage::SCRIPT, [at, count, 0, 0, 0, 0, 0]),
         }
@@ -340,33 +344,23 @@ impl Drop for Stage {
     fn drop(&mut self) {
         const SIGKILL: u64 = 9;
         let mut pids: Vec<_> = (0..self.used).map(|slot| u64::from(self.ids(slot).0)).collect();
-        pids.retain(|pid| *pid != 0);
         pids.push(self.first);
+        pids.retain(|pid| *pid != 0);
         pids.sort_unstable();
         pids.dedup();
-        // The first process is a child of this one and a zombie at worst, so its number is
-        // its own; the others are its descendants, of which somebody may have reaped one,
-        // so they are looked at first.
-        for pid in pids.into_iter().filter(|pid| *pid != 0) {
-            if pid == self.first || self.is_ours(pid) {
-                // SAFETY: a signal to a process of this stage.
-                unsafe { raw(sys::__NR_kill, [pid, SIGKILL, 0, 0, 0, 0]) };
-            }
+        // All of them are children of this process and zombies at worst, so their numbers are
+        // their own; and all are killed before one is waited for.
+        for pid in &pids {
+            // SAFETY: a signal to a process of this stage.
+            unsafe { raw(sys::__NR_kill, [*pid, SIGKILL, 0, 0, 0, 0]) };
         }
-        if self.first != 0 {
-            // SAFETY: reaps the child that `new` has made.
-            unsafe { raw(sys::__NR_wait4, [self.first, 0, 0, 0, 0, 0]) };
+        for pid in &pids {
+            const ANY_KIND: u64 = 0x4000_0000;
+            // SAFETY: reaps a child that `new` or a puppet's fork has made.
+            unsafe { raw(sys::__NR_wait4, [*pid, 0, ANY_KIND, 0, 0, 0]) };
         }
         // SAFETY: the mapping is this value's own, and nothing here refers to it any more.
         unsafe { raw(sys::__NR_munmap, [self.shared as u64, SHARED, 0, 0, 0, 0]) };
-    }
-}
-
-impl Stage {
-    /// Does the process have this stage's shared memory?
-    fn is_ours(&self, pid: u64) -> bool {
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        maps.contains(&format!("{:x}-", self.shared as u64))
     }
 }
 

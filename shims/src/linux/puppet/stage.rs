@@ -148,21 +148,24 @@ pub(super) unsafe fn perform(slot: &Slot, kind: u64, a: &[u64; 7]) -> u64 {
     unsafe {
         match kind {
             SYSCALL => raw(a[0] as u32, [a[1], a[2], a[3], a[4], a[5], a[6]]),
+            LOAD if a[1] != 0 => {
+                let words = load_both(&slot.resume, a[0]);
+                slot.words[0].store(words[0], Ordering::Release);
+                slot.words[1].store(words[1], Ordering::Release);
+                words[0]
+            }
             LOAD => {
                 let first = load(&slot.resume, a[0]);
                 slot.words[0].store(first, Ordering::Release);
-                if a[1] != 0 && slot.signal[0].load(Ordering::Acquire) == 0 {
-                    let second = load(&slot.resume, a[0].wrapping_add(8));
-                    slot.words[1].store(second, Ordering::Release);
-                }
                 first
             }
-            STORE => {
+            // A store of one word only.
+            STORE if a[3] != 0 => {
                 store(&slot.resume, a[0], a[1]);
-                // The second word of a store that has one.
-                if a[3] == 0 && slot.signal[0].load(Ordering::Acquire) == 0 {
-                    store(&slot.resume, a[0].wrapping_add(8), a[2]);
-                }
+                0
+            }
+            STORE => {
+                store_both(&slot.resume, a[0], [a[1], a[2]]);
                 0
             }
             ADD => add(&slot.resume, a[0], a[1]),
@@ -244,6 +247,34 @@ unsafe fn load(resume: &AtomicU64, addr: u64) -> u64 {
     value
 }
 
+/// Sixteen bytes in one access, which nothing can come between; zeros if a signal cuts it short.
+///
+/// # Safety
+///
+/// Whatever is at `addr` may be read.
+unsafe fn load_both(resume: &AtomicU64, addr: u64) -> [u64; 2] {
+    let mut words = [0_u64; 2];
+    // SAFETY: as in `load`; the place that is written is this function's own.
+    unsafe {
+        core::arch::asm!(
+            "pxor {x}, {x}",
+            "lea {t}, [rip + 2f]",
+            "mov [{r}], {t}",
+            "movdqu {x}, [{a}]",
+            "2:",
+            "mov qword ptr [{r}], 0",
+            "movdqu [{w}], {x}",
+            x = out(xmm_reg) _,
+            t = out(reg) _,
+            r = in(reg) resume.as_ptr(),
+            a = in(reg) addr,
+            w = in(reg) words.as_mut_ptr(),
+            options(nostack),
+        );
+    }
+    words
+}
+
 /// A store that a signal may cut short.
 ///
 /// # Safety
@@ -262,6 +293,31 @@ unsafe fn store(resume: &AtomicU64, addr: u64, value: u64) {
             r = in(reg) resume.as_ptr(),
             a = in(reg) addr,
             v = in(reg) value,
+            options(nostack),
+        );
+    }
+}
+
+/// A store of sixteen bytes in one access, that a signal may cut short.
+///
+/// # Safety
+///
+/// Whatever is at `addr` may be overwritten.
+unsafe fn store_both(resume: &AtomicU64, addr: u64, words: [u64; 2]) {
+    // SAFETY: as in `load`.
+    unsafe {
+        core::arch::asm!(
+            "movdqu {x}, [{w}]",
+            "lea {t}, [rip + 2f]",
+            "mov [{r}], {t}",
+            "movdqu [{a}], {x}",
+            "2:",
+            "mov qword ptr [{r}], 0",
+            x = out(xmm_reg) _,
+            t = out(reg) _,
+            r = in(reg) resume.as_ptr(),
+            a = in(reg) addr,
+            w = in(reg) words.as_ptr(),
             options(nostack),
         );
     }

@@ -1,0 +1,117 @@
+//! Random programs on the simulated kernel and on the running one: `faultbed conform` with seeds
+//! that have a name, and the programs it has found, which both kernels agree on now.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use faultbed::judge::program::parse;
+use faultbed::judge::{Advise, Kind, Op, PAGE, Piece, on_linux, on_sim, part};
+use faultbed::random::{Ask, Part, Program, Random, Setup, Step, differ};
+use shims::linux::hugepages::Reservation;
+use shims::linux::{Capability, OpenFlags};
+use shims::{Features, RegisterModes};
+
+fn compare(test: &str, ops: u64, seed: u64, huge: u64) {
+    let gate = Capability::gate(test, OpenFlags::empty(), Features::MOVE | Features::POISON);
+    if gate.is_none() {
+        return;
+    }
+    if huge > 0 && Reservation::gate(test, huge).is_none() {
+        return;
+    }
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let run = Random { ops, seed, huge, out, ..Random::default() };
+    let mut found = Vec::new();
+    let report = run.run_with(|_| {}, |one| found.push(one.to_string())).expect("a userfaultfd");
+    eprintln!("{test}: {report}");
+    assert!(found.is_empty(), "{test}: {}", found.join("\n"));
+    assert!(report.compared >= ops, "{test}");
+    assert!(report.cut * 50 <= report.programs, "{test}: too many programs were given up");
+    let missed = report.missed();
+    assert!(ops < 40_000 || missed.iter().all(|rule| *rule == "e12"), "not seen: {missed:?}");
+}
+
+#[test]
+fn fifty_thousand_steps_agree() {
+    compare("fifty_thousand_steps_agree", 50_000, 1, 0);
+}
+
+#[test]
+fn another_fifty_thousand_steps_agree() {
+    compare("another_fifty_thousand_steps_agree", 50_000, 1_000_000, 0);
+}
+
+#[test]
+fn steps_with_huge_pages_agree() {
+    compare("steps_with_huge_pages_agree", 4_000, 2_000_000, 24);
+}
+
+/// What scenarios have no word for: scans.
+#[test]
+fn what_was_found_with_scans_is_the_same_on_both_kernels() {
+    let test = "what_was_found_with_scans_is_the_same_on_both_kernels";
+    if Capability::gate(test, OpenFlags::empty(), Features::WP_ASYNC).is_none() {
+        return;
+    }
+    let piece = |kind, at, pages| Piece { file: 1, offset: 1, ..Piece::new(at, pages, kind) };
+    let program = |pieces: Vec<Piece>, steps: Vec<Step>| {
+        let setup = Setup { pages: 9, pieces, threads: 1, user_mode_only: false };
+        Program { setup, steps }
+    };
+    let ask = |ask| Step::Ask { uffd: 0, ask };
+    let pages = |at: u64, count: u64| Part { at: at * PAGE, len: count * PAGE };
+    let thread = |op| Step::Thread { thread: 0, op };
+    let (missing, wp) = (RegisterModes::MISSING.bits(), RegisterModes::WP.bits());
+    // f5: a scan that passes over a mapping which reaches beyond its range comes to an end.
+    let passes_over = program(
+        vec![piece(Kind::Anon, 0, 4)],
+        vec![
+            Step::Open(Features::WP_UNPOPULATED),
+            ask(Ask::Register(pages(0, 4), missing)),
+            ask(Ask::Scan(pages(1, 2), 1, 2)),
+        ],
+    );
+    // d19: what a scan has protected loses that on the way, guards too.
+    let guard_moves = program(
+        vec![piece(Kind::Shmem, 1, 2)],
+        vec![
+            Step::Open(Features::WP_ASYNC),
+            ask(Ask::Register(pages(1, 2), wp)),
+            thread(Op::advise(2, 3, Advise::GuardInstall)),
+            ask(Ask::Scan(pages(2, 1), 3, 2)),
+            thread(Op::remap(2, 3, 0)),
+        ],
+    );
+    for program in [passes_over, guard_moves] {
+        let difference = differ(&program).expect("a process");
+        assert_eq!(difference, None, "{program}");
+    }
+}
+
+#[test]
+fn what_was_found_is_the_same_on_both_kernels() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/found");
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .expect("tests/found")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for path in files {
+        let file = path.display().to_string();
+        let program = parse(&file, &fs::read_to_string(&path).expect("text")).expect("well-formed");
+        let (sim, linux) = (on_sim(&program), on_linux(&program));
+        match linux {
+            Ok(linux) => {
+                assert_eq!(part(&sim.log, &linux.log), None, "{file}");
+                assert_eq!(linux.broken, None, "{file}");
+            }
+            Err(why) => {
+                let required = std::env::var_os("FAULTBED_REQUIRE_KERNEL");
+                assert!(required.is_none_or(|value| value != "1"), "{file}: {why}");
+                eprintln!("SKIPPED {file}: {why}");
+            }
+        }
+    }
+}
