@@ -167,6 +167,17 @@ fn sequences_that_once_disagreed_agree() {
             ],
         ),
         (
+            "the heap may grow as far as there is data elsewhere",
+            vec![
+                Op::Heap(301),
+                Op::Brk(302),
+                Op::Limit(Limit::Data, 0),
+                Op::Protect(301, 2, Prot::RX),
+                Op::Brk(303),
+                Op::Brk(304),
+            ],
+        ),
+        (
             "a seal is noticed before a length that is no huge page",
             vec![huge(512, 512, MapFlags::FIXED), Op::Seal(512, 512), moved(512, 0, 512, 2048)],
         ),

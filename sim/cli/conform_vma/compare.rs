@@ -36,7 +36,7 @@ pub fn run_both(probe: &mut VmaProbe, ops: &[Op]) -> Result<Option<Difference>, 
     let mut done = Vec::with_capacity(ops.len());
     for op in ops {
         if model.admits(op) {
-            let before = model.space().to_string();
+            let before = model.layout();
             let open = model.depends_on_pages(op);
             let result = model.apply(op);
             assert_eq!(model.space().validate(), Ok(()), "after {op}");

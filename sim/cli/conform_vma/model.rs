@@ -7,7 +7,7 @@ use shims::linux::vma_probe::{FOLLOWER, Limit, ProbeFile, UFFDS};
 use shims::{Addr, Errno, Len, PageSize, RegisterModes, Span};
 use sim::vma::{
     AddressSpace, Backing, CtxId, FileId, FileKind, Limits, LockAll, MapFile, MapFlags, Mmap,
-    Mremap, PolicyId, Rules, Vma, VmaFlags,
+    Mremap, PolicyId, Prot, Rules, Vma, VmaFlags,
 };
 
 use super::op::{Map, Op, Source};
@@ -16,6 +16,13 @@ use super::op::{Map, Op, Source};
 pub const ARENA_START: u64 = 0x2000_0000_0000;
 /// How many pages it has. Calls use the middle, a stack's guard gap away from the ends.
 pub const ARENA_PAGES: u64 = 8192;
+
+/// Data that any process has outside the arena. `brk` holds the length of the heap against
+/// `RLIMIT_DATA`, not the data there is, so that this limit is about the heap only in a process
+/// that has nothing else.
+const BALLAST: u64 = ARENA_START + (2 * ARENA_PAGES << 12);
+/// As much as a heap can grow to here, and more.
+const BALLAST_LEN: u64 = ARENA_PAGES << 12;
 
 /// Which descriptor protects asynchronously.
 const ASYNC: usize = 2;
@@ -45,7 +52,8 @@ impl Model {
     /// A process with an empty arena, on the kernel this layer is compared with.
     pub fn new() -> Model {
         let limits = Limits { rlimit_stack: 8 << 20, ..Limits::default() };
-        let space = AddressSpace::with_limits(Rules::LINUX_6_18, limits);
+        let mut space = AddressSpace::with_limits(Rules::LINUX_6_18, limits);
+        space.mmap(&Mmap::fixed(BALLAST, BALLAST_LEN, Prot::RW)).expect("there is nothing yet");
         let mut model = Model { space, ctxs: [None; UFFDS], next_ctx: 0, followers: Vec::new() };
         model.open_ctxs();
         model
@@ -55,6 +63,14 @@ impl Model {
         self.ctxs = core::array::from_fn(|fd| Some(CtxId(self.next_ctx + fd as u32)));
         self.next_ctx += UFFDS as u32;
         self.followers.extend(self.ctxs[FOLLOWER]);
+    }
+
+    /// What is mapped, as a layout, without what only the model has.
+    pub fn layout(&self) -> String {
+        let all = self.space.to_string();
+        let ballast = format!("[{:#x},", BALLAST >> 12);
+        let parts: Vec<_> = all.split(' ').filter(|part| !part.starts_with(&ballast)).collect();
+        parts.join(" ")
     }
 
     /// Its mappings.
