@@ -55,6 +55,17 @@ fn the_page_fetches_nothing_and_tells_everything() {
     }
     assert!(page.contains("HANG: guest sleeps on a write of page 0"));
     assert!(page.contains("here it fails"));
+    // What a person is to look at: where the records part from the page table, and the sleeper.
+    let turns = story.turns();
+    let says = |words: &str| turns.iter().find(|turn| turn.says.contains(words));
+    let parted = says("the kernel has no page 0, and the handler says dirty").expect("it does");
+    assert!(parted.what.starts_with("zap page 0") && parted.actor == "balloon", "{parted:?}");
+    let last = says("which is never woken").expect("somebody sleeps");
+    assert!(last.actor == "guest" && last.step > parted.step, "{last:?}");
+    assert!(says("and does nothing").is_some_and(|took| took.step > last.step), "{turns:?}");
+    for turn in &turns {
+        assert!(page.contains(&format!("<li value=\"{}\">", turn.step)), "{turn:?}");
+    }
     // The rule of the window is one of those it meets.
     assert!(story.rules().iter().any(|rule| rule.id == "E5"));
 }

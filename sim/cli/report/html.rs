@@ -38,6 +38,7 @@ pub(super) fn page(schedule: &Schedule, story: &Story, stem: &str) -> String {
                     (verdict(story))
                     (facts(schedule, stem))
                 }
+                (turns(story))
                 section {
                     h2 { "The pages over time" }
                     (strip::draw(story))
@@ -68,6 +69,26 @@ fn verdict(story: &Story) -> Markup {
         @match &story.outcome.failure {
             Some(failure) => p.verdict { (failure) "." },
             None => p.verdict.well { "This run ended well." },
+        }
+    }
+}
+
+/// What to look at first; nothing, if nothing stands out.
+fn turns(story: &Story) -> Markup {
+    let turns = story.turns();
+    html! {
+        @if !turns.is_empty() {
+            section {
+                h2 { "What to look at" }
+                ol.turns {
+                    @for turn in turns {
+                        li value=(turn.step) {
+                            b { (turn.actor) ": " (turn.what) }
+                            " \u{2014} " (turn.says) "."
+                        }
+                    }
+                }
+            }
         }
     }
 }

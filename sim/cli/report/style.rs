@@ -21,6 +21,8 @@ pre{overflow-x:auto;background:#f5f7fa;padding:.8rem;border-radius:6px}
 figure{margin:0;overflow-x:auto}
 svg{display:block;width:100%;max-width:62rem;height:auto}
 svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:var(--ink)}
+.turns{margin:0;padding-left:2.4rem}.turns li{padding:.1rem 0}
+.turns li::marker{color:var(--soft);font-variant-numeric:tabular-nums}
 .key{display:flex;flex-wrap:wrap;gap:.3rem 1rem;font-size:.82rem;color:var(--soft);margin:.5rem 0 0}
 .key i{display:inline-block;width:.9rem;height:.9rem;border:1px solid #8a94a0;border-radius:2px;
 vertical-align:-.1rem;margin-right:.3rem}

@@ -2,6 +2,7 @@
 //! afterwards. Owns the facts; how they are drawn is the business of whoever draws them.
 
 mod rules;
+mod turns;
 
 use crate::Content;
 use crate::explore::{self, Outcome};
@@ -10,6 +11,7 @@ use crate::schedule::Schedule;
 use crate::world::{Subject, World};
 
 pub use rules::Rule;
+pub use turns::Turn;
 
 /// What an actor is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

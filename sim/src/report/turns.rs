@@ -1,0 +1,126 @@
+//! The few steps of a story that matter: where the kernel and the handler part for good, how the
+//! wrong bytes came, and what whoever is stuck did last. Owns their choice and the sentences.
+
+use std::collections::BTreeMap;
+
+use super::{Holds, Page, Story};
+use crate::world::Failure;
+
+/// A step worth looking at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// Its number, from 1.
+    pub step: usize,
+    /// Who made it.
+    pub actor: String,
+    /// What it was.
+    pub what: String,
+    /// What is to be seen there, in a sentence.
+    pub says: String,
+}
+
+impl Story {
+    /// The steps to look at first, in order.
+    pub fn turns(&self) -> Vec<Turn> {
+        let mut turns: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        let mut say = |at: Option<usize>, says: String| {
+            if let Some(at) = at {
+                turns.entry(at).or_default().push(says);
+            }
+        };
+        for page in 0..self.before.len() {
+            let at = self.parted(page);
+            if let Some(Page { state, .. }) = at.map(|at| &self.scenes[at].pages[page]) {
+                let has = self.words_at(at, page);
+                say(at, format!("from here on the kernel has {has}, and the handler says {state}"));
+            }
+        }
+        match &self.outcome.failure {
+            Some(
+                Failure::Stale { page, .. }
+                | Failure::Lost { page }
+                | Failure::Misplaced { page, .. },
+            ) => {
+                let zap = format!("zap page {page}");
+                let gone = self.last(|_, what| what.starts_with(&zap));
+                say(gone, "from here on nobody may see the bytes that were there".to_owned());
+                let page = *page as usize;
+                let came = self.last_change(page);
+                say(came, format!("this is how {} came", self.words_at(came, page)));
+            }
+            Some(Failure::Hang(stuck)) => {
+                for one in stuck.iter().filter(|one| one.sleep.is_some()) {
+                    let last = self.last(|actor, _| actor == one.task);
+                    say(last, format!("the last step of {}, which is never woken", one.task));
+                    let took = self.last(|_, what| what.starts_with("took MISSING"));
+                    let took = took.filter(|took| last.is_some_and(|last| *took > last));
+                    say(took, "the handler knows of it, and does nothing".to_owned());
+                }
+            }
+            _ => {}
+        }
+        for at in 0..self.scenes.len() {
+            if self.actors[self.scenes[at].actor].name.starts_with("mishap-") {
+                say(Some(at), "a mishap, which a handler has to live with".to_owned());
+            }
+        }
+        let turn = |(at, says): (usize, Vec<String>)| {
+            let scene = &self.scenes[at];
+            let actor = self.actors[scene.actor].name.clone();
+            Turn { step: at + 1, actor, what: scene.what.clone(), says: says.join("; ") }
+        };
+        turns.into_iter().map(turn).collect()
+    }
+
+    /// The last step of which this is true: who, and what.
+    fn last(&self, holds: impl Fn(&str, &str) -> bool) -> Option<usize> {
+        self.scenes
+            .iter()
+            .rposition(|scene| holds(&self.actors[scene.actor].name, &scene.what))
+    }
+
+    fn at(&self, scene: usize, page: usize) -> &Page {
+        match scene.checked_sub(1) {
+            None => &self.before[page],
+            Some(scene) => &self.scenes[scene].pages[page],
+        }
+    }
+
+    /// The step since which the handler's record of a page is wrong, if it is in the end.
+    fn parted(&self, page: usize) -> Option<usize> {
+        let first = (0..=self.scenes.len())
+            .rev()
+            .take_while(|scene| self.at(*scene, page).contradicts())
+            .last()?;
+        first.checked_sub(1)
+    }
+
+    /// The last step that changed what the kernel has there.
+    fn last_change(&self, page: usize) -> Option<usize> {
+        (0..self.scenes.len())
+            .rev()
+            .find(|scene| self.at(scene + 1, page).words != self.at(*scene, page).words)
+    }
+
+    fn words_at(&self, scene: Option<usize>, page: usize) -> String {
+        let Some(at) = scene.map(|scene| &self.scenes[scene].pages[page]) else {
+            return format!("page {page}");
+        };
+        match at.holds {
+            Holds::Absent => format!("no page {page}"),
+            _ => format!("{} in page {page}", at.words),
+        }
+    }
+}
+
+impl Page {
+    /// Does the handler say that it is there, or that it is not, and the kernel knows better?
+    fn contradicts(&self) -> bool {
+        let there = matches!(self.holds, Holds::Zero | Holds::Source | Holds::Written);
+        match self.state {
+            "clean" | "dirty" | "zero" => !there,
+            "missing" | "removed" => there,
+            _ => false,
+        }
+    }
+}
