@@ -141,10 +141,8 @@ pub(super) unsafe fn play(slot: &Slot, at: u64, count: u64) -> Ended {
         }
         let kind = place(0).load(Ordering::Relaxed);
         let mut a = [0_u64; 7];
-        let mut n = 1;
-        for value in &mut a {
+        for (n, value) in (1..).zip(&mut a) {
             *value = place(n).load(Ordering::Relaxed);
-            n += 1;
         }
         slot.signal[0].store(0, Ordering::Release);
         let value = match kind {
@@ -161,10 +159,8 @@ pub(super) unsafe fn play(slot: &Slot, at: u64, count: u64) -> Ended {
         };
         place(VALUE).store(value, Ordering::Relaxed);
         place(WORD).store(slot.words[0].load(Ordering::Relaxed), Ordering::Relaxed);
-        let mut n = 0;
-        for part in &slot.signal {
+        for (n, part) in (0..).zip(&slot.signal) {
             place(SIGNAL + n).store(part.load(Ordering::Acquire), Ordering::Relaxed);
-            n += 1;
         }
         place(DONE).store(1, Ordering::Release);
         done = done.wrapping_add(1);
