@@ -6,9 +6,9 @@ use std::fmt;
 use shims::Event;
 use sim::kernel::{Did, HugeDid, ProcessDid, Signal};
 
-use super::step::{Ask, Setup, Step};
+use super::step::{Ask, Part, Setup, Step};
 use super::view::View;
-use crate::judge::{Back, Op, Settled};
+use crate::judge::{Back, Op, PAGE, Settled};
 
 macro_rules! rules {
     ($($name:ident)*) => {
@@ -114,8 +114,7 @@ impl Cover {
             }
             _ => return,
         };
-        let is_odd =
-            |part: super::step::Part| part.len % 4096 != 0 || part.at % 4096 != 0 || part.len == 0;
+        let is_odd = |part: Part| part.len == 0 || !(part.len | part.at).is_multiple_of(PAGE);
         match ask {
             Ask::Read(_) => {
                 let event = ["REMOVE", "UNMAP", "REMAP", "FORK"].iter().any(|word| says(word));

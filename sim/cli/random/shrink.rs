@@ -69,10 +69,13 @@ pub(super) fn shrink(
             }
             chunk /= 2;
         }
-        for n in 0..best.0.steps.len() {
-            for step in simpler(&best.0, n) {
+        let mut n = 0;
+        while n < best.0.steps.len() {
+            let tried = simpler(&best.0, n);
+            n += 1;
+            for step in tried {
                 let mut other = best.0.clone();
-                if let Some(place) = other.steps.get_mut(n) {
+                if let Some(place) = other.steps.get_mut(n - 1) {
                     *place = step;
                     if let Some(found) = differs(profile, &other)? {
                         best = found;
