@@ -41,6 +41,23 @@ task two
   dontneed 0 -> ok
 ";
 
+/// What goes wrong around a handler, when the search likes.
+const UNLUCKY: &str = "
+faultbed scenario 1
+
+name      unlucky
+about     Reads that find nothing or too little, installs that are refused, a slow source.
+memory    2 pages
+mishaps   spurious 2 short-batch eagain 2 source-late
+
+task one
+  read 0
+  read 1 -> source
+task balloon
+  dontneed 0 -> ok
+  read 0 -> zero
+";
+
 fn the_first(bed: Bed) -> Result<(), Errno> {
     let source = bed.source();
     let fill = move |page, buf: &mut [u8]| source.read_page(page, buf);
@@ -91,5 +108,5 @@ fn the_guide_shows_what_is_here() {
 
 #[test]
 fn the_fixed_version_holds() {
-    Check::new(the_fixed).walks(20_000).holds([BALLOON, WRITES]);
+    Check::new(the_fixed).walks(20_000).holds([BALLOON, WRITES, UNLUCKY]);
 }
