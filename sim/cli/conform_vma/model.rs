@@ -20,7 +20,7 @@ pub const ARENA_PAGES: u64 = 8192;
 /// Data that any process has outside the arena. `brk` holds the length of the heap against
 /// `RLIMIT_DATA`, not the data there is, so that this limit is about the heap only in a process
 /// that has nothing else.
-const BALLAST: u64 = ARENA_START + (2 * ARENA_PAGES << 12);
+const BALLAST: u64 = ARENA_START + ((2 * ARENA_PAGES) << 12);
 /// As much as a heap can grow to here, and more.
 const BALLAST_LEN: u64 = ARENA_PAGES << 12;
 
