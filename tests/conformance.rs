@@ -28,8 +28,6 @@ mod cases_resolve;
 mod cases_shared;
 #[path = "conformance/cases_wp.rs"]
 mod cases_wp;
-#[path = "conformance/linux_arm.rs"]
-mod linux_arm;
 #[path = "conformance/litmus.rs"]
 mod litmus;
 #[path = "conformance/programs.rs"]

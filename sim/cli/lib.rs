@@ -20,6 +20,7 @@ pub mod judge;
 mod kept;
 pub mod kernel;
 mod ledger;
+pub mod litmus;
 pub mod merge;
 pub mod model;
 pub mod replay;

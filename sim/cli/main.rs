@@ -21,6 +21,7 @@ enum Command {
     Zoo(faultbed::zoo::Zoo),
     Check(faultbed::check::Check),
     Run(faultbed::run::RunFile),
+    Litmus(faultbed::litmus::Litmus),
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Conform(faultbed::conform::Conform),
     #[cfg(target_os = "linux")]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Zoo(zoo) => zoo.run(),
         Command::Check(check) => check.run(),
         Command::Run(run) => run.run(),
+        Command::Litmus(litmus) => litmus.run(),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Command::Conform(conform) => conform.run(),
         #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use sim::scenario;
 
 use crate::exit::{FOUND, Failed, OK};
 use crate::judge::program::{self, Body, Program};
-use crate::judge::{Backend, Shown, on_linux, on_sim, part};
+use crate::judge::{Backend, Shown, for_this_user, on_linux, on_sim, part};
 
 /// Run a scenario with a scripted handler on the simulated kernel, on this one, or on both.
 #[derive(Args, Clone, Debug)]
@@ -45,7 +45,10 @@ impl RunFile {
             let message = "it has no `handler script`: search it with `faultbed explore`";
             return Err(Failed::usage(format!("{file}: {message}")));
         }
-        let program = program::parse(&file, &text).map_err(Failed::usage)?;
+        let mut program = program::parse(&file, &text).map_err(Failed::usage)?;
+        if self.backend != Backend::Sim {
+            program = for_this_user(&program).map_err(Failed::io)?;
+        }
         match &program.body {
             Body::Sequence { .. } => self.walk(&program),
             Body::Tasks(_) => {

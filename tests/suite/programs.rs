@@ -7,7 +7,7 @@ use std::path::Path;
 use faultbed::judge::program::{
     Ask, Body, Clause, Condition, Doing, Expect, Part, Program, Step, Task, Watched, parse,
 };
-use faultbed::judge::{Advise, Kind, Op, PAGE, Piece, on_sim};
+use faultbed::judge::{Advise, Kind, Op, PAGE, Piece, litmus, on_sim};
 use proptest::prelude::*;
 use proptest::sample::select;
 use shims::{
@@ -291,10 +291,65 @@ fn the_examples_do_on_the_simulated_kernel_what_they_say() {
 }
 
 #[test]
+fn every_litmus_file_is_in_the_catalogue_and_prints_as_itself() {
+    let mut listed: Vec<_> = litmus::FILES.iter().map(|(key, _)| format!("{key}.fbs")).collect();
+    listed.sort();
+    let there = files("sim/litmus");
+    let names = |file: &String| file.rsplit('/').next().map(str::to_owned);
+    assert_eq!(there.iter().filter_map(|(file, _)| names(file)).collect::<Vec<_>>(), listed);
+    assert!(listed.len() >= 40, "a catalogue");
+    for (key, program) in litmus::all() {
+        assert_eq!(program.name, key);
+        assert_eq!(parse(key, &program.to_string()), Ok(program), "{key}");
+    }
+}
+
+#[test]
+fn litmus_tests_end_on_the_simulated_kernel_as_they_say() {
+    for (key, program) in litmus::all() {
+        let found = litmus::allowed(&program).unwrap_or_else(|why| panic!("{key}: {why}"));
+        let broken = litmus::broken_conditions(&program, &found.endings);
+        assert_eq!(broken, Vec::<String>::new(), "{key}");
+        assert!(!program.conditions.is_empty(), "{key} says nothing");
+    }
+}
+
+#[test]
+fn a_condition_that_no_ending_meets_is_reported() {
+    let mut program = litmus::find("gate_shut").expect("a built-in test");
+    let found = litmus::allowed(&program).expect("it is one");
+    program.conditions = vec![
+        Condition { exists: true, clauses: vec![Clause::Asleep(0)] },
+        Condition { exists: false, clauses: vec![Clause::Page(0, "absent".to_owned())] },
+    ];
+    let broken = litmus::broken_conditions(&program, &found.endings);
+    let wanted = ["condition 1: no ending is like that", "condition 2: 2 endings are like that"];
+    assert_eq!(broken, wanted);
+}
+
+#[test]
 fn an_expectation_that_does_not_hold_is_reported_with_its_step() {
     let (file, text) = files("docs/examples").swap_remove(0);
     let text = text.replace("guest: -> source", "guest: -> zero");
     let program = parse(&file, &text).expect("well-formed");
     let broken = on_sim(&program).broken.expect("it does not hold");
     assert_eq!((broken.step, broken.what.as_str()), (4, "guest: expected `zero`, found `source`"));
+}
+
+/// The fenced blocks of the reference that are whole scenarios.
+#[test]
+fn the_examples_of_the_reference_are_accepted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/judge.md");
+    let text = fs::read_to_string(path).expect("the reference");
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    let examples: Vec<_> =
+        blocks.filter_map(|block| block.strip_prefix("\nfaultbed scenario 1")).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let example = format!("faultbed scenario 1{example}\n");
+        let program = parse("docs/judge.md", &example).unwrap_or_else(|error| panic!("{error}"));
+        if matches!(program.body, Body::Sequence { .. }) {
+            assert_eq!(on_sim(&program).broken, None);
+        }
+    }
 }

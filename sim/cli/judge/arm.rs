@@ -8,6 +8,7 @@ use sim::Content;
 use sim::vma::Prot;
 
 use super::op::{Op, PAGE, Settled};
+use super::sim_arm::SimArm;
 
 /// What the page table says of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -144,11 +145,19 @@ pub trait Arm {
     fn contents(&mut self) -> Vec<Option<Content>>;
     /// The mappings of the arena, ascending.
     fn areas(&mut self) -> Vec<Area>;
+    /// The simulated kernel behind it, if it is one.
+    fn as_sim(&mut self) -> Option<&mut SimArm> {
+        None
+    }
 }
 
 /// An event with addresses in pages from the start of the arena.
 pub fn event_text(arm: &dyn Arm, event: &Event) -> String {
-    let base = arm.base();
+    event_text_at(arm.base(), &|tid| arm.who(tid), event)
+}
+
+/// The same for an arena at `base`, where `who` knows the threads.
+pub fn event_text_at(base: Addr, who: &dyn Fn(Tid) -> Option<usize>, event: &Event) -> String {
     let rel = |addr: Addr| addr.raw().wrapping_sub(base.raw());
     let page = |addr: Addr| match rel(addr) {
         offset if offset.is_multiple_of(PAGE) => (offset / PAGE).to_string(),
@@ -163,7 +172,7 @@ pub fn event_text(arm: &dyn Arm, event: &Event) -> String {
                 FaultKind::Wp => " WP",
                 FaultKind::Minor => " MINOR",
             };
-            let who = fault.tid.map_or(String::new(), |tid| format!(" by {:?}", arm.who(tid)));
+            let who = fault.tid.map_or(String::new(), |tid| format!(" by {:?}", who(tid)));
             // Unknown flags would show here.
             let rest = fault.flags.bits() & !7;
             let rest = if rest == 0 { String::new() } else { format!(" flags {rest:#x}") };

@@ -68,18 +68,44 @@ pub fn on_linux(_: &Program) -> Result<Shown, Unable> {
     Err(Unable("this is no Linux on x86-64".to_owned()))
 }
 
+/// The program as this user can run it: without the right to handle faults of the kernel, with a
+/// userfaultfd for user mode only, if it has none of them.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub fn for_this_user(program: &Program) -> Result<Program, Unable> {
+    use shims::linux::{Capability, OpenFlags};
+
+    let why = match Capability::probe(OpenFlags::empty()) {
+        _ if program.user_mode_only => return Ok(program.clone()),
+        Ok(_) => return Ok(program.clone()),
+        Err(why) => why,
+    };
+    if Capability::probe(OpenFlags::USER_MODE_ONLY).is_err() {
+        return Err(Unable(why.to_string()));
+    }
+    if program.faults_in_the_kernel() {
+        let message = "its faults of kernel mode are for privileged users (or with \
+                       vm.unprivileged_userfaultfd=1)";
+        return Err(Unable(message.to_owned()));
+    }
+    Ok(Program { user_mode_only: true, ..program.clone() })
+}
+
+/// The same where there is no kernel to run on.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+pub fn for_this_user(program: &Program) -> Result<Program, Unable> {
+    Ok(program.clone())
+}
+
 /// Is everything there that `program` needs of the running kernel? The huge pages are taken.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(crate) fn prepare(
     program: &Program,
 ) -> Result<Option<shims::linux::hugepages::Reservation>, Unable> {
     use shims::linux::hugepages::Reservation;
-    use shims::linux::{Capability, OpenFlags};
+    use shims::linux::{OpenFlags, UserFault};
 
     let flags = if program.user_mode_only { OpenFlags::USER_MODE_ONLY } else { OpenFlags::empty() };
-    Capability::probe(flags)
-        .and_then(|capability| capability.require(program.features))
-        .map_err(|why| Unable(why.to_string()))?;
+    UserFault::connect(flags, program.features).map_err(|why| Unable(why.to_string()))?;
     match huge_pages(program) {
         0 => Ok(None),
         pages => Reservation::new(pages)

@@ -6,6 +6,7 @@
 
 mod arm;
 mod backend;
+pub mod litmus;
 mod op;
 pub mod program;
 mod run;
@@ -22,8 +23,10 @@ mod puppet_ops;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod puppet_uffd;
 
-pub use arm::{Area, Arm, Entry, Scan, bytes, event_text, span};
-pub use backend::{Backend, Parting, Unable, huge_pages, on_linux, on_sim, part, profile_of};
+pub use arm::{Area, Arm, Entry, Scan, bytes, event_text, event_text_at, span};
+pub use backend::{
+    Backend, Parting, Unable, for_this_user, huge_pages, on_linux, on_sim, part, profile_of,
+};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use case::{Case, both};
 pub use op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};

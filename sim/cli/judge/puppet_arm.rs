@@ -310,29 +310,7 @@ impl Arm for PuppetArm {
 
     fn entries(&mut self, process: usize) -> Vec<(u64, Entry)> {
         let Some((pagemap, mem)) = &self.processes[process].files else { return Vec::new() };
-        let mut raw = vec![0; 8 * self.pages as usize];
-        if pagemap.read_exact_at(&mut raw, BASE.raw() / PAGE * 8).is_err() {
-            // The process is gone.
-            return Vec::new();
-        }
-        let mut bytes = [0; PAGE as usize];
-        let mut entries = Vec::new();
-        for (page, word) in (0..).zip(raw.as_chunks::<8>().0) {
-            if page % granule(&self.pieces, page) != 0 {
-                continue;
-            }
-            let word = u64::from_ne_bytes(*word);
-            let bit = |n: u32| word >> n & 1 == 1;
-            let content = bit(63).then(|| {
-                // By this file neither a protection nor an absent page matters; that a page
-                // is there was seen before.
-                mem.read_exact_at(&mut bytes, BASE.raw() + page * PAGE).expect("a page");
-                Content::of_bytes(&bytes)
-            });
-            let entry = Entry { content, wp: bit(57), marker: bit(62) && !bit(63) };
-            entries.push((page, entry));
-        }
-        entries
+        read_entries(pagemap, mem, self.pages, &self.pieces)
     }
 
     fn areas(&mut self) -> Vec<Area> {
@@ -456,6 +434,37 @@ impl Arm for PuppetArm {
         }
         panic!("process {process} does not die");
     }
+}
+
+/// The first page of each unit of a process that has these files; nothing if it is gone.
+pub(crate) fn read_entries(
+    pagemap: &File,
+    mem: &File,
+    pages: u64,
+    pieces: &[Piece],
+) -> Vec<(u64, Entry)> {
+    let mut raw = vec![0; 8 * pages as usize];
+    if pagemap.read_exact_at(&mut raw, BASE.raw() / PAGE * 8).is_err() {
+        return Vec::new();
+    }
+    let mut bytes = [0; PAGE as usize];
+    let mut entries = Vec::new();
+    for (page, word) in (0..).zip(raw.as_chunks::<8>().0) {
+        if page % granule(pieces, page) != 0 {
+            continue;
+        }
+        let word = u64::from_ne_bytes(*word);
+        let bit = |n: u32| word >> n & 1 == 1;
+        let content = bit(63).then(|| {
+            // By this file neither a protection nor an absent page matters; that a page is
+            // there was seen before.
+            mem.read_exact_at(&mut bytes, BASE.raw() + page * PAGE).expect("a page");
+            Content::of_bytes(&bytes)
+        });
+        let entry = Entry { content, wp: bit(57), marker: bit(62) && !bit(63) };
+        entries.push((page, entry));
+    }
+    entries
 }
 
 fn parse_smaps(text: &str, pages: u64) -> Vec<Area> {

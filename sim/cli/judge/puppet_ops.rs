@@ -1,9 +1,10 @@
 //! What each operation of a case is as a system call or an access. Owns the translation.
 
+use std::collections::BTreeMap;
+
 use linux_raw_sys::general as sys;
 use shims::linux::puppet::Act;
 use shims::{Addr, Errno};
-use sim::vma::RemapFlags;
 use sim::world::BASE;
 use sim::{Content, STAMP_LEN};
 
@@ -38,14 +39,7 @@ impl PuppetArm {
     }
 
     fn mmap_args(&self, piece: &Piece) -> [u64; 6] {
-        let (at, len) = (BASE.raw() + piece.at * PAGE, piece.pages * PAGE);
-        let (flags, fd) = match piece.kind {
-            Kind::Anon => (PRIVATE | ANONYMOUS, u64::MAX),
-            Kind::Shmem | Kind::Huge => (SHARED, self.files[&piece.file]),
-            Kind::ShmemPrivate | Kind::HugePrivate => (PRIVATE, self.files[&piece.file]),
-        };
-        let flags = if self.reserve { flags | FIXED } else { flags | FIXED | NORESERVE };
-        [at, len, piece.prot.bits(), flags, fd, piece.offset * PAGE]
+        mmap_args(piece, &self.files, self.reserve)
     }
 
     /// What `thread` has to do for `op`.
@@ -56,9 +50,9 @@ impl PuppetArm {
         let own = OWN + OWN_LEN * slot as u64;
         let scratch = self.stage.scratch();
         let call = |number, args: [u64; 6]| Act::Syscall(number, args);
-        let advise = |start: u64, len, advice: u64| {
-            call(sys::__NR_madvise, [at(start), len, advice, 0, 0, 0])
-        };
+        if let Some((number, args)) = system_call(op, &self.files, self.reserve) {
+            return call(number, args);
+        }
         match op {
             Op::Load(page) => Act::Load { addr: at(page * PAGE), both: true },
             Op::Glance(page) => Act::Load { addr: at(page * PAGE), both: false },
@@ -104,9 +98,6 @@ impl PuppetArm {
                     if write { sys::__NR_process_vm_writev } else { sys::__NR_process_vm_readv };
                 call(number, [pid, local, 1, remote, 1, 0])
             }
-            Op::Populate { at, len, write } => advise(at, len, if write { 23 } else { 22 }),
-            Op::DontNeed { at, len } => advise(at, len, 4),
-            Op::Advise { at, len, advice } => advise(at, len, advice as u64),
             Op::DontNeedSelf { at: offset, len } => {
                 let pid = u64::from(self.stage.ids(slot).0);
                 let pidfd = self.main(process, sys::__NR_pidfd_open, [pid, 0, 0, 0, 0, 0]);
@@ -114,22 +105,6 @@ impl PuppetArm {
                 let pidfd = pidfd.expect("a pidfd");
                 call(sys::__NR_process_madvise, [pidfd, scratch + own, 1, 4, 0, 0])
             }
-            Op::Map { at: offset, len, prot } => {
-                let flags = PRIVATE | ANONYMOUS | FIXED;
-                call(sys::__NR_mmap, [at(offset), len, prot.bits(), flags, u64::MAX, 0])
-            }
-            Op::MapFile { piece } => call(sys::__NR_mmap, self.mmap_args(&piece)),
-            Op::Unmap { at: offset, len } => call(sys::__NR_munmap, [at(offset), len, 0, 0, 0, 0]),
-            Op::Protect { at: offset, len, prot } => {
-                call(sys::__NR_mprotect, [at(offset), len, prot.bits(), 0, 0, 0])
-            }
-            Op::Remap { at: offset, len, new_len, to, flags } => {
-                let to = to.map_or(0, at);
-                assert_eq!(to != 0, flags.contains(RemapFlags::FIXED), "a place, or none");
-                call(sys::__NR_mremap, [at(offset), len, new_len, flags.bits(), to, 0])
-            }
-            Op::Lock { at: offset, len } => call(sys::__NR_mlock, [at(offset), len, 0, 0, 0, 0]),
-            Op::Seal { at: offset, len } => call(sys::__NR_mseal, [at(offset), len, 0, 0, 0, 0]),
             Op::SysvAttach { at: offset, len } => {
                 // `IPC_PRIVATE`, `IPC_CREAT | 0600`; marked as gone once it is attached, so
                 // that it ends with the process.
@@ -141,13 +116,6 @@ impl PuppetArm {
                 let removed = self.main(process, sys::__NR_shmctl, [id, 0, 0, 0, 0, 0]);
                 assert!(got.is_ok() && removed.is_ok(), "{got:?} {removed:?}");
                 call(sys::__NR_getpid, [0; 6])
-            }
-            Op::Truncate { file, len } => {
-                call(sys::__NR_ftruncate, [self.files[&file], len, 0, 0, 0, 0])
-            }
-            Op::Punch { file, at, len } => {
-                // `FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`.
-                call(sys::__NR_fallocate, [self.files[&file], 3, at, len, 0, 0])
             }
             Op::Fork | Op::ForkWithFiles => {
                 Act::Fork(self.workers[thread].child, u64::from(sys::SIGCHLD))
@@ -181,6 +149,7 @@ impl PuppetArm {
                 call(sys::__NR_poll, [scratch + own, 1, u64::MAX, 0, 0, 0])
             }
             Op::Exit => call(sys::__NR_exit_group, [0; 6]),
+            op => unreachable!("{op:?} is a system call and was done above"),
         }
     }
 
@@ -225,6 +194,52 @@ impl PuppetArm {
         self.main(process, sys::__NR_pwrite64, args).expect("pwrite");
         self.main(process, sys::__NR_close, [fd, 0, 0, 0, 0, 0]).expect("close");
     }
+}
+
+/// The arguments of `mmap` for a piece, with the descriptors of the memory files.
+pub(crate) fn mmap_args(piece: &Piece, files: &BTreeMap<u8, u64>, reserve: bool) -> [u64; 6] {
+    let (at, len) = (BASE.raw() + piece.at * PAGE, piece.pages * PAGE);
+    let (flags, fd) = match piece.kind {
+        Kind::Anon => (PRIVATE | ANONYMOUS, u64::MAX),
+        Kind::Shmem | Kind::Huge => (SHARED, files[&piece.file]),
+        Kind::ShmemPrivate | Kind::HugePrivate => (PRIVATE, files[&piece.file]),
+    };
+    let flags = if reserve { flags | FIXED } else { flags | FIXED | NORESERVE };
+    [at, len, piece.prot.bits(), flags, fd, piece.offset * PAGE]
+}
+
+/// An operation that is one system call with arguments known before.
+pub(crate) fn system_call(
+    op: Op,
+    files: &BTreeMap<u8, u64>,
+    reserve: bool,
+) -> Option<(u32, [u64; 6])> {
+    let place = |offset: u64| BASE.raw().wrapping_add(offset);
+    let advise = |at, len, advice: u64| (sys::__NR_madvise, [place(at), len, advice, 0, 0, 0]);
+    Some(match op {
+        Op::Populate { at, len, write } => advise(at, len, if write { 23 } else { 22 }),
+        Op::DontNeed { at, len } => advise(at, len, 4),
+        Op::Advise { at, len, advice } => advise(at, len, advice as u64),
+        Op::Map { at, len, prot } => {
+            let flags = PRIVATE | ANONYMOUS | FIXED;
+            (sys::__NR_mmap, [place(at), len, prot.bits(), flags, u64::MAX, 0])
+        }
+        Op::MapFile { piece } => (sys::__NR_mmap, mmap_args(&piece, files, reserve)),
+        Op::Unmap { at, len } => (sys::__NR_munmap, [place(at), len, 0, 0, 0, 0]),
+        Op::Protect { at, len, prot } => {
+            (sys::__NR_mprotect, [place(at), len, prot.bits(), 0, 0, 0])
+        }
+        Op::Remap { at, len, new_len, to, flags } => {
+            let to = to.map_or(0, place);
+            (sys::__NR_mremap, [place(at), len, new_len, flags.bits(), to, 0])
+        }
+        Op::Lock { at, len } => (sys::__NR_mlock, [place(at), len, 0, 0, 0, 0]),
+        Op::Seal { at, len } => (sys::__NR_mseal, [place(at), len, 0, 0, 0, 0]),
+        Op::Truncate { file, len } => (sys::__NR_ftruncate, [files[&file], len, 0, 0, 0, 0]),
+        // `FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`.
+        Op::Punch { file, at, len } => (sys::__NR_fallocate, [files[&file], 3, at, len, 0, 0]),
+        _ => return None,
+    })
 }
 
 pub(crate) fn words(content: Content) -> [u64; 2] {

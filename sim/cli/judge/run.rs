@@ -506,6 +506,11 @@ impl Run {
         format!("{at:#x}+{:#x}", range.len.bytes())
     }
 
+    /// The kernel as it is now.
+    pub fn into_arm(self) -> Box<dyn Arm> {
+        self.arm
+    }
+
     /// The transcript.
     pub fn into_log(self) -> Vec<String> {
         self.log

@@ -121,7 +121,7 @@ impl SimArm {
     }
 
     /// The same for an operation that takes a file, a descriptor or a process.
-    fn file_call(&mut self, index: usize, op: Op) -> Call {
+    pub(crate) fn file_call(&mut self, index: usize, op: Op) -> Call {
         let stamp = Content::Written { task: index as u16, seq: 0 };
         let word = |at| bytes(BASE, at, STAMP_LEN as u64);
         match op {
@@ -147,6 +147,42 @@ impl SimArm {
             }
             op => SimArm::call(index, op),
         }
+    }
+
+    /// The entry of page `page` of the arena in `mm`.
+    pub(crate) fn entry_of(kernel: &Kernel, mm: MmId, page: u64) -> Entry {
+        let addr = Addr::new(BASE.raw() + page * PAGE);
+        let seen = kernel.pagemap(mm, addr);
+        let content = match kernel.table(mm).get(addr.raw() / PAGE) {
+            Pte::Present { content, .. } => Some(content),
+            Pte::None | Pte::Marker(_) => None,
+        };
+        assert_eq!(content.is_some(), seen.contains(PagemapBits::PRESENT));
+        Entry {
+            content,
+            wp: seen.contains(PagemapBits::UFFD_WP),
+            marker: seen.contains(PagemapBits::SWAP),
+        }
+    }
+
+    /// A copy of the kernel as it is, and the first process's memory in it.
+    pub(crate) fn kernel(&self) -> (Kernel, MmId) {
+        (self.kernel.borrow().clone(), self.processes[0].0)
+    }
+
+    /// How many threads there have been.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// What the kernel calls a thread.
+    pub(crate) fn thread_id(&self, thread: usize) -> ThreadId {
+        self.threads[thread]
+    }
+
+    /// The descriptor of a userfaultfd, if it is open.
+    pub(crate) fn descriptor(&self, uffd: usize) -> Option<Fd> {
+        self.uffds.get(uffd).copied().flatten().map(|fd| fd.number)
     }
 
     /// What a call's end is called here.
@@ -226,6 +262,10 @@ impl SimArm {
 }
 
 impl Arm for SimArm {
+    fn as_sim(&mut self) -> Option<&mut SimArm> {
+        Some(self)
+    }
+
     fn base(&self) -> Addr {
         BASE
     }
@@ -421,22 +461,8 @@ impl Arm for SimArm {
 
     fn entries(&mut self, process: usize) -> Vec<(u64, Entry)> {
         let (mm, kernel) = (self.processes[process].0, self.kernel.get_mut());
-        let entry = |page| {
-            let addr = Addr::new(BASE.raw() + page * PAGE);
-            let seen = kernel.pagemap(mm, addr);
-            let content = match kernel.table(mm).get(addr.raw() / PAGE) {
-                Pte::Present { content, .. } => Some(content),
-                Pte::None | Pte::Marker(_) => None,
-            };
-            assert_eq!(content.is_some(), seen.contains(PagemapBits::PRESENT));
-            Entry {
-                content,
-                wp: seen.contains(PagemapBits::UFFD_WP),
-                marker: seen.contains(PagemapBits::SWAP),
-            }
-        };
         let pages = (0..self.pages).filter(|page| page % granule(&self.pieces, *page) == 0);
-        pages.map(|page| (page, entry(page))).collect()
+        pages.map(|page| (page, SimArm::entry_of(kernel, mm, page))).collect()
     }
 
     fn scan(&mut self, scan: Scan) -> Result<Vec<(u64, u64, u64)>, Errno> {

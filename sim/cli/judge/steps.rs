@@ -36,13 +36,19 @@ pub fn walk(mut run: Run, program: &Program) -> Shown {
     let Body::Sequence { tasks, steps } = &program.body else {
         panic!("only a sequence can be walked through")
     };
-    let mut walk = Walk { threads: vec![None; tasks.len()], tasks, broken: None, last: Vec::new() };
-    walk.last.resize(tasks.len(), None);
+    let mut walk = Walk::new(tasks);
     walk.begin(&mut run, program);
     for (number, step) in (1..).zip(steps) {
         walk.step(&mut run, number, step);
     }
     Shown { log: run.into_log(), broken: walk.broken }
+}
+
+/// What stands before the first step: the userfaultfd, its registrations, the setup.
+pub(crate) fn begin(run: &mut Run, program: &Program) -> Option<Broken> {
+    let mut walk = Walk::new(&[]);
+    walk.begin(run, program);
+    walk.broken
 }
 
 struct Walk<'p> {
@@ -54,7 +60,12 @@ struct Walk<'p> {
     broken: Option<Broken>,
 }
 
-impl Walk<'_> {
+impl<'p> Walk<'p> {
+    fn new(tasks: &'p [(String, usize)]) -> Walk<'p> {
+        let (threads, last) = (vec![None; tasks.len()], vec![None; tasks.len()]);
+        Walk { tasks, threads, last, broken: None }
+    }
+
     fn begin(&mut self, run: &mut Run, program: &Program) {
         let flags = open_flags(program);
         let opened = if flags == DEFAULT_OPEN {
@@ -77,7 +88,12 @@ impl Walk<'_> {
         }
         for doing in &program.setup {
             match self.perform(run, doing, None) {
-                Ok(Seen::Err(errno)) => self.object(0, format!("{doing:?}: {errno:?}")),
+                Ok(seen @ (Seen::Err(_) | Seen::Asleep | Seen::Spinning | Seen::Killed)) => {
+                    self.object(0, format!("{doing:?}: {seen}"));
+                }
+                Ok(Seen::Outcome(outcome)) if outcome.errno.is_some() => {
+                    self.object(0, format!("{doing:?}: {outcome}"));
+                }
                 Ok(_) => {}
                 Err(why) => self.object(0, why),
             }

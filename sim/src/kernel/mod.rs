@@ -534,14 +534,16 @@ impl Kernel {
         mm.readers == 0 && !mm.writer
     }
 
+    /// Is a resolving ioctl at work on what is mapped behind `page`, that would have to be told
+    /// of a removal? One that need not be told goes on beside the removal (d34).
     fn filling(&self, mm: MmId, page: Vpn) -> bool {
         if self.unlocked(mm) {
             return false;
         }
-        self.space(mm)
-            .find_next(page_addr(page))
-            .and_then(|vma| vma.uffd())
-            .is_some_and(|ctx| self.ctx(ctx).filling > 0)
+        self.space(mm).find_next(page_addr(page)).and_then(|vma| vma.uffd()).is_some_and(|ctx| {
+            let ctx = self.ctx(ctx);
+            ctx.filling > 0 && ctx.features.contains(Features::EVENT_REMOVE)
+        })
     }
 
     /// Wake every faulter of `ctx` in `range` (rule c11): each starts its access over (F5).

@@ -214,6 +214,13 @@ impl Stage {
 
     /// Tell the thread in `slot`, which must be idle, to do `act`.
     pub fn tell(&self, slot: usize, act: Act) {
+        self.tell_asleep(slot, act);
+        stage::wake(&self.slot(slot).state);
+    }
+
+    /// The same without waking the thread: another puppet does, by
+    /// [`waker`](Stage::waker).
+    pub fn tell_asleep(&self, slot: usize, act: Act) {
         let slot = self.slot(slot);
         assert_eq!(slot.state.load(Ordering::Acquire), IDLE, "a puppet does one thing at a time");
         let (kind, args) = act.words();
@@ -222,7 +229,13 @@ impl Stage {
             place.store(value, Ordering::Relaxed);
         }
         slot.state.store(TOLD, Ordering::Release);
-        stage::wake(&slot.state);
+    }
+
+    /// What wakes the thread in `slot`, once it has been told something.
+    pub fn waker(&self, slot: usize) -> Act {
+        const FUTEX_WAKE: u64 = 1;
+        let place = &raw const self.slot(slot).state as u64;
+        Act::Syscall(sys::__NR_futex, [place, FUTEX_WAKE, i32::MAX as u64, 0, 0, 0])
     }
 
     /// Wait up to `patience` for the thread in `slot` to have done what it was told.
@@ -260,6 +273,11 @@ impl Stage {
     /// Wait for the thread in `slot` for as long as anybody would.
     pub fn wait_long(&self, slot: usize) -> Option<Answer> {
         (0..200).find_map(|_| self.wait(slot, Duration::from_millis(50)))
+    }
+
+    /// Does the thread in `slot` wait to be told something?
+    pub fn is_idle(&self, slot: usize) -> bool {
+        self.slot(slot).state.load(Ordering::Acquire) == IDLE
     }
 
     /// Where the scratch memory is, in every process.

@@ -141,10 +141,8 @@ pub(super) unsafe fn play(slot: &Slot, at: u64, count: u64) -> Ended {
         }
         let kind = place(0).load(Ordering::Relaxed);
         let mut a = [0_u64; 7];
-        let mut n = 1;
-        for value in &mut a {
+        for (n, value) in (1..).zip(&mut a) {
             *value = place(n).load(Ordering::Relaxed);
-            n += 1;
         }
         slot.signal[0].store(0, Ordering::Release);
         let value = match kind {
@@ -161,10 +159,8 @@ pub(super) unsafe fn play(slot: &Slot, at: u64, count: u64) -> Ended {
         };
         place(VALUE).store(value, Ordering::Relaxed);
         place(WORD).store(slot.words[0].load(Ordering::Relaxed), Ordering::Relaxed);
-        let mut n = 0;
-        for part in &slot.signal {
-            place(SIGNAL + n).store(part.load(Ordering::Acquire), Ordering::Relaxed);
-            n += 1;
+        for (n, part) in (SIGNAL..).zip(&slot.signal) {
+            place(n).store(part.load(Ordering::Acquire), Ordering::Relaxed);
         }
         place(DONE).store(1, Ordering::Release);
         done = done.wrapping_add(1);
@@ -172,20 +168,37 @@ pub(super) unsafe fn play(slot: &Slot, at: u64, count: u64) -> Ended {
     Ended::Here(done)
 }
 
-/// Come to `word` and wait for the others; whoever waits for long lets others have the
-/// processor.
+/// Come to `word` and wait for the others: awake for a moment, then asleep, so that nobody is
+/// kept off a processor by those who wait for it.
 fn barrier(word: &AtomicU64, count: u64, stop: &AtomicU64) -> u64 {
-    word.fetch_add(1, Ordering::AcqRel);
+    const FUTEX_WAIT: u64 = 0;
+    const FUTEX_WAKE: u64 = 1;
+    /// Turns to stay awake: some ten microseconds.
+    const AWAKE: u32 = 600;
+    // The futex is the half of the word that counts.
+    let place = core::ptr::from_ref(word) as u64;
+    if word.fetch_add(1, Ordering::AcqRel).wrapping_add(1) >= count {
+        // SAFETY: wakes the waiters of a live word.
+        unsafe { raw(sys::__NR_futex, [place, FUTEX_WAKE, i32::MAX as u64, 0, 0, 0]) };
+        return 0;
+    }
     let mut turns = 0_u32;
-    while word.load(Ordering::Acquire) < count && stop.load(Ordering::Acquire) == 0 {
-        core::hint::spin_loop();
-        turns = turns.wrapping_add(1);
-        if turns.is_multiple_of(2000) {
-            // SAFETY: gives up the processor, and touches nothing.
-            unsafe { raw(sys::__NR_sched_yield, [0; 6]) };
+    loop {
+        let there = word.load(Ordering::Acquire);
+        if there >= count || stop.load(Ordering::Acquire) != 0 {
+            return 0;
+        }
+        if turns < AWAKE {
+            core::hint::spin_loop();
+            turns = turns.wrapping_add(1);
+        } else {
+            // Ten milliseconds: then the word that stops it is looked at.
+            let timeout = [0_u64, 10_000_000];
+            let args = [place, FUTEX_WAIT, there & 0xffff_ffff, &raw const timeout as u64, 0, 0];
+            // SAFETY: waits on a live word; the timeout is a live `timespec`.
+            unsafe { raw(sys::__NR_futex, args) };
         }
     }
-    0
 }
 
 /// Poll without waiting, up to `tries` times.

@@ -11,7 +11,7 @@ mod words;
 use shims::{Features, RegisterModes};
 use sim::Profile;
 
-use super::op::Piece;
+use super::op::{Op, Piece};
 pub use doing::{Ask, Doing, Part};
 pub use parse::{is_program, parse};
 pub use result::{Expect, Seen, content_text, page_text};
@@ -115,6 +115,33 @@ impl Program {
     /// What is mapped at the start.
     pub fn pieces(&self) -> Vec<Piece> {
         self.memory.iter().map(|watched| watched.piece).collect()
+    }
+
+    /// Does the kernel access watched memory for one of the tasks?
+    pub fn faults_in_the_kernel(&self) -> bool {
+        let kernel = |doing: &Doing| {
+            matches!(
+                doing,
+                Doing::Thread(
+                    Op::Populate { .. }
+                        | Op::UserCopy { .. }
+                        | Op::ProcMem { .. }
+                        | Op::Remote { .. }
+                        | Op::Lock { .. }
+                        | Op::CopyFrom { .. }
+                        | Op::CopyArg { .. }
+                )
+            )
+        };
+        let body = match &self.body {
+            Body::Tasks(tasks) => {
+                tasks.iter().flat_map(|task| &task.ops).any(|(doing, _)| kernel(doing))
+            }
+            Body::Sequence { steps, .. } => {
+                steps.iter().filter_map(|step| step.doing.as_ref()).any(kernel)
+            }
+        };
+        body || self.setup.iter().any(kernel)
     }
 
     /// The names of the tasks.

@@ -3,7 +3,8 @@
 //!
 //! A page leaves the cache and all mappings in one step, and another thread can look between
 //! two pages. On Linux the mappings go first; an access meanwhile waits for the end of the
-//! hole, so it cannot tell.
+//! hole, so it cannot tell. A pass over a file of small pages that has found something is
+//! followed by another one: what was installed behind the first goes as well (rule d13).
 
 use shims::Errno;
 
@@ -21,6 +22,8 @@ use crate::vma::{FileId, Vma};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Cut {
     file: FileId,
+    /// Where the pass began that is under way.
+    start: Index,
     next: Index,
     end: Index,
     /// The file has become shorter.
@@ -30,7 +33,7 @@ pub(crate) struct Cut {
 impl Cut {
     /// A hole; what is private stays.
     pub(super) fn hole(file: FileId, start: Index, end: Index) -> Cut {
-        Cut { file, next: start, end, shorter: false }
+        Cut { file, start, next: start, end, shorter: false }
     }
 
     /// How many base pages it covers.
@@ -75,7 +78,7 @@ impl Kernel {
         if cuts {
             object.promised.split_off(&next);
         }
-        Ok(cuts.then_some(Cut { file, next, end: Index::MAX, shorter: true }))
+        Ok(cuts.then_some(Cut { file, start: next, next, end: Index::MAX, shorter: true }))
     }
 
     /// `fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)`.
@@ -97,7 +100,11 @@ impl Kernel {
 
     /// The next page goes.
     pub(in crate::kernel) fn step_cut(&mut self, cut: Cut) -> (Next<Cut>, Did) {
-        let Some(index) = self.next_to_cut(&cut) else {
+        let again = self.backer(cut.file).page_size() == PAGE && cut.next > cut.start;
+        let found = self
+            .next_to_cut(&cut)
+            .or_else(|| again.then(|| self.next_to_cut(&Cut { next: cut.start, ..cut })).flatten());
+        let Some(index) = found else {
             return (Next::Done(Ret::Ok(0)), Did::Return(Ret::Ok(0)));
         };
         let content = self.drop_index(cut.file, index, cut.shorter);
