@@ -173,7 +173,7 @@ impl Litmus {
         let mut verdict = Verdict {
             name: program.name.clone(),
             about: program.about.clone(),
-            table: Table::new(&found.endings),
+            table: Table::new(program, &found.endings),
             states: found.states,
             text: String::new(),
             stuck: Vec::new(),

@@ -66,6 +66,7 @@ fn v16_d3_two_removers_and_one_read() {
 #[test]
 fn v70_c10_no_wake_is_lost_between_queueing_and_sleeping() {
     named("queueing_against_zeropage");
+    named("queueing_against_copy");
 }
 
 /// A load on its way in is queued behind the wake of an `UNREGISTER` that is under way, and

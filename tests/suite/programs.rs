@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use faultbed::judge::program::{
-    Ask, Body, Clause, Condition, Doing, Expect, Part, Program, Step, Task, Watched, parse,
+    Ask, Body, Clause, Condition, Doing, Expect, Part, Program, Step, Task, Wanted, Watched, parse,
 };
 use faultbed::judge::{Advise, Kind, Op, PAGE, Piece, litmus, on_sim};
 use proptest::prelude::*;
@@ -186,7 +186,7 @@ prop_compose! {
         profile in select(vec![None, Some("5.13"), Some("6.18")]),
         setup in prop::collection::vec(op().prop_map(Doing::Thread), 0..3),
         body in body(),
-        exists: bool,
+        wanted in select(vec![Wanted::Exists, Wanted::Never, Wanted::Diverges]),
         conditions: bool,
     ) -> Program {
         let mut at = 0;
@@ -202,7 +202,7 @@ prop_compose! {
             Clause::Asleep(1),
         ];
         let conditions = match (&body, conditions) {
-            (Body::Tasks(_), true) => vec![Condition { exists, clauses }],
+            (Body::Tasks(_), true) => vec![Condition { wanted, clauses }],
             _ => Vec::new(),
         };
         Program {
@@ -319,8 +319,8 @@ fn a_condition_that_no_ending_meets_is_reported() {
     let mut program = litmus::find("gate_shut").expect("a built-in test");
     let found = litmus::allowed(&program).expect("it is one");
     program.conditions = vec![
-        Condition { exists: true, clauses: vec![Clause::Asleep(0)] },
-        Condition { exists: false, clauses: vec![Clause::Page(0, "absent".to_owned())] },
+        Condition { wanted: Wanted::Exists, clauses: vec![Clause::Asleep(0)] },
+        Condition { wanted: Wanted::Never, clauses: vec![Clause::Page(0, "absent".to_owned())] },
     ];
     let broken = litmus::broken_conditions(&program, &found.endings);
     let wanted = ["condition 1: no ending is like that", "condition 2: 2 endings are like that"];

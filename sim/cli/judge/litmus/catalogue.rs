@@ -32,6 +32,7 @@ pub const FILES: &[(&str, &str)] = files! {
     "message_then_copy"
     "message_then_wake"
     "queueing_against_zeropage"
+    "queueing_against_copy"
     "poll_against_fault"
     "two_faulters_one_copy"
     "two_faulters_two_messages"

@@ -54,7 +54,7 @@ pub fn observe(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Observed, Unable> {
     let pool = prepare(program)?;
-    let mut table = Table::new(allowed);
+    let mut table = Table::new(program, allowed);
     let mut stuck = Vec::new();
     let mut dice = Dice(seed | 1);
     let mut theatre = Theatre::new(program, &pool)?;

@@ -14,7 +14,7 @@ mod look;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::program::{Clause, Condition, Program, Seen};
+use super::program::{Clause, Condition, Program, Seen, Wanted};
 pub use allowed::{Allowed, allowed};
 pub use catalogue::{FILES, all, find};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -69,13 +69,22 @@ pub struct Table {
     pub rows: BTreeMap<Ending, (bool, u64)>,
     /// How many rounds there were.
     pub runs: u64,
+    /// Endings at which the kernels are known to differ.
+    known: Vec<Condition>,
 }
 
 impl Table {
     /// Nothing has been seen yet.
-    pub fn new(allowed: &BTreeSet<Ending>) -> Table {
+    pub fn new(program: &Program, allowed: &BTreeSet<Ending>) -> Table {
         let rows = allowed.iter().map(|ending| (ending.clone(), (true, 0))).collect();
-        Table { rows, runs: 0 }
+        let diverges = |condition: &&Condition| condition.wanted == Wanted::Diverges;
+        let known = program.conditions.iter().filter(diverges).cloned().collect();
+        Table { rows, runs: 0, known }
+    }
+
+    /// Is it a divergence that the program itself speaks of?
+    fn is_known(&self, ending: &Ending) -> bool {
+        self.known.iter().any(|condition| ending.meets(condition))
     }
 
     /// It has been seen once more.
@@ -94,9 +103,11 @@ impl Table {
         self.rows.values().filter(|(allowed, count)| *allowed && *count > 0).count()
     }
 
-    /// The endings that were seen and are not allowed.
+    /// The endings that were seen, are not allowed, and are no divergence that is known.
     pub fn forbidden(&self) -> impl Iterator<Item = (&Ending, u64)> {
-        self.rows.iter().filter(|(_, (allowed, _))| !allowed).map(|(ending, (_, n))| (ending, *n))
+        let wrong =
+            self.rows.iter().filter(|(ending, (allowed, _))| !allowed && !self.is_known(ending));
+        wrong.map(|(ending, (_, count))| (ending, *count))
     }
 
     /// The table as text.
@@ -106,6 +117,7 @@ impl Table {
             let mark = match (allowed, count) {
                 (true, 0) => "not seen",
                 (true, _) => "",
+                (false, _) if self.is_known(ending) => "diverges, as is known",
                 (false, _) => "NOT ALLOWED",
             };
             let line = format!("{count:>9}  {}  {mark}", ending.text(&program.names()));
@@ -121,10 +133,10 @@ pub fn broken_conditions(program: &Program, allowed: &BTreeSet<Ending>) -> Vec<S
     let mut broken = Vec::new();
     for (number, condition) in (1..).zip(&program.conditions) {
         let meets = allowed.iter().filter(|ending| ending.meets(condition)).count();
-        if condition.exists && meets == 0 {
+        if condition.wanted == Wanted::Exists && meets == 0 {
             broken.push(format!("condition {number}: no ending is like that"));
         }
-        if !condition.exists && meets > 0 {
+        if condition.wanted != Wanted::Exists && meets > 0 {
             broken.push(format!("condition {number}: {meets} endings are like that"));
         }
     }

@@ -88,10 +88,22 @@ pub struct Step {
 /// A condition on how a program of tasks ends.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Condition {
-    /// Must there be such an ending, or none?
-    pub exists: bool,
+    /// What it says of such endings.
+    pub wanted: Wanted,
     /// All of these.
     pub clauses: Vec<Clause>,
+}
+
+/// What a condition says of the endings it describes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// The simulator allows one of them.
+    Exists,
+    /// It allows none.
+    Never,
+    /// It allows none, and the running kernel comes to one all the same: a divergence that is
+    /// known and written down.
+    Diverges,
 }
 
 /// A part of a condition.

@@ -9,7 +9,7 @@ use sim::scenario::{HEADER, ScenarioError, Words};
 
 use super::super::op::{Kind, Piece};
 use super::parse_op::{self, Names};
-use super::words::{KINDS, MODES, PROTS, lookup, value};
+use super::words::{KINDS, MODES, PROTS, WANTED, lookup, value};
 use super::{Body, Clause, Condition, Expect, Program, Step, Task, Watched};
 
 const MAX_PAGES: u64 = 1 << 16;
@@ -107,11 +107,10 @@ impl Parser {
         let (word, column) = words.want("a keyword")?;
         match word {
             "task" => return self.task(words),
-            "exists" | "never" => {
+            word if let Some(wanted) = lookup(WANTED, word) => {
                 words.end()?;
                 self.section = Section::Condition;
-                let exists = word == "exists";
-                self.program.conditions.push(Condition { exists, clauses: Vec::new() });
+                self.program.conditions.push(Condition { wanted, clauses: Vec::new() });
                 return Ok(());
             }
             "memory" => {}

@@ -7,7 +7,7 @@ use sim::scenario::HEADER;
 use sim::vma::{Prot, RemapFlags};
 
 use super::super::op::{Kind, Op, PAGE, Piece};
-use super::words::{ADVICE, FEATURES, KINDS, MODES, PROTS, Place, name};
+use super::words::{ADVICE, FEATURES, KINDS, MODES, PROTS, Place, WANTED, name};
 use super::{Ask, Body, Clause, Doing, Expect, Part, Program, Watched};
 
 impl fmt::Display for Program {
@@ -74,7 +74,7 @@ impl fmt::Display for Program {
             }
         }
         for condition in &self.conditions {
-            writeln!(f, "\n{}", if condition.exists { "exists" } else { "never" })?;
+            writeln!(f, "\n{}", name(WANTED, &condition.wanted))?;
             for clause in &condition.clauses {
                 match clause {
                     Clause::Page(page, state) => writeln!(f, "  page {page} {state}")?,

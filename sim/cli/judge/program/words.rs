@@ -8,6 +8,7 @@ use sim::scenario::{ScenarioError, Words};
 use sim::vma::Prot;
 
 use super::super::op::{Advise, Kind, PAGE};
+use super::Wanted;
 use super::doing::Part;
 
 /// A value and its word.
@@ -56,6 +57,9 @@ pub(super) const PROTS: Table<Prot> = &[
     (Prot::RX, "rx"),
     (Prot::RWX, "rwx"),
 ];
+
+pub(super) const WANTED: Table<Wanted> =
+    &[(Wanted::Exists, "exists"), (Wanted::Never, "never"), (Wanted::Diverges, "diverges")];
 
 pub(super) const ADVICE: Table<Advise> = &[
     (Advise::WillNeed, "willneed"),
