@@ -74,9 +74,7 @@ impl Story {
 
     /// The last step of which this is true: who, and what.
     fn last(&self, holds: impl Fn(&str, &str) -> bool) -> Option<usize> {
-        self.scenes
-            .iter()
-            .rposition(|scene| holds(&self.actors[scene.actor].name, &scene.what))
+        self.scenes.iter().rposition(|scene| holds(&self.actors[scene.actor].name, &scene.what))
     }
 
     fn at(&self, scene: usize, page: usize) -> &Page {
