@@ -1,5 +1,6 @@
 //! Campaigns in parts: shards add up to the whole, and a campaign that is killed has lost nothing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -122,11 +123,7 @@ fn a_campaign_that_is_killed_leaves_whole_files_and_every_failure_it_found() {
         }
         child.kill().expect("it was running");
         child.wait().expect("it has ended");
-        for path in files(&out, ".schedule").iter().chain(&files(&out, ".found")) {
-            let text = std::fs::read_to_string(path).unwrap();
-            let schedule = Schedule::parse("killed", &text).unwrap_or_else(|e| panic!("{e}"));
-            assert!(!schedule.steps.is_empty(), "{}", path.display());
-        }
+        all_are_whole(&out);
         for path in files(&out, ".jsonl") {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut merged = Merged::default();
@@ -137,13 +134,97 @@ fn a_campaign_that_is_killed_leaves_whole_files_and_every_failure_it_found() {
                 assert!(dir.join(schedule).exists(), "{schedule}");
             }
         }
-        for path in files(&out, ".html") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            assert!(text.trim_end().ends_with("</html>"), "{}", path.display());
-        }
         kept = files(&out, ".schedule").len();
     }
     assert!(kept >= 2, "{kept} failures were kept");
+}
+
+/// Is every file that has its final name whole?
+fn all_are_whole(dir: &Path) {
+    for path in files(dir, ".schedule").iter().chain(&files(dir, ".found")) {
+        let text = std::fs::read_to_string(path).unwrap();
+        let schedule = Schedule::parse("killed", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        assert!(!schedule.steps.is_empty(), "{}", path.display());
+    }
+    for (ending, last) in [(".html", "</html>"), (".trace.json", "}"), (".rs", "}")] {
+        for path in files(dir, ending) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.trim_end().ends_with(last), "{} is cut short", path.display());
+        }
+    }
+    for path in files(dir, ".jsonl") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut merged = Merged::default();
+        merged.add("killed", &text).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// The failures in a folder, whether they were shrunk already or not: scenario, class, seed, walk.
+fn findings(dir: &Path) -> BTreeSet<String> {
+    let stem = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let name = name.strip_suffix(".schedule").map_or(name.clone(), str::to_owned);
+        name.strip_suffix("-short-circuit.found").map_or(name.clone(), str::to_owned)
+    };
+    files(dir, ".schedule").iter().chain(&files(dir, ".found")).map(stem).collect()
+}
+
+/// The most hostile moment: a file that grows beyond the limit kills whoever writes it, with what
+/// came before the limit on disk.
+#[test]
+#[cfg(unix)]
+fn a_campaign_that_dies_in_the_middle_of_a_write_leaves_no_part_of_a_file() {
+    let (mut died, mut kept) = (0, 0);
+    // In blocks of 512 bytes: below the size of a schedule, and of each of the others.
+    for limit in [0, 1, 2, 4, 8, 16, 24, 32, 40, 48] {
+        let dir = folder("cut");
+        let mut explore = explore(&dir, "1/1", "3000");
+        explore.arg("lost_install");
+        let status = Command::new("sh")
+            .args(["-c", "ulimit -f \"$0\" && exec \"$@\"", &limit.to_string()])
+            .arg(explore.get_program())
+            .args(explore.get_args())
+            .current_dir(&dir)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("the shell runs");
+        all_are_whole(&dir.join("out"));
+        if status.code() != Some(1) {
+            died += 1;
+            // A file of results that could be written names failures that are there.
+            kept += findings(&dir.join("out")).len();
+        }
+    }
+    assert!(died >= 5 && kept >= 3, "{died} died, {kept} failures were kept");
+}
+
+#[test]
+fn two_campaigns_in_one_folder_that_are_killed_again_and_again_lose_nothing() {
+    let dir = folder("twins");
+    let out = dir.join("out");
+    let mut known = BTreeSet::new();
+    for round in 0..10u64 {
+        // Two shards, and one of them twice: the same files at the same time.
+        let shards = ["1/2", "2/2", "2/2"];
+        let start = |shard| {
+            let mut explore = explore(&dir, shard, "100000000");
+            explore.args(["lost_install", "--seed", &round.to_string()]);
+            explore.spawn().expect("the command runs")
+        };
+        let mut children = shards.map(start);
+        for (number, child) in (0u64..).zip(&mut children) {
+            // Moments that have nothing to do with what is done in them.
+            pause(Duration::from_micros(20_000 + (round * 27_919 + number * 104_729) % 150_000));
+            child.kill().expect("it was running");
+            child.wait().expect("it has ended");
+        }
+        all_are_whole(&out);
+        let now = findings(&out);
+        assert!(now.is_superset(&known), "lost: {:?}", known.difference(&now));
+        known = now;
+    }
+    assert!(known.len() >= 2, "{known:?}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test waits for another process")]
