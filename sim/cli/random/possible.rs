@@ -138,7 +138,7 @@ impl World {
     }
 
     /// On the running kernel `MADV_GUARD_INSTALL` goes round in circles where memory of a file
-    /// has a write-protection marker, because what it zaps leaves the marker (f3, V84).
+    /// has a write-protection marker, because what it zaps leaves the marker (f3).
     fn guard_would_spin(&mut self, thread: usize, at: u64, len: u64) -> bool {
         let pages = at / PAGE..(at + len).div_ceil(PAGE);
         let entries = match self.homes.get(thread) {
