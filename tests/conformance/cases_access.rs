@@ -109,7 +109,7 @@ fn v26_e4_an_answer_that_cannot_be_written_installs_and_wakes_nobody() {
 fn v30_b5_the_memory_that_cannot_be_watched() {
     // System V segments have a driver of their own.
     let case = Case::new("v30_b5", 4).modes(RegisterModes::empty());
-    case.kernel_only("the simulator has no System V segments").run(|run| {
+    case.run(|run| {
         let thread = run.thread();
         assert_eq!(run.get(thread, Op::SysvAttach { at: 0, len: 2 * PAGE }), Back::Done);
         let segment = run.span(0, 2);
@@ -285,7 +285,7 @@ fn v68_f6_collapsing() {
 /// Page 0 of the first userfaultfd is to be filled from page 4, which the second watches.
 fn watched_source(name: &str) -> Case<'_> {
     let features = REMOVE | Features::EVENT_UNMAP;
-    Case::new(name, 6).features(features).kernel_only("a source is bytes, and never waits")
+    Case::new(name, 6).features(features)
 }
 
 fn split(run: &mut Run) -> usize {

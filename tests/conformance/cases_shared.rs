@@ -342,7 +342,7 @@ fn v73_e10_e12_a_bad_source_and_a_present_page() {
         let unit = kind.granule();
         let piece = Piece::new(0, unit, kind);
         let case = Case::new("v73", 2 * unit).pieces(&[piece]);
-        case.kernel_only("a source is bytes, and never bad").run(|run| {
+        case.run(|run| {
             assert_eq!(run.copy(0, unit), Outcome::done(unit * PAGE));
             let (to, from, len) = (0, unit * PAGE, unit * PAGE);
             let (_, settled) = run.spawn(Op::CopyFrom { uffd: 0, to, from, len });

@@ -11,7 +11,7 @@ use sim::kernel::{
     ProcessCall, ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, ThreadId, Via,
     flags,
 };
-use sim::vma::{Advice, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
+use sim::vma::{Advice, FileId, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
 use sim::{Content, Profile, STAMP_LEN};
 
@@ -151,6 +151,12 @@ impl SimArm {
                 let request = Request::Copy { dst: bytes(BASE, to, len), mode: CopyMode::empty() };
                 let payload = Payload::From(bytes(BASE, from, len).start);
                 Call::File(FileCall::Resolve { fd: self.fd(uffd).number, request, payload })
+            }
+            // To userfaultfd a segment is what a regular file is: memory of another driver (b5).
+            Op::SysvAttach { at, len } => {
+                let file = MapFile::rw(FileId(u32::MAX), FileKind::Regular);
+                let request = Mmap::file(file, 0, len, Prot::RW, MapFlags::SHARED);
+                Call::Mmap(request.at(BASE.raw() + at))
             }
             Op::MapFile { piece } => Call::Mmap(mmap(&piece, &self.files)),
             Op::Truncate { file, len } => Call::Ftruncate { file: self.files[&file].id, size: len },

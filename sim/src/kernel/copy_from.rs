@@ -5,8 +5,8 @@
 //!
 //! # Divergence from Linux
 //!
-//! The source is whole pages of ordinary size, and so is the destination: anything else is
-//! `ENOTMODELLED`.
+//! The source is whole pages of ordinary size: anything else is `ENOTMODELLED`, and so is a
+//! destination in hugetlb memory where nothing is yet.
 
 use shims::{Addr, Errno, Outcome, Request};
 
@@ -103,9 +103,14 @@ impl Kernel {
                 // there (e10).
                 let mm = self.ctx(ctx).mm;
                 let dst = page_of(request.range().start) + done;
+                let hugetlb = self.granule_pages(mm, dst) != 1;
+                if hugetlb && self.mm(mm).table.get(dst).is_none() {
+                    self.hold(ctx, mm, held, false);
+                    return copy.resolve(stop(done, Errno::ENOTMODELLED));
+                }
                 let source = match self.mm(mm).unit_of(dst) {
-                    Some(_) => Some(Content::Zero),
-                    None => self.peek(caller, page_of(copy.source(done))),
+                    None if !hugetlb => self.peek(caller, page_of(copy.source(done))),
+                    _ => Some(Content::Zero),
                 };
                 match source {
                     Some(content) => self.do_page(ctx, &request, content, done, held),
@@ -151,8 +156,7 @@ impl Kernel {
         if start >= TASK_SIZE || range.len.bytes() > TASK_SIZE - start {
             return Err(Errno::EINVAL);
         }
-        let mm = self.ctx(copy.ctx).mm;
-        if !copy.src.is_aligned(PAGE) || self.granule_pages(mm, page_of(range.start)) != 1 {
+        if !copy.src.is_aligned(PAGE) {
             return Err(Errno::ENOTMODELLED);
         }
         Ok(())
