@@ -7,7 +7,7 @@ use shims::linux::vma_probe::{FOLLOWER, Limit, ProbeFile, UFFDS};
 use shims::{Addr, Errno, Len, PageSize, RegisterModes, Span};
 use sim::vma::{
     AddressSpace, Backing, CtxId, FileId, FileKind, Limits, LockAll, MapFile, MapFlags, Mmap,
-    Mremap, PolicyId, Prot, Rules, Vma, VmaFlags,
+    Mremap, PolicyId, Prot, RemapFlags, Rules, Vma, VmaFlags,
 };
 
 use super::op::{Map, Op, Source};
@@ -46,6 +46,9 @@ pub struct Model {
     next_ctx: u32,
     /// The contexts that follow moves and forks.
     followers: Vec<CtxId>,
+    /// Locked memory was left behind by `DONTUNMAP`: 6.18 loses count of it (docs/kernel/vma.md),
+    /// so that from now on limits of locked memory bite elsewhere.
+    lost_count: bool,
 }
 
 impl Model {
@@ -54,7 +57,13 @@ impl Model {
         let limits = Limits { rlimit_stack: 8 << 20, ..Limits::default() };
         let mut space = AddressSpace::with_limits(Rules::LINUX_6_18, limits);
         space.mmap(&Mmap::fixed(BALLAST, BALLAST_LEN, Prot::RW)).expect("there is nothing yet");
-        let mut model = Model { space, ctxs: [None; UFFDS], next_ctx: 0, followers: Vec::new() };
+        let mut model = Model {
+            space,
+            ctxs: [None; UFFDS],
+            next_ctx: 0,
+            followers: Vec::new(),
+            lost_count: false,
+        };
         model.open_ctxs();
         model
     }
@@ -92,8 +101,16 @@ impl Model {
                 !vma.is_some_and(|vma| vma.flags().contains(VmaFlags::HUGETLB))
             }
             Op::Brk(_) => self.space.heap().start != 0,
+            Op::Limit(Limit::Lock, _) => !self.lost_count,
+            Op::Remap { .. } if self.loses_count(op) => self.space.limits().may_lock_any,
             _ => true,
         }
+    }
+
+    fn loses_count(&self, op: &Op) -> bool {
+        let Op::Remap { old, old_len, flags, .. } = *op else { return false };
+        let locked = |vma: &Vma| vma.flags().contains(VmaFlags::LOCKED);
+        flags.contains(RemapFlags::DONTUNMAP) && self.vmas(old, old_len).any(locked)
     }
 
     /// Does the result depend on the pages, which this comparison does not model? A write
@@ -115,6 +132,7 @@ impl Model {
 
     /// Do `op` and tell what the system call returns.
     pub fn apply(&mut self, op: &Op) -> Result<u64, Errno> {
+        self.lost_count |= self.loses_count(op);
         let bytes = |pages: u64| pages << 12;
         let span = |at: u64, len: u64| Span::new(Addr::new(address(at)), Len::new(bytes(len)));
         let space = &mut self.space;
