@@ -6,9 +6,10 @@ use std::sync::Arc;
 use faultbed::model::Model;
 use handler::Policy;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use sim::explore::{RandomWalk, run};
 use sim::scenario;
-use sim::world::{Memory, World};
+use sim::world::{Memory, Setup, World};
 
 const PAGES: u64 = 3;
 
@@ -143,37 +144,34 @@ fn memory_world() -> impl Strategy<Value = String> {
     )
 }
 
+/// The default handler comes through forty random walks of the world.
+fn survives_walks(setup: &Arc<Setup>, text: &str, seed: u64) -> Result<(), TestCaseError> {
+    let start = World::new(Arc::clone(setup), Model::new(Policy::default(), setup));
+    for walk in 0..40 {
+        let mut world = start.clone();
+        let outcome = run(&mut world, &mut RandomWalk::new(seed, walk));
+        prop_assert!(
+            outcome.failure.is_none(),
+            "{}\n{text}\nseed {seed} walk {walk}",
+            outcome.failure.unwrap()
+        );
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn the_default_handler_serves_random_worlds(text in world(), seed: u64) {
         let setup = Arc::new(scenario::parse("random", &text).unwrap());
-        let start = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
-        for walk in 0..40 {
-            let mut world = start.clone();
-            let outcome = run(&mut world, &mut RandomWalk::new(seed, walk));
-            prop_assert!(
-                outcome.failure.is_none(),
-                "{}\n{text}\nseed {seed} walk {walk}",
-                outcome.failure.unwrap()
-            );
-        }
+        survives_walks(&setup, &text, seed)?;
     }
 
     #[test]
     fn the_default_handler_follows_memory_that_moves(text in moving_world(), seed: u64) {
         let setup = Arc::new(scenario::parse("random", &text).unwrap());
-        let start = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
-        for walk in 0..40 {
-            let mut world = start.clone();
-            let outcome = run(&mut world, &mut RandomWalk::new(seed, walk));
-            prop_assert!(
-                outcome.failure.is_none(),
-                "{}\n{text}\nseed {seed} walk {walk}",
-                outcome.failure.unwrap()
-            );
-        }
+        survives_walks(&setup, &text, seed)?;
     }
 
     #[test]
@@ -183,16 +181,7 @@ proptest! {
             scenario::parse("printed", &setup.to_string()).unwrap().to_string(),
             setup.to_string()
         );
-        let start = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
-        for walk in 0..40 {
-            let mut world = start.clone();
-            let outcome = run(&mut world, &mut RandomWalk::new(seed, walk));
-            prop_assert!(
-                outcome.failure.is_none(),
-                "{}\n{text}\nseed {seed} walk {walk}",
-                outcome.failure.unwrap()
-            );
-        }
+        survives_walks(&setup, &text, seed)?;
     }
 
     #[test]
