@@ -12,6 +12,8 @@ rm -rf "$work"
 mkdir -p "$work"
 git ls-files -z | xargs -0 cp --parents -t "$work"
 kernel=$work/sim/src/kernel
+# A mutant is built once and run once: the time goes into building.
+export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_TEST_OPT_LEVEL=0
 
 # name | file | what perl does to it, with the whole file as one line
 mutants=(

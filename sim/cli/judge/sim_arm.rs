@@ -8,8 +8,8 @@ use shims::{
 };
 use sim::kernel::{
     Call, Did, Fd, FileCall, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, Payload,
-    ProcessCall, ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, ThreadId, Via,
-    flags,
+    ProcessCall, ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, StructAt, ThreadId,
+    Via, flags,
 };
 use sim::vma::{Advice, FileId, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
@@ -150,6 +150,14 @@ impl SimArm {
             Op::CopyFrom { uffd, to, from, len } => {
                 let request = Request::Copy { dst: bytes(BASE, to, len), mode: CopyMode::empty() };
                 let payload = Payload::From(bytes(BASE, from, len).start);
+                Call::File(FileCall::Resolve { fd: self.fd(uffd).number, request, payload })
+            }
+            Op::CopyArg { uffd, to, arg } => {
+                let request = Request::Copy { dst: bytes(BASE, to, PAGE), mode: CopyMode::empty() };
+                let payload =
+                    Payload::One(Content::Source { page: (to / PAGE) as u32, version: 0 });
+                let at = bytes(BASE, arg, PAGE).start;
+                let payload = Payload::At(Box::new(StructAt { at, payload }));
                 Call::File(FileCall::Resolve { fd: self.fd(uffd).number, request, payload })
             }
             // To userfaultfd a segment is what a regular file is: memory of another driver (b5).
