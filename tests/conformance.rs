@@ -16,6 +16,10 @@ mod cases_events;
 mod cases_faults;
 #[path = "conformance/cases_fork.rs"]
 mod cases_fork;
+#[path = "conformance/cases_huge.rs"]
+mod cases_huge;
+#[path = "conformance/cases_locks.rs"]
+mod cases_locks;
 #[path = "conformance/cases_move.rs"]
 mod cases_move;
 #[path = "conformance/cases_poison.rs"]

@@ -320,6 +320,14 @@ impl Arm for SimArm {
         Ok(self.push_fd(SimFd { process: 0, number: Fd(number as i32) }))
     }
 
+    fn open_by_device(&mut self, flags: u64) -> Result<usize, Errno> {
+        let flags = u32::try_from(flags).expect("a flag word");
+        let device = Fd(self.main(0, FileCall::OpenDevice)? as i32);
+        let number = self.main(0, FileCall::DeviceNew { fd: device, flags });
+        assert_eq!(self.main(0, FileCall::Close { fd: device }), Ok(0));
+        Ok(self.push_fd(SimFd { process: 0, number: Fd(number? as i32) }))
+    }
+
     fn close(&mut self, uffd: usize) {
         let SimFd { process, number } = self.uffds[uffd].take().expect("closed twice");
         assert_eq!(self.main(process, FileCall::Close { fd: number }), Ok(0));
