@@ -8,6 +8,8 @@
 
 #[path = "conformance/cases_access.rs"]
 mod cases_access;
+#[path = "conformance/cases_collapse.rs"]
+mod cases_collapse;
 #[path = "conformance/cases_descriptors.rs"]
 mod cases_descriptors;
 #[path = "conformance/cases_events.rs"]
@@ -16,8 +18,6 @@ mod cases_events;
 mod cases_faults;
 #[path = "conformance/cases_fork.rs"]
 mod cases_fork;
-#[path = "conformance/cases_huge.rs"]
-mod cases_huge;
 #[path = "conformance/cases_locks.rs"]
 mod cases_locks;
 #[path = "conformance/cases_move.rs"]

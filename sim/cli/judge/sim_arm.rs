@@ -154,10 +154,9 @@ impl SimArm {
             }
             Op::CopyArg { uffd, to, arg } => {
                 let request = Request::Copy { dst: bytes(BASE, to, PAGE), mode: CopyMode::empty() };
-                let payload =
-                    Payload::One(Content::Source { page: (to / PAGE) as u32, version: 0 });
-                let at = bytes(BASE, arg, PAGE).start;
-                let payload = Payload::At(Box::new(StructAt { at, payload }));
+                let payload = Payload::One(super::run::source(to / PAGE));
+                let at = StructAt { at: bytes(BASE, arg, PAGE).start, payload };
+                let payload = Payload::At(Box::new(at));
                 Call::File(FileCall::Resolve { fd: self.fd(uffd).number, request, payload })
             }
             // To userfaultfd a segment is what a regular file is: memory of another driver (b5).
@@ -324,7 +323,7 @@ impl Arm for SimArm {
         let flags = u32::try_from(flags).expect("a flag word");
         let device = Fd(self.main(0, FileCall::OpenDevice)? as i32);
         let number = self.main(0, FileCall::DeviceNew { fd: device, flags });
-        assert_eq!(self.main(0, FileCall::Close { fd: device }), Ok(0));
+        self.main(0, FileCall::Close { fd: device })?;
         Ok(self.push_fd(SimFd { process: 0, number: Fd(number? as i32) }))
     }
 
