@@ -219,6 +219,30 @@ fn there_is_no_moment_in_which_a_failure_that_was_found_is_not_on_disk() {
 }
 
 #[test]
+fn a_failure_whose_shrunk_schedule_cannot_be_kept_stays_as_it_was_found() {
+    let dir = folder("full");
+    let out = dir.join("out");
+    let run = || {
+        let mut explore = explore(&dir, "1/1", "400");
+        explore.arg("lost_install").status().expect("the command runs").code()
+    };
+    assert_eq!(run(), Some(1));
+    let kept = files(&out, ".schedule");
+    let [kept] = kept.as_slice() else { panic!("one failure: {kept:?}") };
+    // Every name that it could have is taken.
+    std::fs::write(kept, "another").unwrap();
+    let stem = kept.file_stem().unwrap().to_string_lossy().into_owned();
+    for n in 1..10_000 {
+        std::fs::write(out.join(format!("{stem}-{n}.schedule")), "another").unwrap();
+    }
+    assert_eq!(run(), Some(4), "it could not be written");
+    let found = files(&out, ".found");
+    let [found] = found.as_slice() else { panic!("it is there: {found:?}") };
+    let text = std::fs::read_to_string(found).unwrap();
+    assert!(Schedule::parse("found", &text).is_ok_and(|found| !found.steps.is_empty()));
+}
+
+#[test]
 fn campaigns_that_differ_in_anything_do_not_write_each_other_s_files() {
     let dir = folder("strangers");
     let out = dir.join("out");
@@ -236,7 +260,8 @@ fn campaigns_that_differ_in_anything_do_not_write_each_other_s_files() {
         assert_eq!(results.len(), count, "{other:?}");
     }
     // They are not parts of one campaign either.
-    let texts = files(&out, ".jsonl").into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    let texts =
+        files(&out, ".jsonl").into_iter().map(|path| std::fs::read_to_string(path).unwrap());
     for (one, other) in texts.clone().zip(texts.skip(1)) {
         let mut merged = Merged::default();
         merged.add("one", &one).unwrap();
