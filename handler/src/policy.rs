@@ -171,6 +171,11 @@ impl Policy {
         Policy { presence: Presence::Tracker, ..Policy::default() }
     }
 
+    /// The handler that makes this mistake.
+    pub fn slipping(slip: Slip) -> Policy {
+        Policy { slip: Some(slip), ..Policy::default() }
+    }
+
     /// The policy of that name; `None` if there is none.
     pub fn by_name(name: &str) -> Option<Policy> {
         match name {

@@ -148,7 +148,7 @@ impl Tamper {
         match self {
             _ if !mode.contains(CopyMode::WP) => Vec::new(),
             Tamper::ThreeSteps => {
-                let quiet = mode - CopyMode::WP | CopyMode::DONTWAKE;
+                let quiet = (mode - CopyMode::WP) | CopyMode::DONTWAKE;
                 let wake = Request::Wake { range: dst };
                 vec![copy(quiet), (protect, Payload::None), (wake, Payload::None)]
             }

@@ -55,22 +55,16 @@ const DECISIONS: [Decision; 3] = [
         "removed-is-written",
         "wp_stale_write_fault",
         "A page that was given up while it was un-protected counts as written.",
-        || slipped(Slip::RemovedIsWritten),
+        || Policy::slipping(Slip::RemovedIsWritten),
     ),
     (
         "A46",
         "baseline-late",
         "wp_baseline",
         "Writers go on before the pages that were saved are made clean.",
-        || slipped(Slip::BaselineLate),
+        || Policy::slipping(Slip::BaselineLate),
     ),
 ];
-
-fn slipped(slip: Slip) -> Policy {
-    let mut policy = Policy::default();
-    policy.slip = Some(slip);
-    policy
-}
 
 /// All of them.
 pub fn all() -> Vec<Mistake> {
