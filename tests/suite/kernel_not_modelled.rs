@@ -73,7 +73,8 @@ fn scans_and_copies_of_huge_pages() {
         request: Request::Copy { dst, mode: CopyMode::empty() },
         payload: Payload::From(from),
     };
-    let (to_huge, unaligned) = (copy(range, page(0)), copy(span(0, 1), Addr::new(page(1).raw() + 8)));
+    let (to_huge, unaligned) =
+        (copy(range, page(0)), copy(span(0, 1), Addr::new(page(1).raw() + 8)));
     assert_eq!(bed.kernel.run(bed.handler, to_huge), refused);
     let bare = Ret::Outcome(Outcome::bare(Errno::ENOTMODELLED));
     assert_eq!(bed.kernel.run(bed.handler, unaligned), bare);

@@ -13,6 +13,7 @@ use shims::{
 };
 use sim::explore::{Chooser, RandomWalk};
 use sim::kernel::{Call, Kernel, MmId, PAGE, Payload, Ret, ThreadId};
+use sim::profile::Bugs;
 use sim::vma::{CtxId, FileKind, MapFlags, Mmap, Prot};
 use sim::{Content, Profile};
 

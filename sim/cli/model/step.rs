@@ -45,8 +45,8 @@ impl Model {
             Reader::Reading { short } => self.read(env, short),
             Reader::Apply { batch, end } => {
                 let mut batch = batch;
-                if let Some(tamper) = self.tamper {
-                    tamper.batch(&mut batch);
+                if let Some(hand) = &self.hand {
+                    hand.tamper.batch(&mut batch);
                 }
                 let count = batch.len() as u32;
                 self.machine.end_read(env.now(), &batch, end);
@@ -103,19 +103,21 @@ impl Model {
                 Some(Action::Ioctl { req, request, .. })
                     if let Some(outcome) = env.refusal(&request) =>
                 {
-                    let outcome = self.tamper.map_or(outcome, |hand| hand.outcome(outcome));
+                    let hand = self.hand.as_ref();
+                    let outcome = hand.map_or(outcome, |hand| hand.tamper.outcome(outcome));
                     self.workers[i] = Worker::Answered { req, outcome };
                     Move::Handler(Note::new("take: refused"))
                 }
                 Some(Action::Ioctl { req, request, payload }) => {
-                    let request = match self.tamper {
-                        Some(tamper) => tamper.request(request, payload == Bytes::Zeros),
-                        None => request,
-                    };
+                    let zeros = payload == Bytes::Zeros;
                     let payload = match payload {
                         Bytes::None => Payload::None,
                         Bytes::Zeros => Payload::One(Content::Zero),
                         Bytes::Fetched => Payload::One(self.bytes_of(req)),
+                    };
+                    let (request, payload) = match &mut self.hand {
+                        Some(hand) => hand.first(i, request, payload, zeros),
+                        None => (request, payload),
                     };
                     let page = sim::world::page_index(request.range().start).unwrap_or(0);
                     let what = match request.name() {
@@ -167,8 +169,14 @@ impl Model {
                     let Ret::Outcome(outcome) = ret else {
                         unreachable!("a resolving ioctl answered {ret:?}")
                     };
-                    let outcome = self.tamper.map_or(outcome, |hand| hand.outcome(outcome));
-                    self.workers[i] = Worker::Answered { req, outcome };
+                    let next =
+                        self.hand.as_mut().map_or(Err(outcome), |hand| hand.next(i, outcome));
+                    match next {
+                        Ok((request, payload)) => {
+                            env.begin(Call::Resolve { ctx: env.ctx(), request, payload });
+                        }
+                        Err(outcome) => self.workers[i] = Worker::Answered { req, outcome },
+                    }
                 }
                 Move::Kernel(did)
             }
