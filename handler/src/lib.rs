@@ -126,7 +126,7 @@ pub use machine::{
     Action, Completion, Counters, DrainEnd, HandlerError, Machine, Newborn, Payload, ReadPermit,
     ReqId, Status, StopReason,
 };
-pub use policy::{Backoff, Freshness, OnSourceError, Outside, Policy, Presence, Writes};
+pub use policy::{Backoff, Freshness, OnSourceError, Outside, Policy, Presence, Slip, Writes};
 pub use region::{Backing, Piece, Region, RegionError, RegionMap};
 #[cfg(unix)]
 pub use source::{ImageError, ImageFile};

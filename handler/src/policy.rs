@@ -64,6 +64,18 @@ pub enum Outside {
     Zeros,
 }
 
+/// A decision about pages that is wrong on purpose, so that a search has something to find.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Slip {
+    /// A page that was given up while it was un-protected for a write counts as written, and as
+    /// there.
+    RemovedIsWritten,
+    /// Whoever waits for a baseline may go on when it is exported, before the pages that were
+    /// dirty are made clean.
+    BaselineLate,
+}
+
 /// Delays that double from one attempt to the next, up to a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Backoff {
@@ -88,6 +100,8 @@ pub struct Policy {
     pub remaps: bool,
     /// What a fault outside every region leads to.
     pub outside: Outside,
+    /// What it does wrong on purpose.
+    pub slip: Option<Slip>,
     /// Delays between attempts while the address space is changing (`EAGAIN`).
     pub defer: Backoff,
     /// How often a page is fetched before its source is called broken; at least 1.
@@ -127,6 +141,7 @@ impl Default for Policy {
             writes: Writes::Unseen,
             remaps: false,
             outside: Outside::Fail,
+            slip: None,
             defer: Backoff { initial: Duration::from_micros(50), max: Duration::from_millis(2) },
             source_attempts: 4,
             source_backoff: Backoff {
@@ -154,6 +169,11 @@ impl Policy {
     /// The handler that trusts its tracker for presence, wrong on purpose.
     pub fn short_circuit() -> Policy {
         Policy { presence: Presence::Tracker, ..Policy::default() }
+    }
+
+    /// The handler that makes this mistake.
+    pub fn slipping(slip: Slip) -> Policy {
+        Policy { slip: Some(slip), ..Policy::default() }
     }
 
     /// The policy of that name; `None` if there is none.

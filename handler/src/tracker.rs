@@ -220,6 +220,11 @@ impl Tracker {
         });
     }
 
+    /// The same by a handler that forgets about pages that were given up: wrong on purpose.
+    pub(crate) fn promoted(&mut self, page: PageNo) {
+        self.update(page, |byte| byte & !(STATE | UNCONFIRMED) | PageState::Dirty as u8);
+    }
+
     /// What is known of the pages of a child. Its parent's removals may not have taken effect
     /// when the pages were copied.
     pub(crate) fn forked(&self) -> Tracker {
@@ -274,6 +279,15 @@ impl Tracker {
     pub(crate) fn rebase(&mut self) {
         for byte in self.chunks.iter_mut().flat_map(|(_, bytes)| bytes) {
             if *byte & PROTECTED != 0 {
+                *byte = *byte & !(STATE | PROTECTED) | PageState::Clean as u8;
+            }
+        }
+    }
+
+    /// The same for every dirty page, whatever became of it since: wrong on purpose.
+    pub(crate) fn rebase_all(&mut self) {
+        for byte in self.chunks.iter_mut().flat_map(|(_, bytes)| bytes) {
+            if *byte & STATE == PageState::Dirty as u8 {
                 *byte = *byte & !(STATE | PROTECTED) | PageState::Clean as u8;
             }
         }

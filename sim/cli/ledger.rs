@@ -1,8 +1,10 @@
 //! What a campaign has put on disk so far: each failure as soon as it is found, and its results
 //! as JSON lines. Killed at any moment it has lost no failure and left no half-written file.
 
+use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 
+use sim::Digest;
 use sim::world::Failure;
 
 use crate::campaign::{Campaign, Report};
@@ -16,6 +18,8 @@ pub(crate) struct Ledger<'c> {
     campaign: &'c Campaign,
     names: &'c [String],
     out: &'c Path,
+    /// A digest of the worlds.
+    worlds: String,
     /// Where the results go, if anywhere.
     results: Option<PathBuf>,
     kept: Vec<Kept>,
@@ -30,10 +34,13 @@ impl<'c> Ledger<'c> {
         out: &'c Path,
         results: bool,
     ) -> Ledger<'c> {
+        let mut worlds = Digest::new();
+        campaign.setups.iter().for_each(|setup| worlds.write(setup.to_string().as_bytes()));
+        let worlds = format!("{:016x}", worlds.value());
         let results = results.then(|| {
             // Named after everything that makes a campaign, so that two in one folder differ.
             out.join(format!(
-                "results-{}-{}-{}-{}-{}-of-{}.jsonl",
+                "results-{}-{}-{}-{}-{worlds}-{}-of-{}.jsonl",
                 campaign.handler,
                 campaign.strategy.to_string().replace(':', "-"),
                 campaign.seed,
@@ -42,7 +49,7 @@ impl<'c> Ledger<'c> {
                 campaign.shard.count
             ))
         });
-        Ledger { campaign, names, out, results, kept: Vec::new(), failed: None }
+        Ledger { campaign, names, out, worlds, results, kept: Vec::new(), failed: None }
     }
 
     /// Keep what was found since the last look. False if that is not possible.
@@ -90,6 +97,7 @@ impl<'c> Ledger<'c> {
             seed: campaign.seed,
             schedules: campaign.schedules,
             shards: campaign.shard.count,
+            worlds: self.worlds.clone(),
         };
         let mut lines = vec![Line::Campaign { head, shard: campaign.shard.index, complete }];
         for (name, tally) in self.names.iter().zip(&report.tallies) {

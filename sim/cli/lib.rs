@@ -12,6 +12,7 @@ pub mod conform;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod conform_vma;
 pub mod coop;
+mod draft;
 mod exhaustive;
 pub mod exit;
 pub mod explore;

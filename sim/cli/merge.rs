@@ -1,5 +1,6 @@
 //! `faultbed merge`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::Args;
 use sim::explore::GOALS;
 
 use crate::exit::{FOUND, Failed, OK};
+use crate::explore::shell;
 use crate::results::{Merged, goal_names};
 
 /// Add up the results of the shards of a campaign.
@@ -17,6 +19,8 @@ use crate::results::{Merged, goal_names};
 Examples:
   faultbed merge faultbed-failures/results-*.jsonl
   faultbed merge --json results/*.jsonl
+
+A failure that a killed campaign did not come to shrink lies beside the results and is named, too.
 
 Exit code: 0 all shards are there and nothing was found, 1 a failure was found or a shard is
 missing, 2 bad usage, a malformed file, or results of different campaigns.")]
@@ -40,13 +44,33 @@ impl Merge {
             merged.add(&file, &text).map_err(Failed::usage)?;
         }
         let missing = merged.missing();
+        let unshrunk = self.unshrunk();
         let mut out = std::io::stdout().lock();
         if self.json {
-            let _ = writeln!(out, "{}", as_json(&merged, &missing));
+            let _ = writeln!(out, "{}", as_json(&merged, &missing, &unshrunk));
         } else {
             print(&mut out, &merged, &missing);
+            for path in &unshrunk {
+                let path = shell(path);
+                let _ = writeln!(out, "FOUND, not shrunk yet: faultbed shrink {path}");
+            }
         }
-        Ok(if merged.failures.is_empty() && missing.is_empty() { OK } else { FOUND })
+        let well = merged.failures.is_empty() && missing.is_empty() && unshrunk.is_empty();
+        Ok(if well { OK } else { FOUND })
+    }
+
+    /// Failures beside the results that nobody has come to shrink: their campaign was killed.
+    fn unshrunk(&self) -> Vec<PathBuf> {
+        let folder = |file: &PathBuf| match file.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let folders: BTreeSet<PathBuf> = self.files.iter().map(folder).collect();
+        let files = folders.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+        let paths = files.filter_map(|entry| Some(entry.ok()?.path()));
+        let found: BTreeSet<PathBuf> =
+            paths.filter(|path| path.extension().is_some_and(|end| end == "found")).collect();
+        found.into_iter().collect()
     }
 }
 
@@ -90,10 +114,11 @@ fn print(out: &mut impl Write, merged: &Merged, missing: &[u64]) {
     }
 }
 
-fn as_json(merged: &Merged, missing: &[u64]) -> serde_json::Value {
+fn as_json(merged: &Merged, missing: &[u64], unshrunk: &[PathBuf]) -> serde_json::Value {
     serde_json::json!({
         "campaign": merged.head,
         "missing": missing,
+        "unshrunk": unshrunk,
         "goals": goal_names(merged.goals),
         "never_met": merged.goals.unmet().map(|goal| GOALS[goal]).collect::<Vec<_>>(),
         "scenarios": merged.scenarios.iter().map(|(name, sums)| serde_json::json!({

@@ -15,10 +15,10 @@ use sim::Content;
 use sim::kernel::ThreadId;
 use sim::vma::CtxId;
 use sim::world::{
-    Claim, Control, Env, Exposed, Memory, Move, Scope, Setup, Standing, Subject, View,
+    Claim, Control, Env, Exposed, Memory, Move, Restored, Scope, Setup, Standing, Subject, View,
 };
 
-use crate::tamper::Tamper;
+use crate::tamper::{Hand, Tamper};
 
 /// What a handler has to know of the memory of a world.
 pub(crate) fn backing(memory: Memory) -> Backing {
@@ -47,7 +47,7 @@ pub struct Model {
     /// How many of those there can be.
     children: usize,
     /// For handlers that are wrong on purpose.
-    tamper: Option<Tamper>,
+    hand: Option<Box<Hand>>,
     /// Workers whose source takes its time.
     late: u8,
 }
@@ -89,7 +89,17 @@ enum Worker {
 impl Model {
     /// The handler with `policy`, for the world of `setup`. It tracks writes where the world's
     /// memory is registered for that.
-    pub fn new(mut policy: Policy, setup: &Setup) -> Model {
+    pub fn new(policy: Policy, setup: &Setup) -> Model {
+        Model::made(policy, setup, None)
+    }
+
+    /// The same with a hand in between.
+    #[must_use]
+    pub fn tampered(policy: Policy, setup: &Setup, tamper: Tamper) -> Model {
+        Model::made(policy, setup, Some(tamper))
+    }
+
+    fn made(mut policy: Policy, setup: &Setup, tamper: Option<Tamper>) -> Model {
         if setup.tracks_writes() {
             policy.writes = Writes::Tracked;
         }
@@ -98,9 +108,12 @@ impl Model {
         let len = Len::pages(setup.pages, size).expect("a world has few pages");
         let host = PageRange::new(setup.memory.base(), len, size);
         let host = host.expect("a world's memory is aligned");
-        let regions = RegionMap::single(host).backed_by(backing(setup.memory));
-        let machine = Machine::new(policy, regions);
-        Model { children: setup.children(), ..Model::serving(machine, setup.workers, None) }
+        let backing = backing(setup.memory);
+        let backing = tamper.map_or(backing, |tamper| tamper.backing(backing));
+        let machine = Machine::new(policy, RegionMap::single(host).backed_by(backing));
+        let children = setup.children();
+        let hand = tamper.map(Hand::new);
+        Model { children, hand, ..Model::serving(machine, setup.workers, None) }
     }
 
     fn serving(machine: Machine, workers: usize, ctx: Option<CtxId>) -> Model {
@@ -111,7 +124,7 @@ impl Model {
             bytes: Vec::new(),
             snapshot: None,
             snapshotting: false,
-            tamper: None,
+            hand: None,
             late: 0,
             ctx,
             kin: Vec::new(),
@@ -222,10 +235,8 @@ impl Model {
         }
     }
 
-    /// The same with a hand in between.
-    #[must_use]
-    pub fn tampered(self, tamper: Tamper) -> Model {
-        Model { tamper: Some(tamper), ..self }
+    fn has(&self, tamper: Tamper) -> bool {
+        self.hand.as_ref().is_some_and(|hand| hand.tamper == tamper)
     }
 
     /// The machine, to look at.
@@ -322,6 +333,7 @@ impl Subject for Model {
             Control::Pause => !matches!(self.reader, Reader::Reading { .. } | Reader::Apply { .. }),
             Control::Resume => true,
             Control::BeginSnapshot | Control::BeginBaseline => !self.snapshotting,
+            Control::Snapshot if self.has(Tamper::SnapshotEarly) => true,
             Control::Snapshot | Control::Export => self.machine.snapshot_ready(),
             Control::Baseline => true,
         }
@@ -346,6 +358,11 @@ impl Subject for Model {
             }
             Control::Snapshot => {
                 self.snapshotting = false;
+                if self.has(Tamper::SnapshotEarly) {
+                    self.snapshot = Some(self.machine.states());
+                    self.machine.abandon_snapshot();
+                    return;
+                }
                 self.snapshot = Some(self.machine.take_snapshot());
             }
         }
@@ -409,6 +426,19 @@ impl Subject for Model {
         Some(claim)
     }
 
+    fn restores(&self, page: u64) -> Option<Restored> {
+        match self.record(page)? {
+            None => Some(Restored::Source),
+            Some(states::REMOVED) => Some(Restored::Zeros),
+            // Where nobody looks, a page of zeros may have been written since.
+            Some(states::ZERO) if self.machine.policy().writes == Writes::Tracked => {
+                Some(Restored::Zeros)
+            }
+            Some(states::AMBIGUOUS | states::POISONED) => None,
+            Some(_) => Some(Restored::Saved),
+        }
+    }
+
     fn snapshot_dirty(&self, page: u64) -> Option<bool> {
         Some(self.record(page)? == Some(states::DIRTY))
     }
@@ -424,6 +454,13 @@ impl Model {
         let offset = page * self.machine.regions().page_size().bytes();
         let records = self.snapshot.as_ref()?.records();
         let at = records.binary_search_by_key(&offset, |record| record.offset()).ok();
-        Some(at.map(|at| records[at].state()))
+        let state = at.map(|at| records[at].state());
+        Some(match &self.hand {
+            None => state,
+            Some(hand) => {
+                let removed = self.machine.tracker().was_removed(PageNo::new(page));
+                hand.tamper.recorded(state, removed)
+            }
+        })
     }
 }

@@ -24,6 +24,8 @@ pub struct Head {
     pub schedules: u64,
     /// How many shards there are.
     pub shards: u64,
+    /// A digest of the worlds: the scenarios, and the kernel they run on.
+    pub worlds: String,
 }
 
 /// One line of a file of results.

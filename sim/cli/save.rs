@@ -1,12 +1,15 @@
 //! Keeping a failure on disk: never half-written, never over another.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::hash::Hasher as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use handler::Policy;
+use sim::Digest;
 use sim::schedule::Schedule;
 
+use crate::draft::Draft;
 use crate::exit::Failed;
 use crate::report;
 
@@ -15,8 +18,13 @@ use crate::report;
 pub fn found(dir: &Path, schedule: &Schedule) -> Result<PathBuf, Failed> {
     fs::create_dir_all(dir)
         .map_err(|error| Failed::io(format!("cannot make {}: {error}", dir.display())))?;
-    let path = dir.join(format!("{}-{}.found", stem(schedule), schedule.handler));
-    replace(&path, &schedule.to_string())?;
+    let text = schedule.to_string();
+    // Other strategies and other kernels have walks of the same numbers.
+    let mut digest = Digest::new();
+    digest.write(text.as_bytes());
+    let digest = digest.value();
+    let path = dir.join(format!("{}-{digest:016x}.found", stem(schedule)));
+    replace(&path, &text)?;
     Ok(path)
 }
 
@@ -51,23 +59,8 @@ pub fn failure(dir: &Path, schedule: &Schedule, policy: &Policy) -> Result<PathB
 
 /// Put `text` at `path`, whole or not at all; what was there before goes.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failed> {
-    let failed =
-        |error: std::io::Error| Failed::io(format!("cannot write {}: {error}", path.display()));
-    // Two that write the same file at once do not write into each other's.
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(part);
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&part)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&part, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&part);
-        failed(error)
-    })
+    let written = Draft::write(path, text).and_then(|draft| draft.replace(path));
+    written.map_err(|error| Failed::io(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Write `schedule` into the folder `dir`, under a name nobody else uses, and tell the name.
@@ -79,34 +72,21 @@ pub fn schedule(dir: &Path, schedule: &Schedule) -> Result<PathBuf, Failed> {
     };
     fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
     let stem = stem(schedule);
-    for n in 0..10_000u32 {
+    let path = |n: u32| {
         let suffix = if n == 0 { String::new() } else { format!("-{n}") };
-        let name = format!("{stem}{suffix}.schedule");
-        let path = dir.join(name);
-        // The same run found again is the same file.
-        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
-            return Ok(path);
-        }
-        // Two that find the same thing at once do not write into each other's file.
-        let part = path.with_extension(format!("{}.part", std::process::id()));
-        match OpenOptions::new().write(true).create(true).truncate(true).open(&part) {
-            Ok(mut file) => {
-                let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-                // `hard_link` fails where `rename` would replace what is there.
-                let linked = written.and_then(|()| fs::hard_link(&part, &path));
-                let _ = fs::remove_file(&part);
-                match linked {
-                    Ok(()) => return Ok(path),
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                        // Somebody was faster. With the same run?
-                        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
-                            return Ok(path);
-                        }
-                    }
-                    Err(error) => return Err(failed(&path, error)),
+        dir.join(format!("{stem}{suffix}.schedule"))
+    };
+    let draft = Draft::write(&path(0), &text).map_err(|error| failed(&path(0), error))?;
+    for path in (0..10_000).map(path) {
+        match draft.link(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // The same run found again, or by somebody else, is the same file.
+                if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+                    return Ok(path);
                 }
             }
-            Err(error) => return Err(failed(&part, error)),
+            Err(error) => return Err(failed(&path, error)),
         }
     }
     Err(Failed::io(format!("{} holds too many schedules of this name", dir.display())))

@@ -104,6 +104,10 @@ fn merge_adds_up_what_shards_have_written_and_misses_what_is_missing() {
     };
     assert!(merge(&results).1.contains("2 of 2 shards, 6000 of 6000 schedules"));
     assert!(merge(&results[..1]).1.contains("shard 2: missing"));
+    // What nobody came to shrink is named as well.
+    let shrunk = files(&dir.join("out"), ".schedule").remove(0);
+    std::fs::copy(&shrunk, shrunk.with_extension("found")).unwrap();
+    assert!(merge(&results).1.contains("FOUND, not shrunk yet: faultbed shrink "));
     // The same part twice is not two parts.
     assert_eq!(merge(&[results[0].clone(), results[0].clone()]).0, Some(2));
 }
@@ -112,7 +116,7 @@ fn merge_adds_up_what_shards_have_written_and_misses_what_is_missing() {
 fn a_campaign_that_is_killed_leaves_whole_files_and_every_failure_it_found() {
     let dir = folder("killed");
     let out = dir.join("out");
-    let mut kept = 0;
+    let (mut kept, mut known) = (0, BTreeSet::new());
     for round in 0..4u64 {
         let mut child = explore(&dir, "1/1", "100000000").spawn().expect("the command runs");
         let mut waited = Duration::ZERO;
@@ -134,39 +138,153 @@ fn a_campaign_that_is_killed_leaves_whole_files_and_every_failure_it_found() {
                 assert!(dir.join(schedule).exists(), "{schedule}");
             }
         }
+        assert!(findings(&out).is_superset(&known));
+        known = findings(&out);
         kept = files(&out, ".schedule").len();
     }
     assert!(kept >= 2, "{kept} failures were kept");
 }
 
-/// Is every file that has its final name whole?
+/// Is every file whole, whatever it is called?
 fn all_are_whole(dir: &Path) {
-    for path in files(dir, ".schedule").iter().chain(&files(dir, ".found")) {
-        let text = std::fs::read_to_string(path).unwrap();
-        let schedule = Schedule::parse("killed", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-        assert!(!schedule.steps.is_empty(), "{}", path.display());
-    }
-    for (ending, last) in [(".html", "</html>"), (".trace.json", "}"), (".rs", "}")] {
-        for path in files(dir, ending) {
-            let text = std::fs::read_to_string(&path).unwrap();
-            assert!(text.trim_end().ends_with(last), "{} is cut short", path.display());
-        }
-    }
-    for path in files(dir, ".jsonl") {
+    for path in files(dir, "") {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // Where files can be without a name, what has a name is whole.
+        let name = match name.strip_suffix(".part") {
+            Some(part) if cfg!(target_os = "linux") => part.rsplit_once('.').unwrap().0.to_owned(),
+            Some(_) => continue,
+            None => name,
+        };
         let text = std::fs::read_to_string(&path).unwrap();
-        let mut merged = Merged::default();
-        merged.add("killed", &text).unwrap_or_else(|error| panic!("{error}"));
+        let cut = || format!("{} is cut short:\n{text}", path.display());
+        if name.ends_with(".schedule") || name.ends_with(".found") {
+            let schedule = Schedule::parse("killed", &text).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(schedule.to_string(), text, "{}", cut());
+        } else if name.ends_with(".jsonl") {
+            let mut merged = Merged::default();
+            merged.add("killed", &text).unwrap_or_else(|error| panic!("{error}"));
+            // What it says that was found is there.
+            for (name, _) in merged.scenarios.iter().filter(|(_, sums)| sums.failures > 0) {
+                let of = |schedule: Schedule| schedule.setup.name == *name;
+                let kept = files(dir, ".schedule").into_iter().chain(files(dir, ".found"));
+                let mut kept = kept.map(|path| std::fs::read_to_string(path).unwrap());
+                let found = kept.any(|text| Schedule::parse("kept", &text).is_ok_and(of));
+                assert!(found, "a failure in {name} was lost");
+            }
+        } else {
+            let ends = [(".html", "</html>"), (".trace.json", "}"), (".rs", "}")];
+            let end = ends.iter().find(|(ending, _)| name.ends_with(ending));
+            let (_, last) = end.unwrap_or_else(|| panic!("what is {name}?"));
+            assert!(text.trim_end().ends_with(last), "{}", cut());
+        }
     }
 }
 
 /// The failures in a folder, whether they were shrunk already or not: scenario, class, seed, walk.
 fn findings(dir: &Path) -> BTreeSet<String> {
-    let stem = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let name = name.strip_suffix(".schedule").map_or(name.clone(), str::to_owned);
-        name.strip_suffix("-short-circuit.found").map_or(name.clone(), str::to_owned)
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let shrunk = files(dir, ".schedule").iter().map(name).collect::<Vec<_>>();
+    let raw = files(dir, ".found").iter().map(name).collect::<Vec<_>>();
+    // Behind the number of the walk is the digest of the schedule.
+    let raw = raw.into_iter().map(|name| name.rsplit_once('-').unwrap().0.to_owned());
+    shrunk.into_iter().chain(raw).collect()
+}
+
+#[test]
+fn there_is_no_moment_in_which_a_failure_that_was_found_is_not_on_disk() {
+    let dir = folder("moments");
+    let out = dir.join("out");
+    let mut explore = explore(&dir, "1/1", "400");
+    let mut child = explore.arg("lost_install").spawn().expect("the command runs");
+    let mut seen = None;
+    let mut looks = 0u64;
+    loop {
+        let over = child.try_wait().expect("it can be asked").is_some();
+        match &seen {
+            None => {
+                seen = files(&out, ".found").pop();
+                let kept = files(&out, ".schedule");
+                assert!(seen.is_some() || kept.is_empty(), "shrunk before it was kept: {kept:?}");
+            }
+            // Asked in this order: when the first is gone, the other must be there already.
+            Some(found) if !found.exists() => {
+                assert!(!files(&out, ".schedule").is_empty(), "gone after {looks} looks");
+                break;
+            }
+            Some(_) => looks += 1,
+        }
+        assert!(!over, "it ended, and was never seen to find anything");
+    }
+    assert!(child.wait().expect("it ends").code() == Some(1) && looks > 0);
+}
+
+#[test]
+fn a_failure_whose_shrunk_schedule_cannot_be_kept_stays_as_it_was_found() {
+    let dir = folder("full");
+    let out = dir.join("out");
+    let run = || {
+        let mut explore = explore(&dir, "1/1", "400");
+        explore.arg("lost_install").status().expect("the command runs").code()
     };
-    files(dir, ".schedule").iter().chain(&files(dir, ".found")).map(stem).collect()
+    assert_eq!(run(), Some(1));
+    let kept = files(&out, ".schedule");
+    let [kept] = kept.as_slice() else { panic!("one failure: {kept:?}") };
+    // Every name that it could have is taken.
+    std::fs::write(kept, "another").unwrap();
+    let stem = kept.file_stem().unwrap().to_string_lossy().into_owned();
+    for n in 1..10_000 {
+        std::fs::write(out.join(format!("{stem}-{n}.schedule")), "another").unwrap();
+    }
+    assert_eq!(run(), Some(4), "it could not be written");
+    let found = files(&out, ".found");
+    let [found] = found.as_slice() else { panic!("it is there: {found:?}") };
+    let text = std::fs::read_to_string(found).unwrap();
+    assert!(Schedule::parse("found", &text).is_ok_and(|found| !found.steps.is_empty()));
+}
+
+#[test]
+fn campaigns_that_differ_in_anything_do_not_write_each_other_s_files() {
+    let dir = folder("strangers");
+    let out = dir.join("out");
+    let others: [&[&str]; 5] = [
+        &["lost_install"],
+        &["two_removers"],
+        &["lost_install", "--profile", "6.6"],
+        &["lost_install", "--seed", "2"],
+        &["lost_install", "--strategy", "random"],
+    ];
+    for (count, other) in (1..).zip(others) {
+        let status = explore(&dir, "1/1", "320").args(other).status().expect("the command runs");
+        assert!(status.code().is_some_and(|code| code < 2), "{other:?}");
+        let results = files(&out, ".jsonl");
+        assert_eq!(results.len(), count, "{other:?}");
+    }
+    // They are not parts of one campaign either.
+    let texts =
+        files(&out, ".jsonl").into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    for (one, other) in texts.clone().zip(texts.skip(1)) {
+        let mut merged = Merged::default();
+        merged.add("one", &one).unwrap();
+        let error = merged.add("other", &other).unwrap_err();
+        assert!(error.contains("another campaign"), "{error}");
+    }
+}
+
+#[test]
+fn failures_of_one_name_are_kept_beside_each_other() {
+    let dir = folder("namesakes");
+    let one = run(Shard::WHOLE).found.remove(0).schedule;
+    let mut other = one.clone();
+    other.steps.pop();
+    let found = [&one, &other, &one].map(|one| faultbed::save::found(&dir, one).unwrap());
+    let kept = [&one, &other, &one].map(|one| faultbed::save::schedule(&dir, one).unwrap());
+    for paths in [found, kept] {
+        assert!(paths[0] != paths[1] && paths[0] == paths[2], "{paths:?}");
+        let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+        assert_eq!([text(&paths[0]), text(&paths[1])], [one.to_string(), other.to_string()]);
+    }
+    all_are_whole(&dir);
+    assert_eq!(files(&dir, "").len(), 4);
 }
 
 /// The most hostile moment: a file that grows beyond the limit kills whoever writes it, with what

@@ -79,7 +79,9 @@ impl Machine {
         states
     }
 
-    pub(super) fn states(&self) -> PageStates {
+    /// What is recorded of the pages now. It is no snapshot: requests may be under way, and
+    /// nobody has asked the kernel.
+    pub fn states(&self) -> PageStates {
         let size = self.setup.regions.page_size();
         PageStates::of(&self.tracker, size, |page| self.is_in_image(page))
     }

@@ -8,7 +8,7 @@ use super::slots::{Ending, Req, Stage};
 use super::snapshot::PROBES;
 use super::{Action, Completion, HandlerError, Machine, Payload, Status, StopReason};
 use crate::PageStates;
-use crate::policy::Writes;
+use crate::policy::{Slip, Writes};
 
 impl Machine {
     pub(super) fn tracks_writes(&self) -> bool {
@@ -44,6 +44,9 @@ impl Machine {
         let snapshot = self.snapshot.as_mut().expect("what is ready was begun");
         assert!(snapshot.protect_from.is_some(), "a snapshot is no baseline");
         snapshot.frozen = true;
+        if self.baseline_is_late() {
+            self.snapshot = None;
+        }
         self.states()
     }
 
@@ -55,10 +58,18 @@ impl Machine {
     ///
     /// If there was no [export](Machine::export_baseline).
     pub fn take_baseline(&mut self) {
+        if self.baseline_is_late() {
+            self.tracker.rebase_all();
+            return;
+        }
         let snapshot = self.snapshot.take();
         assert!(snapshot.is_some_and(|s| s.frozen), "nothing was exported");
         self.tracker.rebase();
         self.tracker.forget_probes();
+    }
+
+    fn baseline_is_late(&self) -> bool {
+        self.setup.policy.slip == Some(Slip::BaselineLate)
     }
 
     /// Is a baseline being exported?
@@ -160,7 +171,10 @@ impl Machine {
         let page = self.requests[slot].page;
         match outcome.verdict() {
             Verdict::Done => {
-                self.tracker.written(page);
+                match self.setup.policy.slip {
+                    Some(Slip::RemovedIsWritten) => self.tracker.promoted(page),
+                    _ => self.tracker.written(page),
+                }
                 self.finish(slot, Ending::Unprotected)
             }
             Verdict::Dead => {

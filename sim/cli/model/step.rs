@@ -3,9 +3,9 @@
 
 use handler::{Action, Completion, DrainEnd, Payload as Bytes, ReadPermit, ReqId, SourceError};
 use shims::{Event, PageNo};
+use sim::Content;
 use sim::kernel::{Call, Payload, Ret};
 use sim::world::{Env, Exposed, Injection, Mishap, Move, Note};
-use sim::{Content, kernel};
 
 use super::{Model, Reader, Worker};
 
@@ -45,8 +45,8 @@ impl Model {
             Reader::Reading { short } => self.read(env, short),
             Reader::Apply { batch, end } => {
                 let mut batch = batch;
-                if let Some(tamper) = self.tamper {
-                    tamper.batch(&mut batch);
+                if let Some(hand) = &self.hand {
+                    hand.tamper.batch(&mut batch);
                 }
                 let count = batch.len() as u32;
                 self.machine.end_read(env.now(), &batch, end);
@@ -103,19 +103,21 @@ impl Model {
                 Some(Action::Ioctl { req, request, .. })
                     if let Some(outcome) = env.refusal(&request) =>
                 {
-                    let outcome = self.tamper.map_or(outcome, |hand| hand.outcome(outcome));
+                    let hand = self.hand.as_ref();
+                    let outcome = hand.map_or(outcome, |hand| hand.tamper.outcome(outcome));
                     self.workers[i] = Worker::Answered { req, outcome };
                     Move::Handler(Note::new("take: refused"))
                 }
                 Some(Action::Ioctl { req, request, payload }) => {
-                    let request = match self.tamper {
-                        Some(tamper) => tamper.request(request, payload == Bytes::Zeros),
-                        None => request,
-                    };
+                    let zeros = payload == Bytes::Zeros;
                     let payload = match payload {
                         Bytes::None => Payload::None,
                         Bytes::Zeros => Payload::One(Content::Zero),
                         Bytes::Fetched => Payload::One(self.bytes_of(req)),
+                    };
+                    let (request, payload) = match &mut self.hand {
+                        Some(hand) => hand.first(i, request, payload, zeros),
+                        None => (request, payload),
                     };
                     let page = sim::world::page_index(request.range().start).unwrap_or(0);
                     let what = match request.name() {
@@ -140,7 +142,7 @@ impl Model {
                 self.late += 1;
                 Move::Handler(Note::new("fetch, slowly").page(page.index()))
             }
-            Worker::Fetch { req, page } if let Some(error) = broken(page, env) => {
+            Worker::Fetch { req, page } if let Some(error) = self.broken(page, env) => {
                 self.workers[i] = Worker::Failed { req, page, error };
                 Move::Handler(Note::new("fetch fails").page(page.index()))
             }
@@ -167,8 +169,14 @@ impl Model {
                     let Ret::Outcome(outcome) = ret else {
                         unreachable!("a resolving ioctl answered {ret:?}")
                     };
-                    let outcome = self.tamper.map_or(outcome, |hand| hand.outcome(outcome));
-                    self.workers[i] = Worker::Answered { req, outcome };
+                    let next =
+                        self.hand.as_mut().map_or(Err(outcome), |hand| hand.next(i, outcome));
+                    match next {
+                        Ok((request, payload)) => {
+                            env.begin(Call::Resolve { ctx: env.ctx(), request, payload });
+                        }
+                        Err(outcome) => self.workers[i] = Worker::Answered { req, outcome },
+                    }
                 }
                 Move::Kernel(did)
             }
@@ -221,18 +229,18 @@ impl Model {
             _ => Exposed::NONE,
         }
     }
-}
 
-/// What is the matter with the source, if a mishap strikes it.
-fn broken(page: PageNo, env: &mut Env<'_>) -> Option<SourceError> {
-    let offset = page.index() * kernel::PAGE.bytes();
-    if env.mishap(Mishap::SourceError) {
-        return Some(SourceError::Io { offset, errno: shims::Errno::EIO });
+    /// What is the matter with the source, if a mishap strikes it.
+    fn broken(&self, page: PageNo, env: &mut Env<'_>) -> Option<SourceError> {
+        let len = self.machine.regions().page_size().bytes();
+        let offset = page.index() * len;
+        if env.mishap(Mishap::SourceError) {
+            return Some(SourceError::Io { offset, errno: shims::Errno::EIO });
+        }
+        if env.mishap(Mishap::SourceShort) {
+            let (whole, half) = (offset + len, offset + len / 2);
+            return Some(SourceError::Shrunk { offset, expected: whole, found: half });
+        }
+        env.mishap(Mishap::Panic).then_some(SourceError::Panicked)
     }
-    if env.mishap(Mishap::SourceShort) {
-        let whole = offset + kernel::PAGE.bytes();
-        let half = offset + kernel::PAGE.bytes() / 2;
-        return Some(SourceError::Shrunk { offset, expected: whole, found: half });
-    }
-    env.mishap(Mishap::Panic).then_some(SourceError::Panicked)
 }

@@ -68,6 +68,8 @@ flaws! {
     ClosesAtEnd "3.7" "closes-at-end" "Asked to stop, the handler closes the descriptor at last: whoever faults then reads zeros."
     StopDropsQueue "B6" "stop-drops-queue" "Asked to stop, the handler drops the faults it has read and not begun to serve."
     StopDropsDeferred "B6" "stop-drops-deferred" "Asked to stop, the handler drops the faults it has put off, and nobody wakes their threads."
+    FetchUnderLock "A27, B10" "fetch-under-lock" "The source is read under the lock that reading needs, and waits for a removal to be read."
+    StopMissed "teardown" "stop-missed" "An order to stop is looked at only if nothing is queued."
     WakeForgotten "wake" "wake-forgotten" "Pages are installed with DONTWAKE, and no wake follows."
     LocksCrossed "locking" "locks-crossed" "The reader takes the two locks in the other order."
     WaitUnchecked "locking" "wait-unchecked" "A worker looks into the queue, lets the lock go, and sleeps without looking again."

@@ -7,7 +7,7 @@ use handler::Policy;
 use sim::explore::{self, Gauge, Strategy};
 use sim::schedule::Schedule;
 use sim::shrink::{self, Effort};
-use sim::world::{Check as Final, Op, Setup, Subject, World};
+use sim::world::{Check as Final, Memory, Op, Setup, Subject, World};
 
 use super::mistake::{Maker, Mistake, check, driver, ours};
 use super::worlds::Place;
@@ -123,10 +123,11 @@ fn goes_behind(setup: &Setup) -> bool {
 }
 
 /// Can a handler of ordinary code be in it? One has no controls, and no records to be asked for;
-/// and the plain one does not watch writes.
+/// and the plain one does not watch writes, nor know of files and huge pages.
 fn ordinary(setup: &Setup) -> bool {
     let control = |op: &Op| matches!(op, Op::Control(_));
     !setup.programs.iter().flat_map(|program| &program.ops).any(control)
         && !setup.finally.iter().any(|finally| matches!(finally.check, Final::State(..)))
         && !setup.tracks_writes()
+        && setup.memory == Memory::Anon
 }

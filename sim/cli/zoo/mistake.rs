@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use handler::Policy;
+use handler::{Policy, Slip};
 use sim::coop::{Check, Coop};
 use sim::world::{Mishap, Setup, World};
 
@@ -36,8 +36,35 @@ pub(super) enum Kind {
     /// Our machine, by what it is told and by what it asks for.
     Ours(Tamper),
     /// Our machine, by its policy.
-    Policy,
+    Policy(fn() -> Policy),
 }
+
+/// Our handler's decisions that are wrong on purpose: entry, name, world, what, how.
+type Decision = (&'static str, &'static str, &'static str, &'static str, fn() -> Policy);
+
+const DECISIONS: [Decision; 3] = [
+    (
+        "B1",
+        "trusts-records",
+        "lost_install",
+        "Our handler, with records that decide whether a page is there.",
+        Policy::short_circuit,
+    ),
+    (
+        "A40",
+        "removed-is-written",
+        "wp_stale_write_fault",
+        "A page that was given up while it was un-protected counts as written.",
+        || Policy::slipping(Slip::RemovedIsWritten),
+    ),
+    (
+        "A46",
+        "baseline-late",
+        "wp_baseline",
+        "Writers go on before the pages that were saved are made clean.",
+        || Policy::slipping(Slip::BaselineLate),
+    ),
+];
 
 /// All of them.
 pub fn all() -> Vec<Mistake> {
@@ -55,14 +82,14 @@ pub fn all() -> Vec<Mistake> {
         place: built_in(world),
         kind: Kind::Ours(tamper),
     });
-    let policy = Mistake {
-        key: "trusts-records",
-        entry: "B1",
-        about: "Our handler, with records that decide whether a page is there.",
-        place: built_in("lost_install"),
-        kind: Kind::Policy,
-    };
-    plain.chain(ours).chain([policy]).collect()
+    let decisions = DECISIONS.iter().map(|&(entry, key, world, about, policy)| Mistake {
+        key,
+        entry,
+        about,
+        place: built_in(world),
+        kind: Kind::Policy(policy),
+    });
+    plain.chain(ours).chain(decisions).collect()
 }
 
 /// Every world in which a mistake is to be found: right handlers survive them.
@@ -105,15 +132,17 @@ impl Mistake {
         match self.kind {
             Kind::Plain(flaw) => Maker::Plain(check(Some(flaw), &self.place)),
             Kind::Ours(tamper) => Maker::Ours(Policy::default(), Some(tamper)),
-            Kind::Policy => Maker::Ours(Policy::short_circuit(), None),
+            Kind::Policy(policy) => Maker::Ours(policy(), None),
         }
     }
 }
 
 /// Our handler in a world, with a hand in between if there is one.
 pub fn ours(policy: &Policy, tamper: Option<Tamper>, setup: &Arc<Setup>) -> World<Model> {
-    let model = Model::new(policy.clone(), setup);
-    let model = tamper.map_or(model.clone(), |tamper| model.tampered(tamper));
+    let model = match tamper {
+        Some(tamper) => Model::tampered(policy.clone(), setup, tamper),
+        None => Model::new(policy.clone(), setup),
+    };
     World::new(Arc::clone(setup), model)
 }
 

@@ -27,6 +27,8 @@ pub enum Trouble {
     PanicsOnce,
     /// Every read panics.
     Panics,
+    /// Every read waits until a removal is known.
+    Waits,
 }
 
 impl Trouble {
@@ -79,6 +81,8 @@ struct Shop {
     /// Shared by installs, taken alone to read.
     settle: RwLock<()>,
     trouble: Mutex<Trouble>,
+    /// The source waits for removals.
+    waits: bool,
 }
 
 /// What became of a job.
@@ -109,6 +113,7 @@ pub(super) fn serve(
         calm: Condvar::named("calm"),
         settle: RwLock::named("settle", ()),
         trouble: Mutex::named("source", trouble),
+        waits: trouble == Trouble::Waits,
     });
     let mut started = Vec::new();
     for number in 0..workers {
@@ -148,7 +153,7 @@ impl Shop {
             if let Some(why) = desk.why.take() {
                 return Err(why);
             }
-            if desk.stopping {
+            if desk.stopping && (!self.has(Flaw::StopMissed) || desk.queue.is_empty()) {
                 drop(desk);
                 self.stop();
                 return Ok(());
@@ -262,6 +267,9 @@ impl Shop {
                 desk.installed.retain(|page| !(first..end).contains(page));
             }
         }
+        if self.waits {
+            self.calm.notify_all();
+        }
     }
 
     fn enqueue(&self, batch: &[Event]) {
@@ -374,10 +382,11 @@ impl Shop {
         };
         let early = self.desk.lock().unwrap().removed.contains(&page);
         let mut bytes = vec![0; PAGE];
+        let under = self.has(Flaw::FetchUnderLock).then(|| self.settle.read().unwrap());
         if !early && let Err(came) = self.fetch(page, &mut bytes) {
             return came;
         }
-        let settled = self.settle.read().unwrap();
+        let settled = under.unwrap_or_else(|| self.settle.read().unwrap());
         let mut desk = self.desk.lock().unwrap();
         let trusts = self.has(Flaw::ShortCircuit) || self.has(Flaw::CommitOutside);
         if trusts && desk.installed.contains(&page) {
@@ -470,12 +479,17 @@ impl Shop {
     fn read_page(&self, page: u64, bytes: &mut [u8]) -> Result<usize, &'static str> {
         let mut trouble = self.trouble.lock().unwrap();
         let now = *trouble;
-        if now != Trouble::Panics {
+        if now != Trouble::Panics && now != Trouble::Waits {
             *trouble = Trouble::None;
         }
         drop(trouble);
         match now {
-            Trouble::None => {
+            Trouble::None | Trouble::Waits => {
+                let mut desk = self.waits.then(|| self.desk.lock().unwrap());
+                while let Some(known) = desk.take_if(|desk| desk.removed.is_empty()) {
+                    desk = Some(self.calm.wait(known).unwrap());
+                }
+                drop(desk);
                 let read = self.bed.source().try_read_page(page, bytes);
                 read.map_err(|_| "the source failed")
             }

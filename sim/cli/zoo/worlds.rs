@@ -54,6 +54,9 @@ worlds! {
     killed None "memory 2 pages\nworkers 2\nmishaps death source-late\ntask guest\n  read 0\n  write 1\ntask balloon\n  dontneed 0 -> ok\n"
     stopped None "memory 3 pages\nworkers 1\nmishaps shutdown\ntask one\n  read 0 -> source\ntask two\n  read 1 -> source\ntask three\n  read 2 -> source\n"
     stopped_amid_changes None "memory 1 pages\nworkers 1\nmishaps eagain shutdown\ntask guest\n  read 0 -> source\n"
+    source_waits Waits "memory 2 pages\nworkers 1\ntask guest\n  read 0 -> source\ntask balloon\n  dontneed 1 -> ok\n"
+    zeros_saved None "memory 2 pages missing wp\nworkers 2\ntask guest\n  dontneed 0..2 -> ok\n  read 0..2 -> zero\n  write 1 -> ok\n  post rests\ntask control\n  await rests\n  snapshot\n"
+    four_gib None "memory 2048 pages hugetlb-private\nworkers 1\ntask guest\n  read 2047 -> source\n  dontneed 0..2048 -> ok\n  read 2047 -> zero\n"
     end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
 }
 
@@ -81,10 +84,13 @@ fn world_of(flaw: Flaw) -> World {
         Flaw::ShortRead => World::source_short_once,
         Flaw::PanicSwallowed => World::source_panics_once,
         Flaw::PanicRetried => World::source_panics,
+        Flaw::FetchUnderLock => World::source_waits,
         Flaw::InterruptFatal => World::interrupted,
         Flaw::NoMemoryFatal => World::no_memory,
         Flaw::DeadFatal => World::killed,
-        Flaw::ClosesEarly | Flaw::ClosesAtEnd | Flaw::StopDropsQueue => World::stopped,
+        Flaw::ClosesEarly | Flaw::ClosesAtEnd | Flaw::StopDropsQueue | Flaw::StopMissed => {
+            World::stopped
+        }
         Flaw::StopDropsDeferred => World::stopped_amid_changes,
         Flaw::BatchDropped => World::odd_message,
         Flaw::EofIgnored => World::end_of_file,

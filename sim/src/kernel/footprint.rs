@@ -3,7 +3,7 @@
 //! everything a kernel holds; whoever adds a step here says what it touches, or leaves it to
 //! [`Footprint::ALL`].
 //!
-//! A footprint may be too large, never too small. `tests/suite/dependency.rs` takes pairs of
+//! A footprint may be too large, never too small. `tests/suite/exhaustive.rs` takes pairs of
 //! steps in both orders and compares the states.
 
 use shims::{RegisterModes, Request};

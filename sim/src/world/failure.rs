@@ -7,7 +7,7 @@ use crate::kernel::Sleep;
 
 use super::moves::describe_event;
 use super::page_index;
-use super::subject::Claim;
+use super::subject::{Claim, Restored};
 
 /// A thread that will never go on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,6 +73,15 @@ pub enum Failure {
         page: u64,
         /// Was it a snapshot that should have said so?
         snapshot: bool,
+    },
+    /// Content: whoever restores the snapshot finds something else in a page.
+    Misrestored {
+        /// Page.
+        page: u64,
+        /// What is put there.
+        restored: Restored,
+        /// What the snapshot was taken of.
+        content: Content,
     },
     /// Agreement: the handler looks for a page where it is not.
     Misled {
@@ -158,6 +167,7 @@ impl Failure {
             Failure::Misplaced { .. } => "misplaced",
             Failure::Disagreement { .. } => "disagreement",
             Failure::Unseen { .. } => "unseen-write",
+            Failure::Misrestored { .. } => "misrestored",
             Failure::Misled { .. } => "misled",
             Failure::Unresolved { .. } => "unresolved",
             Failure::StillChanging { .. } => "still-changing",
@@ -233,6 +243,14 @@ impl fmt::Display for Failure {
             Failure::Unseen { page, snapshot } => {
                 let who = if *snapshot { "the snapshot" } else { "the handler" };
                 write!(f, "page {page} was written and {who} does not say so")
+            }
+            Failure::Misrestored { page, restored, content } => {
+                let what = match restored {
+                    Restored::Source => "the source's bytes",
+                    Restored::Zeros => "zeros",
+                    Restored::Saved => "what was saved",
+                };
+                write!(f, "page {page} of the snapshot is restored as {what}, and held {content}")
             }
             Failure::Misled { at, thinks, is } => {
                 let words = |page: &Option<u64>| match page {

@@ -4,9 +4,9 @@
 use shims::{Addr, Features, RegisterModes, Span};
 
 use super::kin::BESIDE;
-use super::memory::Loss;
+use super::memory::{Loss, Memory};
 use super::program::{Check, ContentClass, Setup};
-use super::subject::{Claim, Standing, Subject};
+use super::subject::{Claim, Restored, Standing, Subject};
 use super::{Failure, Stuck, World, page_index};
 use crate::Content;
 use crate::kernel::{Did, HugeDid, PAGE, Pte, Sleep};
@@ -246,11 +246,35 @@ impl<S: Subject> World<S> {
             if self.truth.of(at).disturbed {
                 continue;
             }
-            if let Some(failure) = self.agree(0, at, claim, true) {
+            let failure = self.agree(0, at, claim, true);
+            if let Some(failure) = failure.or_else(|| self.misrestored(at, page)) {
                 self.fail(failure);
                 return;
             }
         }
+    }
+
+    /// Would whoever restores the snapshot find what a reader finds here now?
+    fn misrestored(&self, at: u64, page: u64) -> Option<Failure> {
+        let (truth, addr) = (self.truth.of(at), self.setup.addr(at));
+        let watched = self.kernel.space(self.mm).find(addr).is_some_and(|vma| vma.uffd().is_some());
+        let own = matches!(self.place.memory, Memory::Anon | Memory::HugetlbPrivate);
+        if truth.removing > 0 || truth.unsure || !watched || !own {
+            return None;
+        }
+        let content = match self.kernel.table(self.mm).get(addr.raw() >> 12) {
+            Pte::Present { content, .. } => content,
+            Pte::None if truth.removed => Content::Zero,
+            Pte::None => Content::Source { page: page as u32, version: 0 },
+            Pte::Marker(_) => return None,
+        };
+        let restored = self.subject.restores(page)?;
+        let fits = match restored {
+            Restored::Saved => true,
+            Restored::Zeros => content == Content::Zero,
+            Restored::Source => matches!(content, Content::Source { .. }),
+        };
+        (!fits).then_some(Failure::Misrestored { page, restored, content })
     }
 
     /// The bytes of the pages that the snapshot calls dirty were saved: it must call every

@@ -166,6 +166,17 @@ pub enum Claim {
     Maybe,
 }
 
+/// What whoever restores a snapshot puts into a page.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Restored {
+    /// The bytes of the source.
+    Source,
+    /// Zeros.
+    Zeros,
+    /// What was saved from the memory.
+    Saved,
+}
+
 /// What a step of a handler's thread has to do with others, besides the call it is in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Scope {
@@ -274,6 +285,11 @@ pub trait Subject: Clone + Eq + Hash {
 
     /// What its last snapshot says about a page; `None` without a snapshot.
     fn snapshot(&self, page: u64) -> Option<Claim>;
+
+    /// What whoever restores its last snapshot puts into a page; `None` if that is not known.
+    fn restores(&self, _page: u64) -> Option<Restored> {
+        None
+    }
 
     /// Does its last snapshot say that a page was written? `None` without one.
     fn snapshot_dirty(&self, page: u64) -> Option<bool>;
