@@ -106,7 +106,9 @@ for mutant in "${mutants[@]}"; do
     survivors=$((survivors + 1))
   else
     [ "$count" -gt 0 ] || survivors=$((survivors + 1))
-    echo "| $name | $count | \`$(head -1 <<<"$failed")\` |"
+    # One that names the rule, if there is one.
+    one=$(grep -m 1 "_${name%%:*}_" <<<"$failed" || head -1 <<<"$failed")
+    echo "| $name | $count | \`$one\` |"
   fi
 done
 exit $((survivors > 0))
