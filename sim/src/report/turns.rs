@@ -48,7 +48,8 @@ impl Story {
                 self.removal(*page, came, &mut say);
                 say(came, format!("this is how {} came", self.words_at(came, *page as usize)));
                 let read = format!("read page {page}: ");
-                let read = self.last(|_, what| what.starts_with(&read)).filter(|at| Some(*at) > came);
+                let read =
+                    self.last(|_, what| what.starts_with(&read)).filter(|at| Some(*at) > came);
                 say(read, "the process finds them".to_owned());
             }
             Some(Failure::Hang(stuck)) => {
@@ -84,8 +85,12 @@ impl Story {
             .rev()
             .find(|at| self.scenes[*at].actor == by && self.scenes[*at].what == fetch);
         say(fetched, "it brings the bytes of the source".to_owned());
-        let told = (0..self.scenes.len()).rev().find(|at| took_remove(&self.scenes[*at].what, page));
-        say(told, "the handler is told that the page goes, which lets the removal go on".to_owned());
+        let told =
+            (0..self.scenes.len()).rev().find(|at| took_remove(&self.scenes[*at].what, page));
+        say(
+            told,
+            "the handler is told that the page goes, which lets the removal go on".to_owned(),
+        );
         let zap = format!("zap page {page}");
         let zapped = self.last(|_, what| what.starts_with(&zap));
         let sender = self.scenes.iter().rfind(|scene| scene.what.starts_with("queue REMOVE"));
@@ -103,9 +108,8 @@ impl Story {
         if !self.scenes[zap].what.starts_with("zap page") {
             return None;
         }
-        let install = (0..zap)
-            .rev()
-            .find(|at| self.at(at + 1, page).words != self.at(*at, page).words)?;
+        let install =
+            (0..zap).rev().find(|at| self.at(at + 1, page).words != self.at(*at, page).words)?;
         let told = (0..install).any(|at| took_remove(&self.scenes[at].what, page as u64));
         (told && self.scenes[install].what.starts_with("install page")).then_some(install)
     }
