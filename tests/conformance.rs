@@ -8,6 +8,8 @@
 
 #[path = "conformance/cases_access.rs"]
 mod cases_access;
+#[path = "conformance/cases_collapse.rs"]
+mod cases_collapse;
 #[path = "conformance/cases_descriptors.rs"]
 mod cases_descriptors;
 #[path = "conformance/cases_events.rs"]
@@ -16,6 +18,8 @@ mod cases_events;
 mod cases_faults;
 #[path = "conformance/cases_fork.rs"]
 mod cases_fork;
+#[path = "conformance/cases_locks.rs"]
+mod cases_locks;
 #[path = "conformance/cases_move.rs"]
 mod cases_move;
 #[path = "conformance/cases_poison.rs"]

@@ -12,6 +12,8 @@ rm -rf "$work"
 mkdir -p "$work"
 git ls-files -z | xargs -0 cp --parents -t "$work"
 kernel=$work/sim/src/kernel
+# A mutant is built once and run once: the time goes into building.
+export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_TEST_OPT_LEVEL=0
 
 # name | file | what perl does to it, with the whole file as one line
 mutants=(
@@ -38,6 +40,14 @@ mutants=(
   'e19: un-protecting wakes only where something changed|protect.rs|s/Ok\(None\) if mode\.is_empty\(\) =>/Ok(None) if mode.is_empty() \&\& held =>/'
   'e21: MOVE looks at the source first|move_page.rs|s/if !self\.table\.get\(to\)\.is_none\(\) \{/if !self.table.get(to).is_none() \&\& !self.table.get(from).is_none() {/'
   'f1: absent pages always take markers|protect.rs|s/let markers =\s[^;]*;/let markers = true;/'
+  'e4: an answer that cannot be written is of no matter|struct_at.rs|s/call\.write\(outcome, true\);/let _ = outcome;/'
+  'e15: CONTINUE fills a hole|object/fill.rs|s/None => return Err\(Errno::EFAULT\),/None => Content::Zero,/'
+  'e23: WAKE wakes whoever waits, wherever|resolve.rs|s/answer\(self\.wake_range\(ctx, request\.range\(\)\), Outcome::OK\)/answer(self.wake_range(ctx, Span::new(shims::Addr::ZERO, shims::Len::new(1 << 47))), Outcome::OK)/'
+  'd26: a child is watched although nobody asked for FORK|fork.rs|s/\n\s+&& self\.ctx\(ctx\)\.features\.contains\(Features::EVENT_FORK\)//'
+  'd13: paging out takes what is mapped twice|object/huge.rs|s/if times == 1 \{/if times >= 1 {/; s/times == 1\n/times >= 1\n/'
+  'f3: a hole in tmpfs takes the protection along|object/cut.rs|s/_ => pte\.zapped\(keeps_markers\(vma\)\),/_ => pte.zapped(false),/'
+  'f6: holes are filled whoever watches for them|object/huge.rs|s/if has_holes && spaces\(\)\.any\(asks\) \{/if has_holes \&\& spaces().all(asks) {/'
+  'f6: who watches for writes gets a huge page|object/huge.rs|s/if kept \|\| !table/if !table/'
   'c3: a protected page that is missing is trapped first|suite:fault.rs|s/match asked\(RegisterModes::MISSING\) \{\n\s+Some\(ctx\) => self\.ask\(ctx, Reason::Missing, by\),\n\s+None => Walk::FillProtected/match asked(RegisterModes::WP) {\nSome(ctx) if write => self.ask(ctx, Reason::Wp, by),\n_ => Walk::FillProtected/'
   'c14: memory that is watched for MISSING gets huge pages|suite:fault.rs|s/Some\(ctx\) => self\.ask\(ctx, Reason::Missing, by\),\n(\s+)None if self\.wants_huge\(vma\) => Walk::FillHuge/_ if self.wants_huge(vma) => Walk::FillHuge,\n$1Some(ctx) => self.ask(ctx, Reason::Missing, by)/'
   'c14: protecting a part of a huge page protects it whole|suite:protect.rs|s/self\.mm\(mm\)\.split_edges\(first, end\)/self.mm(mm).split_edges(0, 0)/'
@@ -48,6 +58,8 @@ mutants=(
   'd13: taking guards away takes everything away|suite:guard.rs|s/\.find\(\|\(_, pte\)\| pte\.is_guard\(\)\)\?/.next()?/'
   'e10: COPY does not cover a guard|suite:resolve.rs|s/&& !\(guards_stay && marker\.is_guard\(\)\)/\&\& !marker.is_guard()/'
   'e20: MOVE takes what a fork has shared|suite:move_page.rs|s/if bits\.contains\(PteBits::FORKED\)/if bits.contains(PteBits::FORKED) \&\& holes/'
+  'e12: hugetlb without a page to spare is ENOMEM|suite:object/fill.rs|s/return Err\(self\.profile\.no_huge_page\);/return Err(Errno::ENOMEM);/'
+  'f3: protection of hugetlb goes with its registration|suite:object/map.rs|s/Backing::Hugetlb\(\.\.\) => true,/Backing::Hugetlb(..) => vma.uffd_modes().contains(RegisterModes::WP),/'
   'f2: what comes for a marker is not protected|suite:fault.rs|s/let bits = PteBits::PROTECTED \| zero;/let bits = zero;/'
   'f3: a removal keeps the marker of anonymous memory|suite:remove.rs|s/None => Pte::None,/None => pte.zapped(true),/'
   'f5: a write under WP_ASYNC leaves the bit|suite:fault.rs|s/bits\.difference\(PteBits::UFFD_WP\);/bits;/'

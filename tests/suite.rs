@@ -38,6 +38,8 @@ mod kernel_madvise;
 mod kernel_minor;
 #[path = "suite/kernel_move.rs"]
 mod kernel_move;
+#[path = "suite/kernel_not_modelled.rs"]
+mod kernel_not_modelled;
 #[path = "suite/kernel_pagemap.rs"]
 mod kernel_pagemap;
 #[path = "suite/kernel_poison.rs"]
@@ -88,6 +90,8 @@ mod rules;
 mod scenario_docs;
 #[path = "suite/shrink.rs"]
 mod shrink;
+#[path = "suite/uffd_stress.rs"]
+mod uffd_stress;
 #[path = "suite/zoo.rs"]
 mod zoo;
 

@@ -34,14 +34,15 @@
 //! What can be asked for and is not simulated answers
 //! [`Errno::ENOTMODELLED`](shims::Errno::ENOTMODELLED), which no kernel returns: huge pages of
 //! hugetlb that are not 2 MiB; a hole or an end of a memory file that is not a border of its
-//! pages; a `PAGEMAP_SCAN` over hugetlb; a `COPY`
-//! whose source is an address that is not aligned, or whose destination is hugetlb memory;
-//! `MADV_COLLAPSE` of anything but private anonymous memory; a `fork` that shares private huge pages when their
-//! number is limited.
+//! pages; a `PAGEMAP_SCAN` over hugetlb; a `COPY` whose source is an address that is not aligned,
+//! or whose destination is hugetlb memory; `MADV_COLLAPSE` of a regular file, or of a memory file
+//! that ends inside the block; a `fork` that shares private huge pages when their number is
+//! limited.
 //!
 //! The rest cannot be expressed: swap, KSM, DAX, NUMA balancing, memory control groups; the
 //! content of regular files; System V shared memory; seals, `read` and `write`, and several
-//! opens of a memory file; full file systems; transparent huge pages in tmpfs; broken memory.
+//! opens of a memory file; full file systems; huge pages of tmpfs but by `MADV_COLLAPSE`; broken
+//! memory.
 //!
 //! # Invariants
 //!

@@ -87,21 +87,46 @@ fn v55_c5_a_feature_that_sends_signals_is_efault_to_the_kernel() {
     });
 }
 
+/// A structure at page 2, behind the stamp that says whose the page is.
+const ARG: u64 = 2 * PAGE + 64;
+
 #[test]
 fn v26_e4_an_answer_that_cannot_be_written_installs_and_wakes_nobody() {
-    let case = Case::new("v26_e4", 3).kernel_only("a structure is a value, and never bad");
-    case.run(|run| {
+    let fill = |to| Op::CopyArg { uffd: 0, to: to * PAGE, arg: ARG };
+    Case::new("v26_e4", 4).run(|run| {
         run.copy(2, 3);
         let thread = run.thread();
         run.get(thread, Op::protect(2, 3, Prot::READ));
         let sleeper = run.sleeper(Op::Load(0));
-        let back = run.get(thread, Op::CopyArg { uffd: 0, to: 0, arg: 2 * PAGE });
-        assert_eq!(back, Back::Err(Errno::EFAULT));
-        assert!(run.content(0).is_some());
+        assert_eq!(run.get(thread, fill(0)), Back::Err(Errno::EFAULT));
+        assert_eq!(run.content(0), Some(source(0)));
         run.asleep(sleeper);
+        // The next answer is an errno, and cannot be written either.
+        assert_eq!(run.get(thread, fill(0)), Back::Err(Errno::EFAULT));
         let one = run.span(0, 1);
         run.wake(0, one).unwrap();
-        assert!(matches!(run.state(sleeper), Settled::Returned(Back::Loaded(_))));
+        run.returned(sleeper, Back::Loaded(source(0)));
+        // Where it can be written, all is as ever.
+        run.get(thread, Op::protect(2, 3, Prot::RW));
+        assert_eq!(run.get(thread, fill(0)), Back::Err(Errno::EEXIST));
+        let sleeper = run.sleeper(Op::Load(1));
+        assert_eq!(run.get(thread, fill(1)), Back::Done);
+        run.returned(sleeper, Back::Loaded(source(1)));
+    });
+    // e1, e2: at the gate, the answer is written before the structure is read, and what is no
+    // answer is not written.
+    Case::new("v26_e1", 4).features(REMOVE).run(|run| {
+        run.copy(2, 3);
+        let thread = run.thread();
+        run.get(thread, Op::protect(2, 3, Prot::READ));
+        let bad = Op::CopyArg { uffd: 0, to: 64, arg: ARG };
+        assert_eq!(run.get(thread, bad), Back::Err(Errno::EINVAL));
+        let remover = run.sleeper(Op::dontneed(3, 4));
+        assert_eq!(run.get(thread, bad), Back::Err(Errno::EFAULT));
+        run.get(thread, Op::protect(2, 3, Prot::RW));
+        assert_eq!(run.get(thread, bad), Back::Err(Errno::EAGAIN));
+        assert_eq!(run.read(0, 8), ["REMOVE 3..4"]);
+        run.returned(remover, Back::Done);
     });
 }
 

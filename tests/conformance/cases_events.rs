@@ -277,3 +277,26 @@ fn a21_closing_one_of_two_leaves_the_other_alone() {
         run.returned(remover, Back::Done);
     });
 }
+
+#[test]
+fn v83_h11_d2_a_mapping_does_not_wait_for_a_removal_that_waits_for_its_reader() {
+    both("v83", 6, Features::EVENT_REMOVE, |run| {
+        run.copy(0, 4);
+        let remover = run.sleeper(Op::dontneed(0, 4));
+        let thread = run.thread();
+        assert_eq!(run.get(thread, Op::map(5, 6)), Back::Done);
+        assert_eq!(run.get(thread, Op::protect(4, 5, Prot::READ)), Back::Done);
+        run.asleep(remover);
+        assert_eq!(run.read(0, 8), ["REMOVE 0..4"]);
+        run.returned(remover, Back::Done);
+        assert_eq!(run.content(0), None);
+    });
+    // Without the feature there is nothing it could wait for.
+    both("v83_silent", 6, Features::empty(), |run| {
+        run.copy(0, 4);
+        let thread = run.thread();
+        assert_eq!(run.get(thread, Op::dontneed(0, 4)), Back::Done);
+        assert_eq!(run.get(thread, Op::map(5, 6)), Back::Done);
+        assert_eq!(run.content(0), None);
+    });
+}

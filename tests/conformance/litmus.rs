@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use faultbed::judge::litmus::{all, allowed, broken_conditions, find, observe};
-use faultbed::judge::program::Program;
+use faultbed::judge::program::{Program, parse};
 
 /// Rounds of a test that stands for a rule, and of every other one.
 const MANY: u64 = 1500;
@@ -101,6 +101,31 @@ fn d34_a_silent_removal_comes_between_the_pages_of_a_copy() {
 fn d13_a_hole_is_looked_at_again() {
     named("shmem_remove_event");
     named("shmem_hole_behind_hole");
+}
+
+/// A removal of registered memory, with and without the feature. Who sees its beginning and then
+/// maps something elsewhere sees its end: `mmap` has waited. The built-in tests are without it,
+/// because it is about a lock and has many pages.
+fn removal_against_mmap(features: &str, handler: &str) -> Program {
+    let text = format!(
+        "faultbed scenario 1\n\nname removal_against_mmap\nabout .\nhandler script\n\
+         memory 64 pages anon wp\nmemory 1 page anon unwatched\nfeatures {features}\n\
+         setup\n  copy 0..64\n\
+         task balloon\n  dontneed 0..64\n\
+         task guest\n  read 0\n  mmap 64 rw\n  read 63\n\
+         {handler}\
+         exists\n  guest 1 source\n  guest 3 zero\n\
+         exists\n  guest 1 zero\n\
+         exists\n  guest 3 source\n\
+         never\n  guest 1 zero\n  guest 3 source\n"
+    );
+    parse("removal_against_mmap", &text).expect("a well-formed program")
+}
+
+#[test]
+fn v83_h11_a_mapping_waits_for_the_end_of_a_removal() {
+    judge(&removal_against_mmap("none", ""), MANY);
+    judge(&removal_against_mmap("remove", "task handler\n  message\n"), MANY);
 }
 
 #[test]

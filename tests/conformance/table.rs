@@ -8,14 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rows that no case is about, with the reason.
-const WITHOUT: &[(u32, &str)] = &[
-    (
-        41,
-        "what the C library locks across `fork` is no rule of the kernel's; a case's processes \
-         do without it",
-    ),
-    (83, "who waits for whom is a matter of time, and leaves nothing to compare"),
-];
+const WITHOUT: &[(u32, &str)] = &[];
 
 /// What the kernel's own self-tests are called, and the module that restates each.
 const SELFTESTS: &[(&str, &str)] = &[
@@ -213,8 +206,8 @@ fn table() -> String {
     text.push_str(
         "\n## The kernel's own self-tests\n\n\
          Restated in `tests/selftests`, on both kernels. `wp-fork-pin` and \
-         `wp-fork-pin-with-event` pin pages through a driver of `CONFIG_GUP_TEST` and are not \
-         here: the simulator has no pins.\n\n\
+         `wp-fork-pin-with-event`, 10 that skip here, pin pages through a driver of \
+         `CONFIG_GUP_TEST`: the simulator has no pins.\n\n\
          | self-test | tests | memory |\n|---|---|---|\n",
     );
     let kinds = selftest_kinds();
@@ -228,7 +221,9 @@ fn table() -> String {
             writeln!(text, "| {name} | `{found}` | {list} |").expect("a string");
         }
         if *module == "uffdio_api" {
-            writeln!(text, "| {name} | `uffdio_api_syscall` | |").expect("a string");
+            for way in ["syscall", "dev"] {
+                writeln!(text, "| {name} | `uffdio_api_{way}` | |").expect("a string");
+            }
         } else {
             assert!(kinds.contains_key(*module), "no self-test is called {module}");
         }

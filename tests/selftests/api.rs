@@ -4,14 +4,26 @@ use shims::{Errno, Features, Outcome, RegisterModes};
 use sim::Content;
 
 use super::{kinds, units};
-use faultbed::judge::Case;
 use faultbed::judge::{Back, Kind, Op, PAGE};
+use faultbed::judge::{Case, Run};
 
 #[test]
 fn uffdio_api_syscall() {
-    let case = Case::new("UFFDIO_API (syscall)", 1).modes(RegisterModes::empty());
-    case.run(|run| {
-        let uffd = run.open_raw(0o4000).unwrap();
+    uffdio_api("UFFDIO_API (syscall)", Run::open_raw);
+}
+
+#[test]
+fn uffdio_api_dev() {
+    if !std::path::Path::new("/dev/userfaultfd").exists() {
+        eprintln!("SKIPPED UFFDIO_API (dev): there is no /dev/userfaultfd");
+        return;
+    }
+    uffdio_api("UFFDIO_API (dev)", Run::open_by_device);
+}
+
+fn uffdio_api(name: &str, open: impl Fn(&mut Run, u64) -> Result<usize, Errno>) {
+    Case::new(name, 1).modes(RegisterModes::empty()).run(|run| {
+        let uffd = open(run, 0o4000).unwrap();
         assert_eq!(run.api(uffd, Features::from_bits_retain(1 << 63)), Err(Errno::EINVAL));
         assert!(run.api(uffd, Features::empty()).is_ok());
         assert_eq!(run.api(uffd, Features::empty()), Err(Errno::EINVAL));

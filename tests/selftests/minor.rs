@@ -17,7 +17,6 @@ fn minor_common(name: &str, kind: Kind, wp: bool, collapse: bool) {
     let region = Piece::new(0, pages, kind);
     let alias = Piece { at: pages, ..region };
     let case = Case::new(name, 2 * pages).pieces(&[region, alias]);
-    let case = if collapse { case.kernel_only("no huge pages of files yet") } else { case };
     case.modes(RegisterModes::empty()).run(|run| {
         let watched = run.span(pages, 2 * pages);
         let mut modes = RegisterModes::MINOR;

@@ -10,13 +10,6 @@ use faultbed::judge::{Advise, Back, Kind, Op, Piece};
 fn moved(name: &str, kind: Kind, pages: u64, advice: Option<Advise>) {
     let piece = Piece::new(0, pages, kind);
     let case = Case::new(name, 2 * pages).pieces(&[piece]).modes(RegisterModes::WP);
-    let case = match advice {
-        // Measured: without swap the pages stay in the file and leave the page table.
-        Some(Advise::PageOut) if kind == Kind::Shmem => {
-            case.kernel_only("paging out leaves files alone, yet")
-        }
-        _ => case,
-    };
     case.run(|run| {
         let thread = run.thread();
         if let Some(advice) = advice.filter(|advice| *advice == Advise::HugePage) {
@@ -45,7 +38,8 @@ fn uffd_wp_mremap(name: &str, kind: Kind) {
 }
 kinds!(uffd_wp_mremap: all);
 
-/// On a machine without swap these are written to no place, and stay.
+/// On a machine without swap anonymous pages are written to no place, and stay; those of a file
+/// stay in the file and leave the page table.
 fn uffd_wp_mremap_swapped(name: &str, kind: Kind) {
     moved(name, kind, 2, Some(Advise::PageOut));
 }

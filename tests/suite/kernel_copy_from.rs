@@ -3,10 +3,10 @@
 //! 6.18.
 
 use shims::{
-    CopyMode, Errno, Event, FaultFlags, Features, Outcome, PoisonMode, RegisterModes, Request,
-    Span, Verdict,
+    Addr, CopyMode, Errno, Event, FaultFlags, Features, Outcome, PoisonMode, RegisterModes,
+    Request, Span, Verdict, WriteProtectMode,
 };
-use sim::kernel::{Call, Did, Payload, Pte, Ret, Signal, ThreadId};
+use sim::kernel::{Call, Did, Payload, Pte, Ret, Signal, StructAt, ThreadId};
 use sim::vma::{CtxId, Mmap, Prot};
 use sim::{Content, Profile};
 
@@ -69,12 +69,22 @@ impl Two {
         assert_eq!(self.bed.kernel.run(self.server, call), Ret::Outcome(Outcome::done(4096)));
     }
 
+    /// An ioctl of the source's context.
+    fn ask(&mut self, request: Request) {
+        let call = Call::Resolve { ctx: self.src, request, payload: Payload::None };
+        assert_eq!(self.bed.kernel.run(self.server, call), Ret::Outcome(Outcome::OK));
+    }
+
     fn end(&mut self) -> Option<Outcome> {
         match self.bed.on(self.copier)? {
             Ret::Outcome(outcome) => Some(outcome),
             ret => panic!("a COPY ended as {ret:?}"),
         }
     }
+}
+
+fn two_with(modes: RegisterModes) -> Two {
+    two(Features::empty(), modes)
 }
 
 fn missing() -> Two {
@@ -289,4 +299,58 @@ fn c9_the_layout_can_change_while_the_copy_waits() {
     let unmap = Call::Munmap { range };
     assert_eq!(two.bed.go(guest, unmap), Some(Ret::Ok(0)));
     assert_eq!(two.bed.load(guest, 0), Some(Ret::Signal(Signal::SegvMapErr)));
+}
+
+/// The structure of a `COPY` to page 0 at `arg`.
+fn fill_by(bed: &Bed, arg: Addr, payload: Payload) -> Call {
+    let request = Request::Copy { dst: span(0, 1), mode: CopyMode::empty() };
+    let payload = Payload::At(Box::new(StructAt { at: arg, payload }));
+    Call::Resolve { ctx: bed.ctx, request, payload }
+}
+
+#[test]
+fn e4_the_structure_is_memory_like_any_other() {
+    // It is watched by another context, and has to be brought first.
+    let mut two = missing();
+    let call = fill_by(&two.bed, page(SRC), Payload::One(source(0)));
+    assert_eq!(two.bed.go(two.copier, call), None);
+    assert_eq!(two.asked(), (SRC, FaultFlags::empty()));
+    assert!(!two.bed.pte(0).is_present());
+    two.give(0);
+    assert_eq!(two.end(), Some(Outcome::done(4096)));
+    // It is protected: the page is in before the answer is written, and nobody is woken yet.
+    let mut two = two_with(RegisterModes::MISSING | RegisterModes::WP);
+    two.give(0);
+    let guest = two.bed.thread();
+    assert_eq!(two.bed.load(guest, 0), None);
+    let range = span(SRC, SRC + 1);
+    let on = Request::WriteProtect { range, mode: WriteProtectMode::WP };
+    let off = Request::WriteProtect { range, mode: WriteProtectMode::empty() };
+    two.ask(on);
+    let call = fill_by(&two.bed, page(SRC), Payload::One(source(0)));
+    assert_eq!(two.bed.go(two.copier, call), None);
+    assert_eq!(two.asked(), (SRC, FaultFlags::WRITE | FaultFlags::WP));
+    assert!(two.bed.pte(0).is_present() && !two.bed.kernel.can_step(guest));
+    two.ask(off);
+    assert_eq!(two.end(), Some(Outcome::done(4096)));
+    assert_eq!(two.bed.on(guest), Some(Ret::Loaded(source(0))));
+}
+
+#[test]
+fn e4_e9_a_structure_and_a_source_that_both_have_to_be_brought() {
+    let mut two = missing();
+    let call = fill_by(&two.bed, page(SRC + 1), Payload::From(page(SRC)));
+    assert_eq!(two.bed.go(two.copier, call), None);
+    assert_eq!(two.asked(), (SRC + 1, FaultFlags::empty()));
+    two.give(1);
+    assert_eq!(two.bed.on(two.copier), None);
+    assert_eq!(two.asked(), (SRC, FaultFlags::empty()));
+    two.give(0);
+    assert_eq!(two.end(), Some(Outcome::done(4096)));
+    assert!(matches!(two.bed.pte(0), Pte::Present { content, .. } if content == source(0)));
+    // Nowhere: the ioctl has not begun.
+    let mut two = missing();
+    let call = fill_by(&two.bed, page(64), Payload::One(source(0)));
+    assert_eq!(two.bed.go(two.copier, call), Some(Ret::Outcome(Outcome::bare(Errno::EFAULT))));
+    assert!(!two.bed.pte(0).is_present());
 }

@@ -576,3 +576,17 @@ fn what_is_not_modelled_is_refused_by_name() {
     }
     assert_eq!(memory.bed.read(8), []);
 }
+
+#[test]
+fn f3_v87_protection_outlives_its_registration() {
+    for how in [SHARED, PRIVATE] {
+        let mut memory = memory(how, Features::empty(), WP);
+        let thread = memory.bed.thread();
+        assert_eq!(memory.bed.store(thread, 0), Some(Ret::Stored));
+        assert_eq!(protect(&mut memory, 0, 1, PROTECT), Outcome::OK);
+        assert!(matches!(memory.bed.register(0, HUGE, MISSING), Ret::Ok(_)));
+        let drop = Call::DontNeed { range: span(0, HUGE) };
+        assert_eq!(memory.bed.go(thread, drop), Some(Ret::Ok(0)));
+        assert_eq!(pte(&memory, 0), MARKER);
+    }
+}

@@ -148,3 +148,25 @@ fn a_process_that_is_killed_dies_whatever_it_waits_for() {
     }
     assert!(died > 1_000, "{died} of 2000");
 }
+
+#[test]
+fn a_source_of_huge_pages_fails_at_the_place_of_its_page() {
+    let at = |memory: &str, mishap: &str| {
+        let setup = world(&format!(
+            "memory 2 pages {memory}\nworkers 1\nmishaps {mishap}\ntask a\n read 1 -> source\n"
+        ));
+        let mut policy = Policy::default();
+        policy.source_attempts = 1;
+        let start = ours(&setup, policy);
+        let failure = (0..100).find_map(|index| {
+            explore::run(&mut start.clone(), &mut RandomWalk::new(5, index)).failure
+        });
+        failure.expect("the source has failed").to_string()
+    };
+    let text = at("hugetlb", "source-error");
+    assert!(text.contains("at 0x200000"), "{text}");
+    let text = at("hugetlb", "source-short");
+    assert!(text.contains("at 0x200000"), "{text}");
+    let text = at("anon", "source-error");
+    assert!(text.contains("at 0x1000"), "{text}");
+}

@@ -37,9 +37,7 @@ const UNTESTED: &[(&str, &str)] = &[
         "a failed call has no reply here, by its type; one that cannot be written is from reading",
     ),
     ("b11", "page tables are not shared here"),
-    ("d31", "the locks of the C library are not modelled"),
     ("h10", "MOVE goes page by page here, and the results are the same"),
-    ("V41", "the locks of the C library are not modelled"),
 ];
 
 fn root() -> &'static Path {

@@ -85,6 +85,10 @@ pub trait Arm {
     fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
         unreachable!("this arm cannot open with {flags:#x}")
     }
+    /// The same through `/dev/userfaultfd`.
+    fn open_by_device(&mut self, flags: u64) -> Result<usize, Errno> {
+        unreachable!("this arm cannot open with {flags:#x}")
+    }
     /// `read` into a buffer of `len` bytes that can be written, or cannot; bytes read.
     fn read_raw(&mut self, uffd: usize, len: u64, writable: bool) -> Result<u64, Errno> {
         unreachable!("this arm cannot read {len} bytes of {uffd} (writable: {writable})")

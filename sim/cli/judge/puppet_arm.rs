@@ -159,6 +159,11 @@ impl PuppetArm {
                         // A thread that was woken is runnable from that moment on, so it is
                         // never seen asleep in what it was woken from.
                         let place = self.proc_text(worker, "wchan");
+                        // Other processors are asked to give pages back; that ends by itself.
+                        if place.contains("flush_work") {
+                            still = 0;
+                            continue;
+                        }
                         if still > STILL || still > 1 && place.contains("userfault") {
                             return Settled::Asleep;
                         }
@@ -326,6 +331,18 @@ impl Arm for PuppetArm {
     fn open_raw(&mut self, flags: u64) -> Result<usize, Errno> {
         let number = self.main(0, sys::__NR_userfaultfd, [flags, 0, 0, 0, 0, 0])?;
         self.uffds.push(Some(Fd { process: 0, number }));
+        Ok(self.uffds.len() - 1)
+    }
+
+    fn open_by_device(&mut self, flags: u64) -> Result<usize, Errno> {
+        self.stage.put(0, b"/dev/userfaultfd\0");
+        let path = self.stage.scratch();
+        let device =
+            self.main(0, sys::__NR_openat, [sys::AT_FDCWD as i64 as u64, path, 2, 0, 0, 0])?;
+        // `USERFAULTFD_IOC_NEW`.
+        let number = self.main(0, sys::__NR_ioctl, [device, 0xaa00, flags, 0, 0, 0]);
+        self.main(0, sys::__NR_close, [device, 0, 0, 0, 0, 0]).expect("close");
+        self.uffds.push(Some(Fd { process: 0, number: number? }));
         Ok(self.uffds.len() - 1)
     }
 

@@ -135,6 +135,7 @@ impl PuppetArm {
                 // The structure is in memory of the arena that cannot be written; its bytes
                 // were put there while it could.
                 let fd = self.uffds[uffd].expect("open").number;
+                self.stage.put(own, &super::run::source(to / PAGE).stamp());
                 let words = bytes_of(&[at(to), scratch + own, PAGE, 0, 0]);
                 self.poke(process, Addr::new(at(arg)), &words);
                 call(sys::__NR_ioctl, [fd, 0xc028_aa03, at(arg), 0, 0, 0])

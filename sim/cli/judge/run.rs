@@ -385,6 +385,14 @@ impl Run {
         uffd
     }
 
+    /// The same through `/dev/userfaultfd`.
+    pub fn open_by_device(&mut self, flags: u64) -> Result<usize, Errno> {
+        let uffd = self.arm.open_by_device(flags);
+        self.uffds += usize::from(uffd.is_ok());
+        self.note(format!("open_by_device {flags:#x} -> {uffd:?}"));
+        uffd
+    }
+
     /// `UFFDIO_API`: the features and the ioctls.
     pub fn api(&mut self, uffd: usize, features: Features) -> Result<(u64, u64), Errno> {
         self.ask(uffd, format!("api {features:?}"), |uffd| {

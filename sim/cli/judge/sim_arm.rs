@@ -8,8 +8,8 @@ use shims::{
 };
 use sim::kernel::{
     Call, Did, Fd, FileCall, Kernel, Madvise, MmId, PageIs, PagemapBits, PagemapScan, Payload,
-    ProcessCall, ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, ThreadId, Via,
-    flags,
+    ProcessCall, ProcessDid, Pte, Reading, Region, Ret, ScanFlags, Sig, Signal, StructAt, ThreadId,
+    Via, flags,
 };
 use sim::vma::{Advice, FileId, FileKind, MapFile, MapFlags, Mmap, Mremap, Prot, VmaFlags};
 use sim::world::BASE;
@@ -150,6 +150,13 @@ impl SimArm {
             Op::CopyFrom { uffd, to, from, len } => {
                 let request = Request::Copy { dst: bytes(BASE, to, len), mode: CopyMode::empty() };
                 let payload = Payload::From(bytes(BASE, from, len).start);
+                Call::File(FileCall::Resolve { fd: self.fd(uffd).number, request, payload })
+            }
+            Op::CopyArg { uffd, to, arg } => {
+                let request = Request::Copy { dst: bytes(BASE, to, PAGE), mode: CopyMode::empty() };
+                let payload = Payload::One(super::run::source(to / PAGE));
+                let at = StructAt { at: bytes(BASE, arg, PAGE).start, payload };
+                let payload = Payload::At(Box::new(at));
                 Call::File(FileCall::Resolve { fd: self.fd(uffd).number, request, payload })
             }
             // To userfaultfd a segment is what a regular file is: memory of another driver (b5).
@@ -310,6 +317,14 @@ impl Arm for SimArm {
         let flags = u32::try_from(flags).expect("a flag word");
         let number = self.main(0, FileCall::Userfaultfd { flags })?;
         Ok(self.push_fd(SimFd { process: 0, number: Fd(number as i32) }))
+    }
+
+    fn open_by_device(&mut self, flags: u64) -> Result<usize, Errno> {
+        let flags = u32::try_from(flags).expect("a flag word");
+        let device = Fd(self.main(0, FileCall::OpenDevice)? as i32);
+        let number = self.main(0, FileCall::DeviceNew { fd: device, flags });
+        self.main(0, FileCall::Close { fd: device })?;
+        Ok(self.push_fd(SimFd { process: 0, number: Fd(number? as i32) }))
     }
 
     fn close(&mut self, uffd: usize) {

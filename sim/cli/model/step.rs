@@ -3,9 +3,9 @@
 
 use handler::{Action, Completion, DrainEnd, Payload as Bytes, ReadPermit, ReqId, SourceError};
 use shims::{Event, PageNo};
+use sim::Content;
 use sim::kernel::{Call, Payload, Ret};
 use sim::world::{Env, Exposed, Injection, Mishap, Move, Note};
-use sim::{Content, kernel};
 
 use super::{Model, Reader, Worker};
 
@@ -142,7 +142,7 @@ impl Model {
                 self.late += 1;
                 Move::Handler(Note::new("fetch, slowly").page(page.index()))
             }
-            Worker::Fetch { req, page } if let Some(error) = broken(page, env) => {
+            Worker::Fetch { req, page } if let Some(error) = self.broken(page, env) => {
                 self.workers[i] = Worker::Failed { req, page, error };
                 Move::Handler(Note::new("fetch fails").page(page.index()))
             }
@@ -229,18 +229,18 @@ impl Model {
             _ => Exposed::NONE,
         }
     }
-}
 
-/// What is the matter with the source, if a mishap strikes it.
-fn broken(page: PageNo, env: &mut Env<'_>) -> Option<SourceError> {
-    let offset = page.index() * kernel::PAGE.bytes();
-    if env.mishap(Mishap::SourceError) {
-        return Some(SourceError::Io { offset, errno: shims::Errno::EIO });
+    /// What is the matter with the source, if a mishap strikes it.
+    fn broken(&self, page: PageNo, env: &mut Env<'_>) -> Option<SourceError> {
+        let len = self.machine.regions().page_size().bytes();
+        let offset = page.index() * len;
+        if env.mishap(Mishap::SourceError) {
+            return Some(SourceError::Io { offset, errno: shims::Errno::EIO });
+        }
+        if env.mishap(Mishap::SourceShort) {
+            let (whole, half) = (offset + len, offset + len / 2);
+            return Some(SourceError::Shrunk { offset, expected: whole, found: half });
+        }
+        env.mishap(Mishap::Panic).then_some(SourceError::Panicked)
     }
-    if env.mishap(Mishap::SourceShort) {
-        let whole = offset + kernel::PAGE.bytes();
-        let half = offset + kernel::PAGE.bytes() / 2;
-        return Some(SourceError::Shrunk { offset, expected: whole, found: half });
-    }
-    env.mishap(Mishap::Panic).then_some(SourceError::Panicked)
 }

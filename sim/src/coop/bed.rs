@@ -69,6 +69,15 @@ impl Bed {
         point(Op::Call(Call::Close { ctx: self.ctx }));
     }
 
+    /// `fork` of the process that the handler and the tasks live in. The child does nothing.
+    pub fn fork(&self) -> Result<(), Errno> {
+        match point(Op::Call(Call::Fork)) {
+            Reply::Ret(Ret::Err(errno), _) => Err(errno),
+            // Or its thread unwinds.
+            _ => Ok(()),
+        }
+    }
+
     /// What it is to be filled with.
     pub fn source(&self) -> Source {
         Source

@@ -34,6 +34,17 @@ pub enum Payload {
     Many(Arc<[Content]>),
     /// What the caller has at this address when the ioctl comes to it.
     From(Addr),
+    /// Any of these, and the ioctl's structure itself is in memory. Boxed: it is rare.
+    At(Box<StructAt>),
+}
+
+/// Where the structure of an ioctl lies.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct StructAt {
+    /// In the caller's memory, inside one page.
+    pub at: Addr,
+    /// What a `Copy` copies.
+    pub payload: Payload,
 }
 
 impl Payload {
@@ -41,7 +52,7 @@ impl Payload {
     /// is refused asks for.
     pub(crate) fn page(&self, i: usize) -> Content {
         match self {
-            Payload::None | Payload::From(_) => Content::Zero,
+            Payload::None | Payload::From(_) | Payload::At(_) => Content::Zero,
             Payload::One(content) => *content,
             Payload::Many(contents) => contents.get(i).copied().unwrap_or_default(),
         }
@@ -50,7 +61,7 @@ impl Payload {
     /// How many pages are at hand.
     pub fn len(&self) -> usize {
         match self {
-            Payload::None | Payload::From(_) => 0,
+            Payload::None | Payload::From(_) | Payload::At(_) => 0,
             Payload::One(_) => 1,
             Payload::Many(contents) => contents.len(),
         }

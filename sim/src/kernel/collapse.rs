@@ -5,6 +5,7 @@ use shims::Errno;
 use super::call::MmId;
 use super::did::{Did, HugeDid};
 use super::madvise::Walk;
+use super::object::maps_object;
 use super::page_table::{Pte, PteBits, Vpn};
 use super::thp::UNIT;
 use super::{Kernel, page_addr, page_of};
@@ -29,7 +30,12 @@ impl Kernel {
             if self.mm(mm).unit_of(base).is_some() {
                 continue;
             }
-            let vma = self.space(mm).find(page_addr(base)).expect("the walk is in it");
+            let vma = *self.space(mm).find(page_addr(base)).expect("the walk is in it");
+            let did = Did::Huge { page: page_addr(base), what: HugeDid::Collapse };
+            if maps_object(&vma) {
+                self.collapse_file(mm, &vma, base)?;
+                return Ok(Some(did));
+            }
             let watched = vma.uffd().is_some();
             let mm = self.mm(mm);
             if mm.table.first_entry(base, base + UNIT).is_none() {
@@ -44,15 +50,17 @@ impl Kernel {
             });
             mm.add_unit(base);
             mm.space.note_anon_fault(page_addr(base));
-            return Ok(Some(Did::Huge { page: page_addr(base), what: HugeDid::Collapse }));
+            return Ok(Some(did));
         }
     }
 }
 
 /// Can `vma` have huge pages by this advice? The policy of the system has no say.
 pub(super) fn may_collapse(vma: &Vma) -> Result<(), Errno> {
-    if vma.backing() != Backing::Anon {
-        return Err(Errno::ENOTMODELLED);
+    match vma.backing() {
+        Backing::Anon | Backing::Shmem(_) => {}
+        Backing::Hugetlb(..) => return Err(Errno::EINVAL),
+        Backing::File(_) => return Err(Errno::ENOTMODELLED),
     }
     let first = page_of(vma.start()).next_multiple_of(UNIT);
     let refused = VmaFlags::NOHUGEPAGE | VmaFlags::SPECIAL;

@@ -60,6 +60,14 @@ impl CopyFrom {
         }
     }
 
+    /// Where it is, if an ioctl that copies bytes at hand could be there.
+    pub(super) fn resolve_pc(&self) -> Option<ResolvePc> {
+        match self.at {
+            CopyPc::Resolve(at) => Some(at),
+            CopyPc::Fetch { .. } | CopyPc::Again { .. } => None,
+        }
+    }
+
     fn source(&self, done: u64) -> Addr {
         Addr::new(self.src.raw() + done * PAGE.bytes())
     }

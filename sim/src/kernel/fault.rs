@@ -178,6 +178,9 @@ impl Kernel {
                     Fault::Ready(content)
                 }
                 Walk::Unprotect(content, bits) => {
+                    if self.mm(mm).unprotect_files(vpn) {
+                        return Fault::Ready(content);
+                    }
                     // f5: one page of a huge page becomes writable, so it comes apart.
                     self.mm(mm).split(vpn);
                     let bits = bits.difference(PteBits::UFFD_WP);

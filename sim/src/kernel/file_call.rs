@@ -6,10 +6,10 @@ use shims::{Errno, RegisterModes, Request, Span};
 
 use super::Kernel;
 use super::call::{Call, MmId, Payload, Ret, ThreadId};
-use super::copy_from::CopyFrom;
 use super::did::{Did, ProcessDid};
 use super::fd::{Fd, FileId, FileKind};
-use super::run::{Long, ResolvePc, Run, Then};
+use super::run::{Long, Run, Then};
+use super::struct_at;
 use crate::vma::CtxId;
 
 /// Something asked of a descriptor, or for one.
@@ -299,12 +299,7 @@ impl Kernel {
         };
         self.hold_file(thread, file);
         let run = match call(ctx) {
-            Call::Resolve { ctx, request, payload: Payload::From(src) } => {
-                Run::CopyFrom(Box::new(CopyFrom::new(ctx, request, src)))
-            }
-            Call::Resolve { ctx, request, payload } => {
-                Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
-            }
+            Call::Resolve { ctx, request, payload } => struct_at::begin(ctx, request, payload),
             call => Run::Once(Box::new(call)),
         };
         (run, Did::Process(ProcessDid::Enter { ctx }))

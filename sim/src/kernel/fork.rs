@@ -40,7 +40,9 @@ impl Kernel {
         let child_of = |parent| ctxs.iter().find(|(of, _)| *of == parent).map(|(_, new)| *new);
         let space = self.space(mm).fork(child_of);
         let table = self.fork_pages(mm, &space);
-        let huge = self.mm(mm).huge.clone();
+        // A file's pages come again, so they are not among what was copied.
+        let of_parent = self.mm(mm).huge.iter().copied();
+        let huge = of_parent.filter(|base| table.get(*base).is_present()).collect();
         self.mms.push(Mm { space, table, huge, readers: 0, writer: false, dead: false });
         let number = |ctx: CtxId| i32::try_from(ctx.0).expect("a descriptor's number");
         let list = ctxs.iter().map(|&(of, new)| (of, Event::Fork { fd: number(new) })).collect();

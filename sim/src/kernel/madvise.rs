@@ -5,7 +5,8 @@
 //! # Divergence from Linux
 //!
 //! - Nothing is reclaimed unless a program asks for it by `MADV_PAGEOUT`. There is no swap, so
-//!   that takes only what `MADV_FREE` has given up and nobody has written since.
+//!   that takes only what `MADV_FREE` has given up and nobody has written since, and unmaps pages
+//!   of memory files that nobody else maps.
 //! - `MADV_COLD` and `MADV_WILLNEED` are checked, and change nothing that can be seen.
 
 use shims::{Errno, Span};
@@ -109,9 +110,11 @@ impl Kernel {
         };
         match walk.advice {
             Madvise::Collapse => return self.step_collapse(mm, walk, end),
-            Madvise::Cold | Madvise::PageOut | Madvise::GuardInstall => {
+            Madvise::Cold | Madvise::PageOut => {
+                self.break_edges(mm, start, end);
                 self.mm(mm).split_edges(start, end);
             }
+            Madvise::GuardInstall => self.mm(mm).split_edges(start, end),
             _ => {}
         }
         let did = match walk.advice {
@@ -181,13 +184,29 @@ impl Kernel {
     /// Reclaim takes the pages that were given up and not written since. Nobody is told, and
     /// what userfaultfd had put on the page goes with it (measured).
     fn page_out(&mut self, mm: MmId, walk: &mut Walk, end: Vpn) -> Option<Did> {
-        let table = &self.mm(mm).table;
         let given_up =
             |bits: PteBits| bits.contains(PteBits::GIVEN_UP) && !bits.contains(PteBits::FORKED);
-        let (vpn, content) = table.entries_in(walk.next, end).find_map(|(vpn, pte)| match pte {
-            Pte::Present { content, bits } if given_up(bits) => Some((vpn, content)),
-            _ => None,
-        })?;
+        let (vpn, content) = loop {
+            let cached = |bits: PteBits| bits.contains(PteBits::CACHED);
+            let mut entries = self.mm(mm).table.entries_in(walk.next, end);
+            let (vpn, content, bits) = entries.find_map(|(vpn, pte)| match pte {
+                Pte::Present { content, bits } if given_up(bits) || cached(bits) => {
+                    Some((vpn, content, bits))
+                }
+                _ => None,
+            })?;
+            if !cached(bits) {
+                break (vpn, content);
+            }
+            drop(entries);
+            let unit = self.mm(mm).unit_of(vpn).is_some();
+            walk.next = vpn + if unit { UNIT } else { 1 };
+            if self.page_out_cached(mm, vpn) {
+                let page = page_addr(vpn);
+                let whole = Did::Huge { page, what: HugeDid::Zap };
+                return Some(if unit { whole } else { Did::Zap { page, content } });
+            }
+        };
         if let Some(did) = self.mm(mm).change_unit(vpn, end, HugeDid::Zap, |_| Pte::None) {
             walk.next = vpn + UNIT;
             return Some(did);

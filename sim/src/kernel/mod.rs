@@ -48,6 +48,7 @@ mod scan;
 mod signal;
 mod sim_uffd;
 mod sleep;
+mod struct_at;
 mod syscalls;
 mod thp;
 mod transfer;
@@ -55,9 +56,9 @@ mod waiting;
 
 use std::sync::Arc;
 
-use shims::{Addr, Errno, Event, Features, PageSize, Request};
+use shims::{Addr, Errno, Event, Features, PageSize};
 
-pub use call::{Call, MmId, Payload, Ret, Signal, ThreadId};
+pub use call::{Call, MmId, Payload, Ret, Signal, StructAt, ThreadId};
 pub use ctx::Ctx;
 pub use did::{Did, HugeDid, ProcessDid};
 pub use fd::Fd;
@@ -81,7 +82,6 @@ pub use waiting::poll;
 use crate::Profile;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
-use copy_from::CopyFrom;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use process::Processes;
@@ -282,14 +282,7 @@ impl Kernel {
                 Ok(None) => Run::Done(Ret::Ok(0)),
                 Err(errno) => Run::Done(Ret::Err(errno)),
             },
-            Call::Resolve {
-                ctx,
-                request: request @ Request::Copy { .. },
-                payload: Payload::From(src),
-            } => Run::CopyFrom(Box::new(CopyFrom::new(ctx, request, src))),
-            Call::Resolve { ctx, request, payload } => {
-                Run::Resolve { ctx, request, payload, at: ResolvePc::Enter }
-            }
+            Call::Resolve { ctx, request, payload } => struct_at::begin(ctx, request, payload),
             Call::Read { ctx, max } => {
                 assert!(max > 0, "a buffer of no messages is EINVAL (rule a10), not a call");
                 Run::Read { ctx, max, taken: 0 }
@@ -314,6 +307,7 @@ impl Kernel {
             Run::Access { .. } | Run::Populate { .. } => true,
             // Its fault is that of a copy by the kernel.
             Run::CopyFrom(copy) => copy.asleep().is_none() || self.copy_disturbed(id),
+            Run::WithStruct(call) => call.asleep().is_none() || self.copy_disturbed(id),
             Run::Transfer(transfer) => match transfer.at {
                 FaultPc::Asleep(_) if transfer.copies() => self.copy_disturbed(id),
                 FaultPc::Asleep(_) => self.killed(id),
@@ -439,6 +433,11 @@ impl Kernel {
                 let (next, did) = self.step_copy_from(thread, mm, copy);
                 let put = |run: &mut Run, copy| *run = Run::CopyFrom(Box::new(copy));
                 (self.go_on(index, next, put), did)
+            }
+            Run::WithStruct(ref call) => {
+                let call = call.clone();
+                let (next, did) = self.step_with_struct(thread, mm, call);
+                (self.go_on(index, next, |run, call| *run = Run::WithStruct(call)), did)
             }
             Run::Transfer(ref transfer) => {
                 let transfer = **transfer;

@@ -35,6 +35,7 @@ impl Kernel {
             || self.space(mm).find_next(range.start).is_some_and(|vma| page_of(vma.start()) < end);
         if !held {
             self.mm(mm).split_edges(first, end);
+            self.mm(mm).split_files(first, end);
         }
         let found = if anything {
             self.next_to_protect(mm, next.unwrap_or(first), range, protect)

@@ -23,6 +23,7 @@ impl Kernel {
             let (from, to) = (page_of(moved.from), page_of(moved.to));
             let keep_wp = moved.ctx.is_none() || moved.still_watched;
             let pages = moved.len / PAGE.bytes();
+            self.mm(mm).prepare_move(from, to, pages);
             self.mm(mm).table.relocate(from, to, pages, keep_wp);
             self.mm(mm).relocate_huge(from, to, pages);
         }

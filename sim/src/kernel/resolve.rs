@@ -68,7 +68,7 @@ impl Kernel {
     }
 
     /// e1: is the address space changing?
-    fn gate(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
+    pub(super) fn gate(&self, ctx: CtxId, request: &Request) -> Result<(), Outcome> {
         if self.ctx(ctx).changing > 0 {
             let blind = match request {
                 Request::Move { .. } => Bugs::Z1 | Bugs::Z6,

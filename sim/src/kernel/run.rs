@@ -11,6 +11,7 @@ use super::madvise::{Madvise, Walk};
 use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
 use super::scan::ScanRun;
+use super::struct_at::WithStruct;
 use super::transfer::Transfer;
 use super::waiting::{Poll, Read};
 use crate::Content;
@@ -46,6 +47,8 @@ pub(crate) enum Run {
     Closing { ctx: CtxId },
     /// `UFFDIO_COPY` from memory of the caller. Boxed: it is rare.
     CopyFrom(Box<CopyFrom>),
+    /// A resolving ioctl with its structure in memory of the caller. Boxed: it is rare.
+    WithStruct(Box<WithStruct>),
     /// An access by the kernel. Boxed: it is rare.
     Transfer(Box<Transfer>),
     /// A `madvise` that announces nothing. Boxed: it is rare.
@@ -121,6 +124,7 @@ impl Run {
             Run::Access { at, .. } | Run::Populate { at, .. } => Some(at),
             Run::Transfer(transfer) => Some(&mut transfer.at),
             Run::CopyFrom(copy) => copy.fault_pc(),
+            Run::WithStruct(call) => call.fault_pc(),
             _ => None,
         }
     }
@@ -134,6 +138,16 @@ pub(crate) enum Next<P> {
     At(P),
     /// The call is over.
     Done(Ret),
+}
+
+impl<P> Next<P> {
+    /// The same with the place called otherwise.
+    pub(crate) fn map<Q>(self, to: impl FnOnce(P) -> Q) -> Next<Q> {
+        match self {
+            Next::At(place) => Next::At(to(place)),
+            Next::Done(ret) => Next::Done(ret),
+        }
+    }
 }
 
 /// An access from user mode.

@@ -43,6 +43,7 @@ impl Kernel {
             Run::Long(long) => Some(long.sleep()),
             Run::Access { at: FaultPc::Asleep(ctx), .. }
             | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
+            Run::WithStruct(call) => call.asleep().and_then(|ctx| self.faulter(thread, ctx)),
             Run::CopyFrom(copy) => copy.asleep().and_then(|ctx| self.faulter(thread, ctx)),
             Run::Transfer(transfer) => match transfer.at {
                 FaultPc::Asleep(ctx) => self.faulter(thread, ctx),

@@ -118,10 +118,37 @@ impl Mm {
         }
     }
 
-    /// The pages stay, each with an entry of its own.
+    /// The pages stay, each with an entry of its own. Those of a file are not mapped any more:
+    /// the next access brings them back.
     pub(super) fn split(&mut self, vpn: Vpn) {
         if let Some(base) = self.unit_of(vpn) {
             self.huge.retain(|unit| *unit != base);
+            if is_files(self.table.get(base)) {
+                self.set_unit(base, |pte| pte.zapped(true));
+            }
+        }
+    }
+
+    /// Split what of `[start, end)` are huge pages of files.
+    pub(super) fn split_files(&mut self, start: Vpn, end: Vpn) {
+        let inside = |base: &&Vpn| **base + UNIT > start && **base < end;
+        let found: Vec<_> = self.huge.iter().filter(inside).copied().collect();
+        for base in found {
+            if is_files(self.table.get(base)) {
+                self.split(base);
+            }
+        }
+    }
+
+    /// A write under `WP_ASYNC` to a huge page of a file takes the protection off all of it.
+    /// False if it is none.
+    pub(super) fn unprotect_files(&mut self, vpn: Vpn) -> bool {
+        match self.unit_of(vpn).filter(|base| is_files(self.table.get(*base))) {
+            Some(base) => {
+                self.set_unit(base, Pte::without_wp);
+                true
+            }
+            None => false,
         }
     }
 
@@ -164,7 +191,7 @@ impl Mm {
             return None;
         }
         self.set_unit(base, change);
-        if self.table.get(base).is_none() {
+        if !self.table.get(base).is_present() {
             self.split(base);
         }
         Some(Did::Huge { page: page_addr(base), what })
@@ -179,7 +206,10 @@ impl Mm {
         if bits.contains(PteBits::ZERO_PAGE) {
             self.set_unit(base, |_| Pte::page(Content::Zero));
         } else if bits.contains(PteBits::FORKED) {
+            let own = self.table.get(vpn);
             self.split(vpn);
+            // Of a file's only the page that is written stays.
+            self.table.set(vpn, own);
         }
     }
 
@@ -220,6 +250,21 @@ impl Mm {
         Some(Ok(Did::Huge { page: page_addr(to), what }))
     }
 
+    /// `mremap` is about to move `pages` entries. Of files only what can stay huge stays mapped.
+    pub(super) fn prepare_move(&mut self, from: Vpn, to: Vpn, pages: u64) {
+        if self.huge.is_empty() {
+            return;
+        }
+        for edge in [from, from + pages] {
+            if self.unit_of(edge).is_some_and(|base| base != edge) {
+                self.split_files(edge, edge + 1);
+            }
+        }
+        if !to.wrapping_sub(from).is_multiple_of(UNIT) {
+            self.split_files(from, from + pages);
+        }
+    }
+
     /// `mremap` has moved `pages` entries: huge pages that lie whole in what moved, and are as
     /// aligned there, stay huge.
     pub(super) fn relocate_huge(&mut self, from: Vpn, to: Vpn, pages: u64) {
@@ -239,12 +284,24 @@ impl Mm {
         if self.huge.is_empty() {
             return;
         }
-        let (space, table) = (&self.space, &self.table);
+        let (space, table) = (&self.space, &mut self.table);
         self.huge.retain(|&base| {
-            space.find(page_addr(base)).is_some_and(|vma| covers(vma, base))
-                && table.get(base).is_present()
+            let whole = space.find(page_addr(base)).is_some_and(|vma| covers(vma, base))
+                && table.get(base).is_present();
+            if !whole {
+                let rest: Vec<_> = table.entries_in(base, base + UNIT).collect();
+                for (vpn, pte) in rest.into_iter().filter(|(_, pte)| is_files(*pte)) {
+                    table.set(vpn, pte.zapped(true));
+                }
+            }
+            whole
         });
     }
+}
+
+/// Is it a page of a file's cache?
+fn is_files(pte: Pte) -> bool {
+    matches!(pte, Pte::Present { bits, .. } if bits.contains(PteBits::CACHED))
 }
 
 fn is_forked(pte: Pte) -> bool {

@@ -136,6 +136,7 @@ impl Kernel {
 
     /// Page `index` leaves the cache and every mapping. Returns what the cache held.
     fn drop_index(&mut self, file: FileId, index: Index, shorter: bool) -> Option<crate::Content> {
+        self.break_block(file, index);
         self.each_mapping(file, index, |vma, table, vpn| {
             let before = table.get(vpn);
             let after = without_page(vma, before, shorter);

@@ -69,6 +69,11 @@ impl Kernel {
     pub(in crate::kernel) fn fill_file(&mut self, mm: MmId, vpn: Vpn, by: By) -> (Content, bool) {
         let vma = *self.space(mm).find(page_addr(vpn)).expect("the walk has found it");
         let (file, index) = place(&vma, vpn).expect("it has a file");
+        if !self.backer(file).huge.is_empty()
+            && let Some(content) = self.map_block(mm, &vma, vpn, by)
+        {
+            return (content, false);
+        }
         let cached = self.backer(file).cached(index);
         // A private huge page never becomes the file's; a private page of tmpfs is a copy of
         // one that does.
@@ -98,6 +103,10 @@ impl Kernel {
     fn map_around(&mut self, mm: MmId, vma: &Vma, vpn: Vpn) {
         let told = RegisterModes::WP | RegisterModes::MINOR;
         if !matches!(vma.backing(), Backing::Shmem(_)) || vma.uffd_modes().intersects(told) {
+            return;
+        }
+        let (file, index) = place(vma, vpn).expect("it has a file");
+        if self.backer(file).is_huge(index - index % TABLE) && self.holds_block(vma, vpn) {
             return;
         }
         let first = (vpn - vpn % AROUND).max(page_of(vma.start()));

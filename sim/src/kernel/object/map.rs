@@ -209,7 +209,12 @@ pub(super) fn vpn_of(vma: &Vma, index: Index) -> Option<Vpn> {
     (vpn < page_of(vma.end())).then_some(vpn)
 }
 
-/// Do entries of `vma` keep their protection when their page goes (rules f1, f3)?
+/// Do entries of `vma` keep their protection when their page goes (rules f1, f3)? In hugetlb
+/// memory it does not matter what the memory is registered for now.
 pub(in crate::kernel) fn keeps_markers(vma: &Vma) -> bool {
-    maps_object(vma) && vma.uffd_modes().contains(RegisterModes::WP)
+    match vma.backing() {
+        Backing::Anon | Backing::File(_) => false,
+        Backing::Shmem(_) => vma.uffd_modes().contains(RegisterModes::WP),
+        Backing::Hugetlb(..) => true,
+    }
 }

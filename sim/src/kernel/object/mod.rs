@@ -15,6 +15,7 @@
 mod cut;
 mod fault;
 mod fill;
+mod huge;
 mod map;
 mod pool;
 mod remove;
@@ -47,6 +48,8 @@ pub struct Object {
     pages: BTreeMap<Index, Content>,
     /// Huge pages nobody else can have; what is cached may still be among them.
     promised: BTreeSet<Index>,
+    /// Blocks of small pages that were made one.
+    huge: BTreeSet<Index>,
 }
 
 impl Object {
@@ -119,8 +122,8 @@ impl Kernel {
 
     fn new_object(&mut self, page_size: PageSize, size: u64, nameless: bool) -> FileId {
         let objects = Arc::make_mut(self.objects.get_or_insert_default());
-        let (pages, promised) = (BTreeMap::new(), BTreeSet::new());
-        objects.list.push(Object { page_size, size, nameless, pages, promised });
+        let (pages, promised, huge) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        objects.list.push(Object { page_size, size, nameless, pages, promised, huge });
         FileId(u32::try_from(objects.list.len() - 1).expect("fewer than 2^32 memory files"))
     }
 
