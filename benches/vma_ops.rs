@@ -33,17 +33,20 @@ fn rows<P: Peer>() -> Vec<Row<P>> {
     fn lookup<P: Peer>(p: &mut P, slot: u64) {
         assert!(p.lookup(page_of_slot(slot) + 1));
     }
+    fn unmap<P: Peer>(p: &mut P, page: u64) {
+        assert!(P::is_done(black_box(&p.unmap(page, 1))));
+    }
     fn map_alone<P: Peer>(p: &mut P, slot: u64) {
         p.map(page_of_slot(slot) + 5, 1);
     }
     fn unmap_alone<P: Peer>(p: &mut P, slot: u64) {
-        black_box(p.unmap(page_of_slot(slot) + 5, 1));
+        unmap(p, page_of_slot(slot) + 5);
     }
     fn map_touching<P: Peer>(p: &mut P, slot: u64) {
         p.map(page_of_slot(slot) + 3, 1);
     }
     fn unmap_tail<P: Peer>(p: &mut P, slot: u64) {
-        black_box(p.unmap(page_of_slot(slot) + 3, 1));
+        unmap(p, page_of_slot(slot) + 3);
     }
     fn split<P: Peer>(p: &mut P, slot: u64) {
         p.protect(page_of_slot(slot) + 1, 1, false);

@@ -86,7 +86,7 @@ impl Bare {
 
 impl Peer for Bare {
     const NAME: &'static str = "btreemap";
-    type Removed = (u64, Area);
+    type Removed = Option<Area>;
 
     fn build(slots: u64) -> Bare {
         let mut bare = Bare(BTreeMap::new());
@@ -107,8 +107,12 @@ impl Peer for Bare {
         self.put(page, area);
     }
 
-    fn unmap(&mut self, page: u64, pages: u64) -> (u64, Area) {
-        (page, self.take(page, page + pages).expect("it is mapped"))
+    fn unmap(&mut self, page: u64, pages: u64) -> Option<Area> {
+        self.take(page, page + pages)
+    }
+
+    fn is_done(removed: &Option<Area>) -> bool {
+        removed.is_some()
     }
 
     fn protect(&mut self, page: u64, pages: u64, write: bool) {

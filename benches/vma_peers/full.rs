@@ -1,7 +1,7 @@
 //! The address space of the simulator: every check, counter and error path of the calls.
 
 use shims::Addr;
-use sim::vma::{AddressSpace, Limits, Mmap, Prot, Removed, Rules};
+use sim::vma::{AddressSpace, Limits, Mmap, Prot, Refused, Removed, Rules};
 
 use super::{Peer, page_of_slot};
 
@@ -11,7 +11,7 @@ pub struct Full(AddressSpace);
 
 impl Peer for Full {
     const NAME: &'static str = "faultbed";
-    type Removed = Removed;
+    type Removed = Result<Removed, Refused>;
 
     fn build(slots: u64) -> Full {
         let limits = Limits {
@@ -36,8 +36,12 @@ impl Peer for Full {
         self.0.mmap(&Mmap::fixed(page << 12, pages << 12, Prot::RW)).expect("it is free");
     }
 
-    fn unmap(&mut self, page: u64, pages: u64) -> Removed {
-        self.0.munmap(page << 12, pages << 12).expect("it is mapped")
+    fn unmap(&mut self, page: u64, pages: u64) -> Self::Removed {
+        self.0.munmap(page << 12, pages << 12)
+    }
+
+    fn is_done(removed: &Self::Removed) -> bool {
+        removed.is_ok()
     }
 
     fn protect(&mut self, page: u64, pages: u64, write: bool) {

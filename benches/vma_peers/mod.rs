@@ -29,10 +29,12 @@ pub trait Peer: Clone {
     fn lookup(&self, page: u64) -> bool;
     /// Map pages at a place that is free.
     fn map(&mut self, page: u64, pages: u64);
-    /// What unmapping hands back: the pages' owner has to let go of what was behind them.
+    /// What unmapping answers: the pages' owner has to let go of what was behind them.
     type Removed;
     /// Unmap pages, and tell what was there.
     fn unmap(&mut self, page: u64, pages: u64) -> Self::Removed;
+    /// Does the answer say that something was unmapped?
+    fn is_done(removed: &Self::Removed) -> bool;
     /// Make mapped pages writable or read-only.
     fn protect(&mut self, page: u64, pages: u64, write: bool);
     /// The first page of the highest gap below the end of the last slot that has `pages`

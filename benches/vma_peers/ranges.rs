@@ -47,6 +47,10 @@ impl Peer for Ranges {
         self.0.remove(page..page + pages);
     }
 
+    fn is_done((): &()) -> bool {
+        true
+    }
+
     fn protect(&mut self, page: u64, pages: u64, write: bool) {
         self.0.insert(page..page + pages, attributes(write));
     }

@@ -163,6 +163,16 @@ fn v85_f6_memory_watched_for_writes_is_refused_and_keeps_its_protection() {
         run.sleeper(Op::Store(3, 7));
         assert_eq!(run.read(0, 8), ["F3w WP"]);
     });
+    // It need not have protected anything.
+    twice("v85_wp_plain", Kind::Shmem).run(|run| {
+        let thread = filled(run, BLOCK);
+        watch(run, B, 2 * BLOCK, WP);
+        assert_eq!(collapse(run, thread, B), Back::Err(Errno::EINVAL));
+        assert_eq!(present(run, 0), 0);
+        assert_eq!(collapse(run, thread, 0), Back::Done);
+        assert_eq!(collapse(run, thread, B), Back::Err(Errno::EINVAL));
+        assert_eq!(present(run, B), 0);
+    });
     twice("v85_wp_there", Kind::Shmem).run(|run| {
         let thread = filled(run, BLOCK);
         assert_eq!(collapse(run, thread, 0), Back::Done);

@@ -1,21 +1,25 @@
-//! A lock of the program that is held across `fork`, as the C library holds those of `malloc`
-//! and of its streams: rules d27, d31. The program is blocking code, generic over the seam and
-//! the runtime: threads of the operating system on the running kernel, coroutines of a search
-//! on the simulated one.
+//! Who waits for whose lock. A lock of the program that is held across `fork`, as the C library
+//! holds those of `malloc` and of its streams (rules d27, d31): blocking code, generic over the
+//! seam and the runtime, on threads of the operating system and on coroutines of a search. And
+//! the lock of the address space, which a removal holds (rule h11).
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use faultbed::judge::running_profile;
 use handler::drive::System;
-use shims::linux::{Capability, Mapping, OpenFlags, PollWaiter, UserFault};
-use shims::{Event, Features, Len, PageSize, RegisterModes, Runtime, Uffd, Waiter};
+use shims::linux::{Advice, Capability, Mapping, OpenFlags, PollWaiter, UserFault};
+use shims::{Event, Features, Len, PageSize, RegisterModes, Runtime, Span, Uffd, Waiter};
+use sim::Profile;
 use sim::coop::Coop;
 use sim::explore::{self, RandomWalk};
+use sim::kernel::{Call, Did, Kernel, Ret};
 use sim::scenario;
 use sim::sync::Simulated;
-use sim::world::{Failure, World};
+use sim::vma::{Mmap, Prot};
+use sim::world::{BASE, Failure, World};
 
 /// Which program the process of its own is to be, if it is one.
 const ROLE: &str = "FAULTBED_V41";
@@ -198,4 +202,71 @@ fn v41_d31_who_wants_the_lock_before_he_reads_waits_for_himself() {
     child.kill().expect("a child");
     child.wait().expect("a child");
     assert!(stuck, "{places:?}");
+}
+
+/// On the simulated kernel, whether a mapping that begins while a removal takes pages away waits
+/// for the last of them.
+fn a_mapping_waits() -> bool {
+    let mut kernel = Kernel::new(running_profile());
+    let mm = kernel.new_mm();
+    let (remover, owner) = (kernel.new_thread(mm), kernel.new_thread(mm));
+    let range = Span::new(BASE, Len::new(4 * 4096));
+    let map = Call::Mmap(Mmap::fixed(BASE.raw(), range.len.bytes(), Prot::RW));
+    assert_eq!(kernel.run(owner, map), Ret::Ok(BASE.raw()));
+    assert_eq!(kernel.run(owner, Call::Populate { range, write: true }), Ret::Ok(0));
+    let ctx = kernel.userfaultfd(mm, Features::empty()).expect("no feature");
+    let call = Call::Register { ctx, range, modes: RegisterModes::WP };
+    assert!(matches!(kernel.run(owner, call), Ret::Ok(_)));
+    kernel.begin(remover, Call::DontNeed { range });
+    while !matches!(kernel.step(remover), Did::Zap { .. }) {}
+    kernel.begin(owner, Call::Mmap(Mmap::fixed(BASE.raw() + (1 << 20), 4096, Prot::RW)));
+    let mut waits = true;
+    while !kernel.idle(owner) {
+        let can = kernel.can_step(owner);
+        waits &= !can || kernel.table(mm).present() == 0;
+        kernel.step(if can { owner } else { remover });
+        kernel.take_ret(owner);
+    }
+    waits
+}
+
+/// On the running kernel, how often in so many rounds somebody who has seen a large removal begin,
+/// and has mapped something then, finds the last page still there.
+fn overtaken(watched: bool, rounds: u32) -> u32 {
+    let len = Len::new(128 << 20);
+    let memory = Mapping::anonymous(len).expect("mmap");
+    memory.madvise(0, len.bytes(), Advice::NoHugePage).expect("madvise");
+    let uffd = UserFault::open(OpenFlags::empty()).expect("a userfaultfd");
+    uffd.api(Features::empty()).expect("no feature");
+    if watched {
+        uffd.register(memory.span(), RegisterModes::WP).expect("register");
+    }
+    let last = len.bytes() - 4096;
+    let there = |offset| memory.page_entry(offset).expect("pagemap").is_present();
+    let mut seen = 0;
+    for _ in 0..rounds {
+        memory.populate_write(0, len.bytes()).expect("populate");
+        std::thread::scope(|scope| {
+            scope.spawn(|| memory.dontneed(0, len.bytes()).expect("madvise"));
+            while there(0) {}
+            let page = Mapping::anonymous(Len::new(4096)).expect("mmap");
+            seen += u32::from(there(last));
+            drop(page);
+        });
+    }
+    seen
+}
+
+#[test]
+fn v83_h11_a_mapping_waits_for_the_end_of_a_large_removal() {
+    assert!(a_mapping_waits());
+    if Capability::gate("v83_h11", OpenFlags::empty(), Features::empty()).is_none() {
+        return;
+    }
+    assert_eq!(overtaken(true, 8), 0);
+    // Memory that nobody watches is zapped under a lock of its own: so the look is quick enough.
+    let two = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+    if running_profile() == Profile::linux_6_18() && two {
+        assert!((0..40).any(|_| overtaken(false, 1) > 0), "the look comes too late");
+    }
 }

@@ -149,6 +149,9 @@ impl PuppetArm {
             }
             match self.thread_state(worker) {
                 None | Some('Z' | 'X') => {
+                    if op == Op::Exit {
+                        bury(self.processes[worker.process].pid);
+                    }
                     self.workers[thread].busy = None;
                     return Settled::Returned(Back::Killed);
                 }
@@ -441,16 +444,25 @@ impl Arm for PuppetArm {
     fn kill(&mut self, process: usize) {
         let pid = self.processes[process].pid;
         self.stage.kill(pid, None, sys::SIGKILL);
-        // Its memory is gone when it is a zombie, or no more.
-        for _ in 0..2000 {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            if stat.is_empty() || stat.contains(") Z ") {
-                return;
-            }
-            std::thread::park_timeout(LOOK);
-        }
-        panic!("process {process} does not die");
+        bury(pid);
     }
+}
+
+/// Wait for the end of a process. Its memory is gone when all of its threads are zombies, or no
+/// more: one that has ended says nothing of the others.
+fn bury(pid: u32) {
+    let is_dead = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")
+    };
+    for _ in 0..2000 {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
+        if tasks.flatten().all(is_dead) {
+            return;
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    panic!("process {pid} does not die");
 }
 
 /// The first page of each unit of a process that has these files; nothing if it is gone.

@@ -132,7 +132,7 @@ impl Kernel {
                     Err(outcome) if asks && !released => match call.has_field() {
                         true => {
                             call.write(outcome, false);
-                            (Next::At(call), Did::PassGate)
+                            (Next::At(call), Did::Return(Ret::Err(Errno::EAGAIN)))
                         }
                         false => over(outcome),
                     },
@@ -143,7 +143,7 @@ impl Kernel {
                 }
             }
             StructPc::Read(at) => {
-                let page = (call.arg, page_of(call.arg));
+                let page = (call.arg, self.granule(caller, page_of(call.arg)));
                 match self.step_fault(thread, caller, page, By::CopyFrom, at) {
                     Fault::At(at, did) => {
                         call.at = StructPc::Read(at);
@@ -179,7 +179,7 @@ impl Kernel {
                 }
             }
             StructPc::Write { outcome, wakes, at } => {
-                let page = (call.arg, page_of(call.arg));
+                let page = (call.arg, self.granule(caller, page_of(call.arg)));
                 match self.step_fault(thread, caller, page, By::CopyTo, at) {
                     Fault::At(at, did) => {
                         call.at = StructPc::Write { outcome, wakes, at };
@@ -202,6 +202,7 @@ impl Kernel {
             }
         }
     }
+
     /// A step of the ioctl itself, which stops before it wakes.
     fn step_work(
         &mut self,

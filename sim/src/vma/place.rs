@@ -65,12 +65,11 @@ impl AddressSpace {
         let (align, spare) = if thp { (huge, huge) } else { (align, align - PAGE) };
         let low = mmap_min_addr.max(PAGE);
         let mut high = mmap_base;
-        while let Some(top) = self.tree.highest_gap(low, high, len + spare) {
-            let at = (top - len) & !(align - 1);
-            match self.tree.at_or_above(at) {
-                Some(next) if at + len > guarded(next, stack_guard_gap) => {
-                    high = guarded(next, stack_guard_gap)
-                }
+        let guard = |next: &Vma| guarded(next, stack_guard_gap);
+        while let Some(gap) = self.tree.highest_gap(low, high, len + spare, guard) {
+            let at = (gap.end - len) & !(align - 1);
+            match gap.above {
+                Some(guard) if at + len > guard => high = guard,
                 _ => return Ok(at),
             }
         }

@@ -16,38 +16,60 @@ impl AddressSpace {
     /// VMA. Contexts may have to be told all the same: [`Refused`].
     pub fn munmap(&mut self, start: u64, len: u64) -> Result<Removed, Refused> {
         let task_size = self.limits.task_size;
-        if !is_aligned(start) || start > task_size || len > task_size - start {
-            return Err(Errno::EINVAL.into());
+        let end = start.wrapping_add(len);
+        // One look at a call that is in order; a wrong one is told apart afterwards.
+        let in_order = is_aligned(start | len) && start < end && end <= task_size;
+        if !in_order {
+            if !is_aligned(start) || start > task_size || len > task_size - start {
+                return Err(Errno::EINVAL.into());
+            }
+            let len = page_align(len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
+            return self.unmap_any(start, start + len);
         }
-        let len = page_align(len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
-        match self.unmap_simply(start, start + len) {
-            Some(removed) => Ok(removed),
-            None => self.unmap_any(start, start + len),
-        }
+        self.unmap(start, end)
     }
 
     /// Unmap `[start, end)`, aligned and not empty, on behalf of a call that tells nobody if
     /// that fails.
     pub(super) fn unmap_range(&mut self, start: u64, end: u64) -> Result<Removed, Errno> {
-        match self.unmap_simply(start, end) {
-            Some(removed) => Ok(removed),
-            None => self.unmap_any(start, end).map_err(|refused| refused.errno),
+        self.unmap(start, end).map_err(|refused| refused.errno)
+    }
+
+    // Each way is a function of its own, so that it has the registers for itself, and each
+    // answers with the result of the call, which is then written once.
+    #[inline(always)]
+    fn unmap(&mut self, start: u64, end: u64) -> Result<Removed, Refused> {
+        if self.tree.is_one_leaf() {
+            self.unmap_alone(start, end)
+        } else {
+            self.unmap_among(start, end)
         }
     }
 
-    #[inline]
-    fn unmap_simply(&mut self, start: u64, end: u64) -> Option<Removed> {
+    /// In a tree of one leaf.
+    #[inline(never)]
+    fn unmap_alone(&mut self, start: u64, end: u64) -> Result<Removed, Refused> {
         let max = self.limits.max_map_count;
-        let simple = match self.tree.near_alone(start) {
-            Some(near) => unmap_near(near, start, end, max),
-            None => match self.tree.near(start) {
-                Some(near) => unmap_near(near, start, end, max),
-                None => None,
-            },
-        };
-        let (gone, flags) = simple?;
-        self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
-        Some(Removed::one(gone))
+        if let Some(near) = self.tree.near_alone(start)
+            && let Some((gone, flags)) = unmap_near(near, start, end, max)
+        {
+            self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
+            return Ok(Removed::one(gone));
+        }
+        self.unmap_any(start, end)
+    }
+
+    /// In a tree of more leaves.
+    #[inline(never)]
+    fn unmap_among(&mut self, start: u64, end: u64) -> Result<Removed, Refused> {
+        let max = self.limits.max_map_count;
+        if let Some(near) = self.tree.near(start)
+            && let Some((gone, flags)) = unmap_near(near, start, end, max)
+        {
+            self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
+            return Ok(Removed::one(gone));
+        }
+        self.unmap_any(start, end)
     }
 
     #[inline(never)]
@@ -144,12 +166,12 @@ fn unmap_near(near: Near<'_>, start: u64, end: u64, max: usize) -> Option<(Part,
     if !one || barred || vma.start >= end {
         return None;
     }
-    let gone = (Part::between(vma, start.max(vma.start), end.min(vma.end)), vma.flags);
-    let done = match (vma.start < start, end < vma.end) {
-        (true, false) => near.trim_end(start),
-        (false, false) => near.remove(),
-        (false, true) => near.trim_start(end),
-        (true, true) => near.punch(start, end, max),
+    let flags = vma.flags;
+    let (gone, done) = match (vma.start < start, end < vma.end) {
+        (true, false) => (Part::between(vma, start, vma.end), near.trim_end(start)),
+        (false, false) => (Part::between(vma, vma.start, vma.end), near.remove()),
+        (false, true) => (Part::between(vma, vma.start, end), near.trim_start(end)),
+        (true, true) => (Part::between(vma, start, end), near.punch(start, end, max)),
     };
-    if done { Some(gone) } else { None }
+    done.then_some((gone, flags))
 }

@@ -5,7 +5,8 @@ use triomphe::Arc;
 
 use super::super::Vma;
 use super::Tree;
-use super::node::{INNER, Inner, LEAF, Leaf, Node, Summary, own};
+use super::leaf::{LEAF, Leaf};
+use super::node::{INNER, Inner, Node, Summary, own};
 
 /// Nodes narrower than this look for a neighbour to join.
 pub(super) const NARROW: usize = LEAF / 4;
@@ -84,7 +85,7 @@ impl Tree {
     fn remove_tail(&mut self, at: u64, mut count: usize) {
         while count > 0 {
             let leaf = self.leaf_after(at).expect("there are VMAs to remove");
-            let (start, here) = (leaf.starts[0], count.min(leaf.vmas.len()));
+            let (start, here) = (leaf.start(0), count.min(leaf.len()));
             let mut root = self.root.take().expect("there are VMAs to remove");
             let what = Splice { at: start, remove: here, insert: &[] };
             let edited = edit(&mut root, 0, &what);
@@ -117,19 +118,16 @@ impl Node {
         if vmas.is_empty() {
             return None;
         }
-        let mut chunk = Vec::with_capacity(vmas.len().max(8));
-        chunk.extend_from_slice(vmas);
-        Some(Node::Leaf(Arc::new(Leaf::of(chunk))))
+        Some(Node::Leaf(Leaf::of(vmas)))
     }
 }
 
 /// Perform `what` in the leaf that is the whole tree, unless that empties or overfills it.
-fn edit_alone(leaf: &mut Arc<Leaf>, what: &Splice<'_>) -> bool {
-    let new = leaf.vmas.len() + what.insert.len() - what.remove;
+fn edit_alone(leaf: &mut Leaf, what: &Splice<'_>) -> bool {
+    let new = leaf.len() + what.insert.len() - what.remove;
     if new == 0 || new > LEAF {
         return false;
     }
-    let leaf = own(leaf);
     let at = leaf.index_of(what.at);
     leaf.splice(at, what.remove, what.insert);
     true
@@ -140,9 +138,8 @@ fn edit_alone(leaf: &mut Arc<Leaf>, what: &Splice<'_>) -> bool {
 fn edit_in_place(node: &mut Node, known: &mut Summary, what: &Splice<'_>) -> InPlace {
     match node {
         Node::Leaf(leaf) => {
-            let leaf = own(leaf);
             let at = leaf.index_of(what.at);
-            let (old, remove, insert) = (leaf.vmas.len(), what.remove, what.insert.len());
+            let (old, remove, insert) = (leaf.len(), what.remove, what.insert.len());
             let new = (old + insert).wrapping_sub(remove);
             if at + remove > old || new > LEAF || new == 0 || (new < NARROW && remove > insert) {
                 return InPlace::No;
@@ -177,14 +174,14 @@ fn update(known: &mut Summary, now: Summary) -> InPlace {
 /// Perform `what` below `node`, whose gaps are at most `bound`.
 fn edit(node: &mut Node, bound: u64, what: &Splice<'_>) -> Edited {
     match node {
-        Node::Leaf(leaf) => edit_leaf(own(leaf), bound, what),
+        Node::Leaf(leaf) => edit_leaf(leaf, bound, what),
         Node::Inner(inner) => edit_inner(own(inner), bound, what),
     }
 }
 
 fn edit_leaf(leaf: &mut Leaf, bound: u64, what: &Splice<'_>) -> Edited {
     let at = leaf.index_of(what.at);
-    let old = leaf.vmas.len();
+    let old = leaf.len();
     if at + what.remove > old {
         return Edited::Spills(old - at);
     }
@@ -193,13 +190,14 @@ fn edit_leaf(leaf: &mut Leaf, bound: u64, what: &Splice<'_>) -> Edited {
         return Edited::Emptied;
     }
     if new > LEAF {
-        let mut all = leaf.vmas.clone();
+        let mut all = leaf.to_vec();
         all.splice(at..at + what.remove, what.insert.iter().copied());
         // Appending leaves full leaves behind; anything else cuts in the middle.
         let cut = if at == old { old } else { new / 2 };
-        let upper = Leaf::of(all.split_off(cut));
-        *leaf = Leaf::of(all);
-        let upper = (upper.summary(), Node::Leaf(Arc::new(upper)));
+        let (lower, upper) = all.split_at(cut);
+        *leaf = Leaf::of(lower);
+        let upper = Leaf::of(upper);
+        let upper = (upper.summary(), Node::Leaf(upper));
         return Edited::Kept(leaf.summary(), Some(upper));
     }
     leaf.splice(at, what.remove, what.insert);

@@ -1,6 +1,8 @@
 //! Searching gaps. Owns the two directions and the repair of bounds that have become loose.
 
+use super::super::Vma;
 use super::Tree;
+use super::leaf::Leaf;
 use super::node::{Node, own};
 
 /// What is looked for: `len` free bytes inside `[low, high)`.
@@ -31,21 +33,46 @@ impl Want {
     }
 }
 
+/// A gap that was found from the top down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in super::super) struct Gap<T> {
+    /// Where it ends, or the window does.
+    pub(in super::super) end: u64,
+    /// What was asked about the VMA above it, which may be above the window too.
+    pub(in super::super) above: Option<T>,
+}
+
 impl Tree {
-    /// The end of the highest gap in `[low, high)` with at least `len` bytes.
-    pub(in super::super) fn highest_gap(&mut self, low: u64, high: u64, len: u64) -> Option<u64> {
+    /// The highest gap in `[low, high)` with at least `len` bytes, and what `ask` says of the
+    /// VMA above it.
+    #[inline]
+    pub(in super::super) fn highest_gap<T>(
+        &mut self,
+        low: u64,
+        high: u64,
+        len: u64,
+        ask: impl Fn(&Vma) -> T,
+    ) -> Option<Gap<T>> {
         let want = Want { low, high, len };
-        let Some(root) = &mut self.root else { return want.fits(low, high).map(|gap| gap.1) };
+        let gap = |found: Option<(u64, Option<&Vma>)>| {
+            found.map(|(end, above)| Gap { end, above: above.map(&ask) })
+        };
+        let Some(root) = &mut self.root else {
+            return gap(want.fits(low, high).map(|gap| (gap.1, None)));
+        };
         let (start, end) = root.ends();
-        if let Some(gap) = want.fits(end, u64::MAX) {
-            return Some(gap.1);
+        if let Some((_, end)) = want.fits(end, u64::MAX) {
+            return gap(Some((end, None)));
         }
         let mut loose = false;
-        let found = highest(root, want, &mut loose);
+        let found = match root {
+            Node::Leaf(leaf) => gap(highest_in_leaf(leaf, want)),
+            Node::Inner(_) => gap(highest(root, want, &mut loose)),
+        };
         if loose {
             tighten(root, want);
         }
-        found.or_else(|| want.fits(0, start).map(|gap| gap.1))
+        found.or_else(|| gap(want.fits(0, start).map(|gap| (gap.1, Some(root.first())))))
     }
 
     /// The start of the lowest gap in `[low, high)` with at least `len` bytes.
@@ -60,24 +87,29 @@ impl Tree {
     }
 }
 
-/// The end of the highest wanted gap between two VMAs of `node`. `loose` is set when a child
-/// had a bound that promised one and did not have it.
-fn highest(node: &Node, want: Want, loose: &mut bool) -> Option<u64> {
-    match node {
-        Node::Leaf(leaf) => {
-            let below = leaf.vmas.iter().zip(&leaf.starts[1..leaf.vmas.len()]);
-            below
-                .rev()
-                .filter(|(vma, next)| *next - vma.end >= want.len)
-                .find_map(|(vma, next)| want.fits(vma.end, *next))
-                .map(|gap| gap.1)
+/// The end of the highest wanted gap between two VMAs of the leaf, and the one above it.
+#[inline]
+fn highest_in_leaf(leaf: &Leaf, want: Want) -> Option<(u64, Option<&Vma>)> {
+    (1..leaf.len()).rev().find_map(|i| {
+        let (end, next) = (leaf.at(i - 1).end, leaf.start(i));
+        if next - end < want.len {
+            return None;
         }
+        want.fits(end, next).map(|gap| (gap.1, leaf.get(i)))
+    })
+}
+
+/// The end of the highest wanted gap between two VMAs of `node`, and the one above it. `loose`
+/// is set when a child had a bound that promised one and did not have it.
+fn highest<'a>(node: &'a Node, want: Want, loose: &mut bool) -> Option<(u64, Option<&'a Vma>)> {
+    match node {
+        Node::Leaf(leaf) => highest_in_leaf(leaf, want),
         Node::Inner(inner) => {
             for i in (0..inner.children.len()).rev() {
                 if i + 1 < inner.children.len()
                     && let Some(gap) = want.fits(inner.ends[i], inner.starts[i + 1])
                 {
-                    return Some(gap.1);
+                    return Some((gap.1, Some(inner.children[i + 1].first())));
                 }
                 if want.may_be_in(inner.starts[i], inner.ends[i], inner.gaps[i]) {
                     let found = highest(&inner.children[i], want, loose);
@@ -95,10 +127,8 @@ fn highest(node: &Node, want: Want, loose: &mut bool) -> Option<u64> {
 /// The start of the lowest wanted gap between two VMAs of `node`.
 fn lowest(node: &Node, want: Want) -> Option<u64> {
     match node {
-        Node::Leaf(leaf) => leaf
-            .vmas
-            .windows(2)
-            .find_map(|pair| want.fits(pair[0].end, pair[1].start))
+        Node::Leaf(leaf) => (1..leaf.len())
+            .find_map(|i| want.fits(leaf.at(i - 1).end, leaf.start(i)))
             .map(|gap| gap.0),
         Node::Inner(inner) => (0..inner.children.len()).find_map(|i| {
             let inside = want
@@ -119,7 +149,7 @@ fn lowest(node: &Node, want: Want) -> Option<u64> {
 /// gap that was filled, so the searches stay logarithmic on the whole.
 fn tighten(node: &mut Node, want: Want) -> u64 {
     let inner = match node {
-        Node::Leaf(leaf) => return leaf.gap(0, leaf.vmas.len()),
+        Node::Leaf(leaf) => return leaf.gap(0, leaf.len()),
         Node::Inner(inner) => own(inner),
     };
     for i in (0..inner.children.len()).rev() {

@@ -8,6 +8,7 @@
 
 mod edit;
 mod gap;
+mod leaf;
 mod near;
 mod node;
 #[cfg(test)]
@@ -17,8 +18,9 @@ use std::hash::{Hash, Hasher};
 
 use triomphe::Arc;
 
+use self::leaf::Leaf;
 pub(super) use self::near::Near;
-use self::node::{Inner, Leaf, Node, Summary};
+use self::node::{Inner, Node, Summary};
 use super::Vma;
 
 /// Sorted, disjoint VMAs. Cloning shares them until one side changes.
@@ -35,9 +37,9 @@ impl Tree {
         let mut level: Vec<(Summary, Node)> = Vec::new();
         let mut vmas = vmas.inspect(|_| len += 1).peekable();
         while vmas.peek().is_some() {
-            let chunk: Vec<Vma> = vmas.by_ref().take(node::LEAF * 3 / 4).collect();
-            let leaf = Leaf::of(chunk);
-            level.push((leaf.summary(), Node::Leaf(Arc::new(leaf))));
+            let chunk: Vec<Vma> = vmas.by_ref().take(leaf::LEAF * 3 / 4).collect();
+            let leaf = Leaf::of(&chunk);
+            level.push((leaf.summary(), Node::Leaf(leaf)));
         }
         drop(vmas);
         while level.len() > 1 {
@@ -62,6 +64,12 @@ impl Tree {
     /// How many VMAs.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Is one leaf the whole tree?
+    #[inline]
+    pub(super) fn is_one_leaf(&self) -> bool {
+        matches!(self.root, Some(Node::Leaf(_)))
     }
 
     /// The leaf in which `addr` belongs.
@@ -119,7 +127,7 @@ impl Tree {
     #[inline]
     pub(super) fn containing(&self, addr: u64) -> Option<&Vma> {
         let leaf = self.leaf(addr)?;
-        let vma = &leaf.vmas[leaf.above(addr).checked_sub(1)?];
+        let vma = leaf.at(leaf.above(addr).checked_sub(1)?);
         (addr < vma.end).then_some(vma)
     }
 
@@ -133,16 +141,15 @@ impl Tree {
         let key = addr.checked_sub(1)?;
         let leaf = self.leaf(key)?;
         match leaf.above(key).checked_sub(1) {
-            Some(last) => Some(&leaf.vmas[last]),
-            None => self.leaf_before(key)?.vmas.last(),
+            Some(last) => Some(leaf.at(last)),
+            None => Some(self.leaf_before(key)?.last()),
         }
     }
 
     /// The VMAs from [`at_or_above`](Tree::at_or_above) on, upward.
     pub(super) fn iter_from(&self, addr: u64) -> Iter<'_> {
         let cursor = self.seek(addr);
-        let rest = cursor.leaf.map_or(&[][..], |leaf| &leaf.vmas[cursor.index..]);
-        Iter { tree: self, rest: rest.iter(), last: addr, more: true }
+        Iter { tree: self, leaf: cursor.leaf, index: cursor.index }
     }
 }
 
@@ -164,11 +171,11 @@ impl<'a> Cursor<'a> {
     /// The VMA `n` further up; `n` is small.
     pub(super) fn nth(&self, n: usize) -> Option<&'a Vma> {
         let (mut leaf, mut index) = (self.leaf?, self.index + n);
-        while index >= leaf.vmas.len() {
-            index -= leaf.vmas.len();
-            leaf = self.tree.leaf_after(leaf.vmas.last()?.start)?;
+        while index >= leaf.len() {
+            index -= leaf.len();
+            leaf = self.tree.leaf_after(leaf.last().start)?;
         }
-        Some(&leaf.vmas[index])
+        Some(leaf.at(index))
     }
 
     /// The VMA below this place.
@@ -176,8 +183,8 @@ impl<'a> Cursor<'a> {
     pub(super) fn prev(&self) -> Option<&'a Vma> {
         let leaf = self.leaf?;
         match self.index.checked_sub(1) {
-            Some(i) => Some(&leaf.vmas[i]),
-            None => self.tree.leaf_before(leaf.vmas.first()?.start)?.vmas.last(),
+            Some(i) => Some(leaf.at(i)),
+            None => Some(self.tree.leaf_before(leaf.start(0))?.last()),
         }
     }
 }
@@ -185,9 +192,8 @@ impl<'a> Cursor<'a> {
 /// VMAs in address order.
 pub(super) struct Iter<'a> {
     tree: &'a Tree,
-    rest: std::slice::Iter<'a, Vma>,
-    last: u64,
-    more: bool,
+    leaf: Option<&'a Leaf>,
+    index: usize,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -195,25 +201,14 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a Vma> {
-        if let Some(vma) = self.rest.next() {
-            self.last = vma.start;
-            return Some(vma);
+        let mut leaf = self.leaf?;
+        if self.index == leaf.len() {
+            self.leaf = self.tree.leaf_after(leaf.last().start);
+            self.index = 0;
+            leaf = self.leaf?;
         }
-        if !self.more {
-            return None;
-        }
-        match self.tree.leaf_after(self.last) {
-            Some(leaf) => {
-                self.rest = leaf.vmas.iter();
-                let vma = self.rest.next();
-                self.last = vma.map_or(self.last, |vma| vma.start);
-                vma
-            }
-            None => {
-                self.more = false;
-                None
-            }
-        }
+        self.index += 1;
+        Some(leaf.at(self.index - 1))
     }
 }
 

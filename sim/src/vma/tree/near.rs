@@ -4,7 +4,8 @@
 use super::super::Vma;
 use super::Tree;
 use super::edit::NARROW;
-use super::node::{LEAF, Leaf, Node, own};
+use super::leaf::{LEAF, Leaf};
+use super::node::{Node, own};
 
 /// A place in a leaf.
 ///
@@ -29,12 +30,8 @@ impl Tree {
     #[inline(always)]
     pub(in super::super) fn near_alone(&mut self, addr: u64) -> Option<Near<'_>> {
         let Some(Node::Leaf(leaf)) = &mut self.root else { return None };
-        let leaf = own(leaf);
-        // It is often half empty.
-        let above =
-            if leaf.vmas.len() <= LEAF / 2 { leaf.above_in_half(addr) } else { leaf.above(addr) };
         Some(Near {
-            index: leaf.settle(above, addr),
+            index: leaf.settle(leaf.above_of_few(addr), addr),
             leaf,
             len: &mut self.len,
             bound: u64::MAX,
@@ -53,7 +50,6 @@ impl Tree {
             match &mut inner.children[i] {
                 Node::Inner(below) => inner = own(below),
                 Node::Leaf(leaf) => {
-                    let leaf = own(leaf);
                     let index = leaf.settle(leaf.above(addr), addr);
                     return Some(Near { leaf, len: &mut self.len, index, bound, narrow: NARROW });
                 }
@@ -66,7 +62,7 @@ impl Near<'_> {
     /// The first VMA that ends above the address.
     #[inline(always)]
     pub(in super::super) fn get(&self) -> Option<&Vma> {
-        self.leaf.vmas.get(self.index)
+        self.leaf.get(self.index)
     }
 
     /// Is the VMA below the place in this leaf, or known not to be?
@@ -78,25 +74,25 @@ impl Near<'_> {
     /// Is the VMA `n` above the place in this leaf, or known not to be?
     #[inline(always)]
     pub(in super::super) fn sees(&self, n: usize) -> bool {
-        self.index + n < self.leaf.vmas.len() || self.narrow == 1
+        self.index + n < self.leaf.len() || self.narrow == 1
     }
 
     /// Where it starts; above every address if there is none. Does not touch the VMA.
     #[inline(always)]
     pub(in super::super) fn start(&self) -> u64 {
-        self.leaf.starts.get(self.index).copied().unwrap_or(u64::MAX)
+        self.leaf.start(self.index)
     }
 
     /// Where the one after it starts; above every address if there is none.
     #[inline(always)]
     pub(in super::super) fn next_start(&self) -> u64 {
-        self.leaf.starts.get(self.index + 1).copied().unwrap_or(u64::MAX)
+        self.leaf.start(self.index + 1)
     }
 
     /// The one below it.
     #[inline(always)]
     pub(in super::super) fn prev(&self) -> Option<&Vma> {
-        self.leaf.vmas.get(self.index.wrapping_sub(1))
+        self.leaf.get(self.index.wrapping_sub(1))
     }
 
     #[inline(always)]
@@ -114,7 +110,7 @@ impl Near<'_> {
     /// Put `vma` here, below the VMA that is here now.
     #[inline(always)]
     pub(in super::super) fn insert(self, vma: &Vma) -> bool {
-        let fits = self.leaf.vmas.len() < LEAF;
+        let fits = self.leaf.len() < LEAF;
         if fits {
             self.leaf.insert(self.index, vma);
             *self.len += 1;
@@ -125,26 +121,24 @@ impl Near<'_> {
     /// The VMA here starts lower, where the one below ends at the lowest.
     #[inline(always)]
     pub(in super::super) fn grow_down(self, change: impl FnOnce(&mut Vma)) -> bool {
-        let vma = &mut self.leaf.vmas[self.index];
-        change(vma);
-        self.leaf.starts[self.index] = vma.start;
+        self.leaf.change(self.index, change);
         true
     }
 
     /// The VMA below ends higher, where the one here starts at the highest.
     #[inline(always)]
     pub(in super::super) fn grow_prev(self, change: impl FnOnce(&mut Vma)) -> bool {
-        change(&mut self.leaf.vmas[self.index - 1]);
+        self.leaf.change_end(self.index - 1, change);
         true
     }
 
     /// The VMA below takes in the one here.
     #[inline(always)]
     pub(in super::super) fn join(self, change: impl FnOnce(&mut Vma, &Vma)) -> bool {
-        let fits = self.leaf.vmas.len() > self.narrow;
+        let fits = self.leaf.len() > self.narrow;
         if fits {
-            let next = self.leaf.vmas[self.index];
-            change(&mut self.leaf.vmas[self.index - 1], &next);
+            let next = *self.leaf.at(self.index);
+            self.leaf.change_end(self.index - 1, |vma| change(vma, &next));
             self.leaf.remove(self.index);
             *self.len -= 1;
         }
@@ -156,7 +150,7 @@ impl Near<'_> {
     pub(in super::super) fn remove(self) -> bool {
         let fits = self.sees_prev()
             && self.sees(1)
-            && self.leaf.vmas.len() > self.narrow
+            && self.leaf.len() > self.narrow
             && self.allows(self.prev_end(), self.next_start());
         if fits {
             self.leaf.remove(self.index);
@@ -170,7 +164,7 @@ impl Near<'_> {
     pub(in super::super) fn trim_end(self, end: u64) -> bool {
         let fits = self.sees(1) && self.allows(end, self.next_start());
         if fits {
-            self.leaf.vmas[self.index].end = end;
+            self.leaf.change_end(self.index, |vma| vma.end = end);
         }
         fits
     }
@@ -180,9 +174,7 @@ impl Near<'_> {
     pub(in super::super) fn trim_start(self, start: u64) -> bool {
         let fits = self.sees_prev() && self.allows(self.prev_end(), start);
         if fits {
-            let vma = &mut self.leaf.vmas[self.index];
-            *vma = vma.part(start, vma.end);
-            self.leaf.starts[self.index] = start;
+            self.leaf.change(self.index, |vma| *vma = vma.part(start, vma.end));
         }
         fits
     }
@@ -190,11 +182,11 @@ impl Near<'_> {
     /// `[start, end)`, inside the VMA here, goes out of it. False if `max` VMAs exist, too.
     #[inline(always)]
     pub(in super::super) fn punch(self, start: u64, end: u64, max: usize) -> bool {
-        let fits = self.leaf.vmas.len() < LEAF && *self.len < max && self.allows(start, end);
+        let fits = self.leaf.len() < LEAF && *self.len < max && self.allows(start, end);
         if fits {
-            let vma = &mut self.leaf.vmas[self.index];
+            let vma = self.leaf.at(self.index);
             let upper = vma.part(end, vma.end);
-            vma.end = start;
+            self.leaf.change_end(self.index, |vma| vma.end = start);
             self.leaf.insert(self.index + 1, &upper);
             *self.len += 1;
         }

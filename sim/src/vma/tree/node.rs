@@ -1,11 +1,11 @@
-//! The nodes of the tree: contiguous chunks. Owns what one node can tell and do alone.
+//! The nodes of the tree, and those above the leaves. Owns what one node can tell and do
+//! alone; what a leaf can, `leaf.rs` does.
 
 use triomphe::Arc;
 
 use super::super::Vma;
+use super::leaf::Leaf;
 
-/// The most VMAs in a leaf.
-pub(super) const LEAF: usize = 32;
 /// The most children of an inner node.
 pub(super) const INNER: usize = 64;
 
@@ -23,15 +23,8 @@ pub(super) struct Summary {
 
 #[derive(Clone)]
 pub(super) enum Node {
-    Leaf(Arc<Leaf>),
+    Leaf(Leaf),
     Inner(Arc<Inner>),
-}
-
-/// Up to [`LEAF`] VMAs. The starts stand apart, so that a search reads few cache lines.
-pub(super) struct Leaf {
-    /// The start of each VMA; [`PAD`] beyond the last.
-    pub(super) starts: [u64; LEAF],
-    pub(super) vmas: Vec<Vma>,
 }
 
 /// Up to [`INNER`] children and their summaries, field by field.
@@ -45,7 +38,7 @@ pub(super) struct Inner {
 }
 
 /// What stands for a start beyond the last one: above every address a VMA can have.
-const PAD: u64 = u64::MAX >> 1;
+pub(super) const PAD: u64 = u64::MAX >> 1;
 
 /// How many of the ascending `starts` are at or below `addr`; padding never is.
 ///
@@ -53,8 +46,7 @@ const PAD: u64 = u64::MAX >> 1;
 /// for memory at each of its five steps. A comparison is the sign of a difference, which
 /// the compiler does not turn into something slower.
 #[inline(always)]
-fn rank<const N: usize>(starts: &[u64; N], addr: u64) -> usize {
-    const BLOCK: usize = 4;
+pub(super) fn rank<const N: usize, const BLOCK: usize>(starts: &[u64; N], addr: u64) -> usize {
     let above = addr.min(PAD - 1) + 1;
     let below = |start: u64| (start.wrapping_sub(above) >> 63) as usize;
     let mut full = 0;
@@ -62,7 +54,7 @@ fn rank<const N: usize>(starts: &[u64; N], addr: u64) -> usize {
         full += below(starts[block * BLOCK + BLOCK - 1]);
     }
     match starts.get(full * BLOCK..full * BLOCK + BLOCK) {
-        Some(b) => full * BLOCK + below(b[0]) + below(b[1]) + below(b[2]),
+        Some(b) => full * BLOCK + b[..BLOCK - 1].iter().map(|s| below(*s)).sum::<usize>(),
         None => N,
     }
 }
@@ -92,7 +84,7 @@ impl Node {
     /// Is this the very same node, shared?
     pub(super) fn is_same(&self, other: &Node) -> bool {
         match (self, other) {
-            (Node::Leaf(a), Node::Leaf(b)) => Arc::ptr_eq(a, b),
+            (Node::Leaf(a), Node::Leaf(b)) => a.is_same(b),
             (Node::Inner(a), Node::Inner(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
@@ -101,7 +93,7 @@ impl Node {
     /// How many VMAs or children it has.
     pub(super) fn width(&self) -> usize {
         match self {
-            Node::Leaf(leaf) => leaf.vmas.len(),
+            Node::Leaf(leaf) => leaf.len(),
             Node::Inner(inner) => inner.children.len(),
         }
     }
@@ -109,23 +101,24 @@ impl Node {
     /// Where its first VMA starts and its last one ends.
     pub(super) fn ends(&self) -> (u64, u64) {
         match self {
-            Node::Leaf(leaf) => (leaf.starts[0], leaf.vmas[leaf.vmas.len() - 1].end),
+            Node::Leaf(leaf) => (leaf.start(0), leaf.last().end),
             Node::Inner(inner) => (inner.starts[0], inner.ends[inner.children.len() - 1]),
         }
+    }
+
+    /// Its first VMA.
+    pub(super) fn first(&self) -> &Vma {
+        let mut node = self;
+        while let Node::Inner(inner) = node {
+            node = &inner.children[0];
+        }
+        node.as_leaf().expect("leaves are at the bottom").at(0)
     }
 
     /// The exact summary, the depth and the number of VMAs, if all below is sound.
     pub(super) fn check(&self) -> Option<(Summary, usize, usize)> {
         match self {
-            Node::Leaf(leaf) => {
-                let starts = leaf.vmas.iter().map(|vma| vma.start);
-                let padded = starts.chain(std::iter::repeat(PAD)).take(LEAF);
-                let sound = !leaf.vmas.is_empty()
-                    && leaf.vmas.len() <= LEAF
-                    && padded.eq(leaf.starts)
-                    && leaf.vmas.windows(2).all(|pair| pair[0].end <= pair[1].start);
-                sound.then(|| (leaf.summary(), 0, leaf.vmas.len()))
-            }
+            Node::Leaf(leaf) => leaf.is_sound().then(|| (leaf.summary(), 0, leaf.len())),
             Node::Inner(inner) => {
                 let (mut gap, mut len, mut deep) = (0, 0, None);
                 for (i, child) in inner.children.iter().enumerate() {
@@ -151,9 +144,7 @@ impl Node {
     pub(super) fn append(&mut self, right: &Node) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                let left = own(left);
-                let at = left.vmas.len();
-                left.splice(at, 0, &right.vmas);
+                left.splice(left.len(), 0, &right.to_vec());
             }
             (Node::Inner(left), Node::Inner(right)) => {
                 let left = own(left);
@@ -163,123 +154,6 @@ impl Node {
             }
             _ => unreachable!("siblings are of one kind"),
         }
-    }
-}
-
-impl Clone for Leaf {
-    fn clone(&self) -> Leaf {
-        // A leaf is copied to be changed, and a change adds two VMAs at most.
-        let mut vmas = Vec::with_capacity(self.vmas.len() + 2);
-        vmas.extend_from_slice(&self.vmas);
-        Leaf { starts: self.starts, vmas }
-    }
-}
-
-impl Leaf {
-    pub(super) fn of(vmas: Vec<Vma>) -> Leaf {
-        let mut starts = [PAD; LEAF];
-        for (slot, vma) in starts.iter_mut().zip(&vmas) {
-            *slot = vma.start;
-        }
-        Leaf { starts, vmas }
-    }
-
-    /// How many of its VMAs start at or below `addr`.
-    #[inline]
-    pub(super) fn above(&self, addr: u64) -> usize {
-        rank(&self.starts, addr)
-    }
-
-    /// The same of a leaf that is at most half full.
-    #[inline(always)]
-    pub(super) fn above_in_half(&self, addr: u64) -> usize {
-        rank(self.starts.first_chunk::<{ LEAF / 2 }>().expect("half of it"), addr)
-    }
-
-    /// The index of the first VMA that ends above `addr`, when `above` start at or below it.
-    #[inline(always)]
-    pub(super) fn settle(&self, above: usize, addr: u64) -> usize {
-        match above.checked_sub(1) {
-            Some(last) if self.vmas[last].end > addr => last,
-            _ => above,
-        }
-    }
-
-    /// How many of its VMAs start below `addr`.
-    #[inline]
-    pub(super) fn index_of(&self, addr: u64) -> usize {
-        addr.checked_sub(1).map_or(0, |below| rank(&self.starts, below))
-    }
-
-    /// Replace `remove` VMAs from index `at` on with `insert`; there is room.
-    pub(super) fn splice(&mut self, at: usize, remove: usize, insert: &[Vma]) {
-        let (old, tail) = (self.vmas.len(), at + remove);
-        let new = old - remove + insert.len();
-        if new > old {
-            let filler = insert[0];
-            self.make_room(new - old);
-            self.vmas.resize(new, filler);
-            self.vmas.copy_within(tail..old, at + insert.len());
-            self.starts.copy_within(tail..old, at + insert.len());
-        } else if new < old {
-            self.vmas.copy_within(tail..old, at + insert.len());
-            self.starts.copy_within(tail..old, at + insert.len());
-            self.vmas.truncate(new);
-            self.starts[new..old].fill(PAD);
-        }
-        for (i, vma) in insert.iter().enumerate() {
-            self.vmas[at + i] = *vma;
-            self.starts[at + i] = vma.start;
-        }
-    }
-
-    /// Memory for `more` VMAs. A vector left to itself would double, and come to have twice
-    /// what a leaf can hold.
-    #[inline(always)]
-    fn make_room(&mut self, more: usize) {
-        #[cold]
-        #[inline(never)]
-        fn grow(vmas: &mut Vec<Vma>, more: usize) {
-            let step = (vmas.len() + more).next_multiple_of(LEAF / 4);
-            vmas.reserve_exact(step - vmas.len());
-        }
-        if self.vmas.capacity() - self.vmas.len() < more {
-            grow(&mut self.vmas, more);
-        }
-    }
-
-    /// Put `vma` at index `at`; there is room.
-    #[inline]
-    pub(super) fn insert(&mut self, at: usize, vma: &Vma) {
-        self.make_room(1);
-        let old = self.vmas.len();
-        self.starts.copy_within(at..old, at + 1);
-        self.starts[at] = vma.start;
-        self.vmas.insert(at, *vma);
-    }
-
-    /// Take out the VMA at index `at`.
-    #[inline]
-    pub(super) fn remove(&mut self, at: usize) {
-        let old = self.vmas.len();
-        self.starts.copy_within(at + 1..old, at);
-        self.starts[old - 1] = PAD;
-        self.vmas.remove(at);
-    }
-
-    /// The largest gap between neighbours among the VMAs `from..to`.
-    pub(super) fn gap(&self, from: usize, to: usize) -> u64 {
-        let pairs = self.vmas[from..to].windows(2);
-        pairs.map(|pair| pair[1].start - pair[0].end).max().unwrap_or(0)
-    }
-
-    pub(super) fn summary(&self) -> Summary {
-        self.with_gap(self.gap(0, self.vmas.len()))
-    }
-
-    pub(super) fn with_gap(&self, gap: u64) -> Summary {
-        let last = self.vmas.last().expect("a leaf in the tree is not empty");
-        Summary { start: self.starts[0], end: last.end, gap }
     }
 }
 
@@ -301,7 +175,13 @@ impl Inner {
     /// The child in which `addr` belongs.
     #[inline]
     pub(super) fn child_of(&self, addr: u64) -> usize {
-        rank(&self.starts, addr).saturating_sub(1)
+        const FEW: usize = INNER / 4;
+        let above = match self.starts.first_chunk::<FEW>() {
+            // So it is high up in most trees.
+            Some(few) if self.children.len() <= FEW => rank::<FEW, 4>(few, addr),
+            _ => rank::<INNER, 8>(&self.starts, addr),
+        };
+        above.saturating_sub(1)
     }
 
     pub(super) fn entry(&self, i: usize) -> Summary {

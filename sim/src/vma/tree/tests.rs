@@ -120,7 +120,10 @@ fn agree(rng: &mut ChaCha8Rng, model: &[Vma], tree: &mut Tree) {
         let high = rng.random_range(addr >> 12..END) << 12;
         let len = rng.random_range(1..12) << 12;
         let wanted = gaps(model, addr, high, len);
-        assert_eq!(tree.highest_gap(addr, high, len), wanted.last().map(|gap| gap.1));
+        let highest = tree.highest_gap(addr, high, len, |above| above.start);
+        assert_eq!(highest.map(|gap| gap.end), wanted.last().map(|gap| gap.1));
+        let next = |end| model.iter().map(|v| v.start).find(|start| *start >= end);
+        assert!(highest.is_none_or(|gap| gap.above == next(gap.end)));
         assert_eq!(tree.lowest_gap(addr, high, len), wanted.first().map(|gap| gap.0));
         assert!(tree.is_sound());
     }

@@ -1,0 +1,239 @@
+//! A leaf of the tree: up to [`LEAF`] VMAs in one piece of memory. Owns its layout, sharing and
+//! growth, and what one leaf can tell and do alone.
+
+use triomphe::{Arc, HeaderSlice};
+
+use super::super::Vma;
+use super::node::{PAD, Summary, rank};
+
+/// The most VMAs in a leaf.
+pub(super) const LEAF: usize = 28;
+/// A leaf with no more is searched in part.
+const FEW: usize = 12;
+/// How many VMAs a leaf gets memory for at a time. A piece for 12 is still one of the small
+/// sizes of common allocators.
+const STEP: usize = 4;
+
+/// What stands before the VMAs: all that a search reads. In the same piece of memory, so that
+/// the VMA it finds is not on a page of its own.
+#[derive(Clone, Copy)]
+struct Head {
+    len: u32,
+    /// In which slot each VMA stands, in address order. VMAs themselves do not move when
+    /// others come and go, but for one that fills a slot left empty.
+    order: [u8; LEAF],
+    /// The start of each VMA, in address order; [`PAD`] beyond the last.
+    starts: [u64; LEAF],
+}
+
+/// The head and slots for VMAs; what stands beyond the first `len` means nothing.
+type Body = HeaderSlice<Head, [Vma]>;
+
+/// Up to [`LEAF`] VMAs; one at least in a tree. Cloning shares them until one side changes.
+#[derive(Clone)]
+pub(super) struct Leaf(Arc<Body>);
+
+impl Leaf {
+    /// A leaf of VMAs that come in address order.
+    pub(super) fn of(vmas: &[Vma]) -> Leaf {
+        let mut head = Head { len: vmas.len() as u32, order: [0; LEAF], starts: [PAD; LEAF] };
+        for (i, vma) in vmas.iter().enumerate() {
+            head.order[i] = i as u8;
+            head.starts[i] = vma.start;
+        }
+        Leaf::with_room(head, vmas, vmas.len())
+    }
+
+    /// `slots` with memory for `room` of them at least. It grows in small steps: doubling would
+    /// come to twice what a leaf can hold.
+    fn with_room(head: Head, slots: &[Vma], room: usize) -> Leaf {
+        let room = room.next_multiple_of(STEP);
+        let filler = slots[0];
+        let all = (0..room).map(|i| slots.get(i).copied().unwrap_or(filler));
+        Leaf(Arc::from_header_and_iter(head, all))
+    }
+
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.0.header.len as usize
+    }
+
+    /// VMA `i` of those it has.
+    #[inline(always)]
+    pub(super) fn at(&self, i: usize) -> &Vma {
+        &self.0.slice[usize::from(self.0.header.order[i])]
+    }
+
+    /// VMA `i`, if it has so many.
+    #[inline(always)]
+    pub(super) fn get(&self, i: usize) -> Option<&Vma> {
+        if i < self.len() { Some(self.at(i)) } else { None }
+    }
+
+    pub(super) fn last(&self) -> &Vma {
+        self.at(self.len() - 1)
+    }
+
+    /// Where VMA `i` starts; above every address beyond the last.
+    #[inline(always)]
+    pub(super) fn start(&self, i: usize) -> u64 {
+        self.0.header.starts.get(i).copied().unwrap_or(PAD)
+    }
+
+    /// Its VMAs in address order.
+    pub(super) fn to_vec(&self) -> Vec<Vma> {
+        (0..self.len()).map(|i| *self.at(i)).collect()
+    }
+
+    /// Is this the very same leaf, shared?
+    pub(super) fn is_same(&self, other: &Leaf) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Its body alone, copied first if somebody shares it.
+    #[inline(always)]
+    fn own(&mut self) -> &mut Body {
+        self.own_with_room(0)
+    }
+
+    /// The same, with memory for `more` VMAs.
+    #[inline(always)]
+    fn own_with_room(&mut self, more: usize) -> &mut Body {
+        #[cold]
+        #[inline(never)]
+        fn copy(leaf: &mut Leaf, more: usize) {
+            let Body { header, slice } = &*leaf.0;
+            let len = leaf.len();
+            // A leaf is copied to be changed, and most changes add one VMA at most.
+            *leaf = match slice.get(..len + more.max(1)) {
+                Some(slice) => Leaf(Arc::from_header_and_slice(*header, slice)),
+                None => Leaf::with_room(*header, &slice[..len], len + more),
+            };
+        }
+        let lacks = more > 0 && self.0.slice.len() < self.len() + more;
+        if lacks || !Arc::is_unique(&self.0) {
+            copy(self, more);
+        }
+        Arc::get_mut(&mut self.0).expect("nobody shares it")
+    }
+
+    /// How many of its VMAs start at or below `addr`.
+    #[inline]
+    pub(super) fn above(&self, addr: u64) -> usize {
+        rank::<LEAF, 4>(&self.0.header.starts, addr)
+    }
+
+    /// The same, for a leaf that often has few.
+    #[inline(always)]
+    pub(super) fn above_of_few(&self, addr: u64) -> usize {
+        if self.len() > FEW {
+            return self.above(addr);
+        }
+        rank::<FEW, 4>(self.0.header.starts.first_chunk::<FEW>().expect("it is shorter"), addr)
+    }
+
+    /// The index of the first VMA that ends above `addr`, when `above` start at or below it.
+    #[inline(always)]
+    pub(super) fn settle(&self, above: usize, addr: u64) -> usize {
+        match above.checked_sub(1) {
+            Some(last) if self.at(last).end > addr => last,
+            _ => above,
+        }
+    }
+
+    /// How many of its VMAs start below `addr`.
+    #[inline]
+    pub(super) fn index_of(&self, addr: u64) -> usize {
+        addr.checked_sub(1).map_or(0, |below| self.above(below))
+    }
+
+    /// Replace `remove` VMAs from index `at` on with `insert`; there is room.
+    pub(super) fn splice(&mut self, at: usize, remove: usize, insert: &[Vma]) {
+        let kept = remove.min(insert.len());
+        for (i, vma) in insert[..kept].iter().enumerate() {
+            self.change(at + i, |old| *old = *vma);
+        }
+        self.own_with_room(insert.len() - kept);
+        for (i, vma) in insert.iter().enumerate().skip(kept) {
+            self.insert(at + i, vma);
+        }
+        for _ in kept..remove {
+            self.remove(at + kept);
+        }
+    }
+
+    /// Put `vma` at index `at`; there is room.
+    #[inline]
+    pub(super) fn insert(&mut self, at: usize, vma: &Vma) {
+        let Body { header, slice } = self.own_with_room(1);
+        let len = header.len as usize;
+        header.starts.copy_within(at..len, at + 1);
+        header.starts[at] = vma.start;
+        header.order.copy_within(at..len, at + 1);
+        header.order[at] = len as u8;
+        header.len += 1;
+        slice[len] = *vma;
+    }
+
+    /// Take out the VMA at index `at`.
+    #[inline]
+    pub(super) fn remove(&mut self, at: usize) {
+        let Body { header, slice } = self.own();
+        let last = header.len as usize - 1;
+        let slot = header.order[at];
+        header.starts.copy_within(at + 1..=last, at);
+        header.starts[last] = PAD;
+        header.order.copy_within(at + 1..=last, at);
+        header.len -= 1;
+        if usize::from(slot) != last {
+            // What stands in the last slot fills the one that is empty now.
+            slice[usize::from(slot)] = slice[last];
+            let moved = header.order.iter_mut().find(|of| usize::from(**of) == last);
+            *moved.expect("somebody stands there") = slot;
+        }
+    }
+
+    /// Change the VMA at index `at` within its place between its neighbours.
+    #[inline(always)]
+    pub(super) fn change(&mut self, at: usize, change: impl FnOnce(&mut Vma)) {
+        let Body { header, slice } = self.own();
+        let vma = &mut slice[usize::from(header.order[at])];
+        change(vma);
+        header.starts[at] = vma.start;
+    }
+
+    /// The same, where it starts as before: a start that is written again would make the next
+    /// search wait.
+    #[inline(always)]
+    pub(super) fn change_end(&mut self, at: usize, change: impl FnOnce(&mut Vma)) {
+        let Body { header, slice } = self.own();
+        change(&mut slice[usize::from(header.order[at])]);
+    }
+
+    /// The largest gap between neighbours among the VMAs `from..to`.
+    pub(super) fn gap(&self, from: usize, to: usize) -> u64 {
+        (from + 1..to).map(|i| self.start(i) - self.at(i - 1).end).max().unwrap_or(0)
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        self.with_gap(self.gap(0, self.len()))
+    }
+
+    pub(super) fn with_gap(&self, gap: u64) -> Summary {
+        Summary { start: self.start(0), end: self.last().end, gap }
+    }
+
+    /// Is it a leaf that may be in a tree?
+    pub(super) fn is_sound(&self) -> bool {
+        let len = self.len();
+        if len == 0 || len > LEAF || len > self.0.slice.len() {
+            return false;
+        }
+        let mut slots = self.0.header.order[..len].to_vec();
+        slots.sort_unstable();
+        slots.iter().enumerate().all(|(i, slot)| i == usize::from(*slot))
+            && (0..len).all(|i| self.start(i) == self.at(i).start)
+            && (len..LEAF).all(|i| self.start(i) == PAD)
+            && (1..len).all(|i| self.at(i - 1).end <= self.start(i))
+    }
+}
