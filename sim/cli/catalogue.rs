@@ -84,6 +84,7 @@ pub const FILES: &[(&str, &str)] = files! {
     "hugetlb_minor"
     "advice_free"
     "advice_guard"
+    "removed_again"
 };
 
 /// A built-in scenario, ready to run.

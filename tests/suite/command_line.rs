@@ -98,3 +98,18 @@ fn a_malformed_file_is_refused_with_its_place_and_exit_code_2() {
         assert!(!out.stderr.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn a_goal_that_is_never_met_fails_a_campaign_that_requires_them() {
+    let dir = folder("goals");
+    let one = ["explore", "missing_read_first", "--schedules", "100"];
+    assert_eq!(faultbed(&dir, &one).status.code(), Some(0));
+    let required = [&one[..], &["--require-goals"]].concat();
+    let unmet = faultbed(&dir, &required);
+    assert_eq!(unmet.status.code(), Some(1));
+    let out = text(&unmet.stdout);
+    for goal in ["a zap wipes a page", "(ESRCH)", "removed becomes zero"] {
+        assert!(out.lines().any(|line| line.starts_with("never met: ") && line.contains(goal)));
+    }
+    assert!(!out.contains("never met: missing becomes clean"), "{out}");
+}

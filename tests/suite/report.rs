@@ -127,6 +127,28 @@ fn the_gallery_shows_failures_that_are_real() {
         let page = std::fs::read_to_string(path.with_extension("html"))
             .unwrap_or_else(|error| panic!("{name} has no page: {error}"));
         assert!(page.contains(&schedule.steps.last().expect("it has steps").what), "{name}");
+        // What a person is to look at tells the whole of it, in the order in which it happened.
+        let turns = story(&schedule, &Policy::by_name(&schedule.handler).unwrap()).turns();
+        let told: &[&str] = match schedule.fails.as_deref() {
+            Some("hang") => &[
+                "its zap is still to come",
+                "the kernel has no page 0, and the handler says dirty",
+                "which is never woken",
+                "and does nothing",
+            ],
+            _ => &[
+                "it brings the bytes of the source",
+                "the handler is told that the page goes",
+                "from here on nobody may see the bytes",
+                "this is how source page 0 in page 0 came",
+                "the process finds them",
+            ],
+        };
+        let says: Vec<&str> = turns.iter().map(|turn| turn.says.as_str()).collect();
+        let place = |words: &&str| says.iter().position(|says| says.contains(*words));
+        let at: Vec<usize> = told.iter().filter_map(place).collect();
+        assert!(at.is_sorted() && at.len() == told.len(), "{name}: {says:?}");
+        assert!(turns.iter().all(|turn| page.contains(&turn.says)), "{name} is not of today");
     }
 }
 

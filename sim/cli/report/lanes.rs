@@ -81,7 +81,7 @@ fn page_words(now: &[Page], before: &[Page]) -> Markup {
     html! {
         @for (page, (now, old)) in now.iter().zip(before).enumerate() {
             @if now != old {
-                span.new { "page " (page) ": " (now.words) " / " (now.state) }
+                span.page.new { "page " (page) ": " (now.words) " / " (now.state) }
             }
         }
     }

@@ -4,9 +4,17 @@
 use maud::{Markup, html};
 use sim::report::{Holds, Page, Story};
 
-/// Sizes of the drawing, in its own units.
-const LEFT: usize = 92;
-const WIDTH: usize = 860;
+/// Sizes of the drawing, in its own units: what is left of the bars, the bars, how many steps are
+/// numbered. On a phone all of it has to be seen at once, with letters of the same size.
+struct Size {
+    class: &'static str,
+    left: usize,
+    width: usize,
+    numbers: usize,
+}
+
+const WIDE: Size = Size { class: "wide", left: 92, width: 860, numbers: 24 };
+const NARROW: Size = Size { class: "narrow", left: 60, width: 296, numbers: 9 };
 const BAR: usize = 15;
 const GAP: usize = 9;
 
@@ -22,50 +30,60 @@ const COLOURS: [(&str, &str, &str); 5] = [
 
 /// The drawing of `story`.
 pub(super) fn draw(story: &Story) -> Markup {
-    let moments: Vec<&[Page]> = std::iter::once(story.before.as_slice())
-        .chain(story.scenes.iter().map(|scene| scene.pages.as_slice()))
-        .collect();
-    let pages = story.before.len();
-    let per_page = 2 * BAR + GAP;
-    let height = pages * per_page + 20;
-    let x = |moment: usize| LEFT as f64 + moment as f64 * WIDTH as f64 / moments.len() as f64;
     html! {
         figure {
-            svg viewBox={ "0 0 " (LEFT + WIDTH + 8) " " (height) } role="img"
-                aria-label="What each page held at each step" {
-                @for page in 0..pages {
-                    @let top = page * per_page;
-                    text x="0" y=(top + BAR - 4) { "page " (page) ", kernel" }
-                    text x="0" y=(top + 2 * BAR - 4) { "handler" }
-                    @for (row, bars) in bars(&moments, page).into_iter().enumerate() {
-                        @let y = top + row * BAR;
-                        @for bar in bars {
-                            rect x=(px(x(bar.from))) y=(y) width=(px(x(bar.to) - x(bar.from)))
-                                height=(BAR) fill=(bar.colour) stroke="#8a94a0" stroke-width=".7" {
-                                title { "steps " (bar.from) " to " (bar.to - 1) ": " (bar.words) }
-                            }
-                            @if x(bar.to) - x(bar.from) > 6.2 * bar.word.len() as f64 {
-                                text x=(px(x(bar.from) + 3.0)) y=(y + BAR - 4) { (bar.word) }
-                            }
-                        }
-                    }
-                }
-                @let end = LEFT + WIDTH;
-                @for moment in (0..moments.len()).step_by(moments.len().div_ceil(24).max(1)) {
-                    text x=(px(x(moment))) y=(height - 6) { (moment) }
-                }
-                @if story.outcome.failure.is_some() {
-                    line x1=(end) y1="0" x2=(end) y2=(height - 18) stroke="#c0182b" stroke-width="3" {
-                        title { "the run fails here" }
-                    }
-                }
-            }
+            @for size in [WIDE, NARROW] { (drawing(story, &size)) }
         }
         p.key {
             @for (_, colour, words) in COLOURS {
                 span { i style={ "background:" (colour) } {} (words) }
             }
             @if story.outcome.failure.is_some() { span { i style="background:#c0182b" {} "here it fails" } }
+        }
+    }
+}
+
+fn drawing(story: &Story, size: &Size) -> Markup {
+    let Size { left, width, .. } = *size;
+    let moments: Vec<&[Page]> = std::iter::once(story.before.as_slice())
+        .chain(story.scenes.iter().map(|scene| scene.pages.as_slice()))
+        .collect();
+    let pages = story.before.len();
+    let per_page = 2 * BAR + GAP;
+    let height = pages * per_page + 20;
+    let x = |moment: usize| left as f64 + moment as f64 * width as f64 / moments.len() as f64;
+    let every = moments.len().div_ceil(size.numbers).max(1);
+    html! {
+        svg class=(size.class) viewBox={ "0 0 " (left + width + 8) " " (height) } role="img"
+            aria-label="What each page held at each step" {
+            @for page in 0..pages {
+                @let top = page * per_page;
+                text x="0" y=(top + BAR - 4) {
+                    @if size.left > 80 { "page " } (page) ", kernel"
+                }
+                text x="0" y=(top + 2 * BAR - 4) { "handler" }
+                @for (row, bars) in bars(&moments, page).into_iter().enumerate() {
+                    @let y = top + row * BAR;
+                    @for bar in bars {
+                        rect x=(px(x(bar.from))) y=(y) width=(px(x(bar.to) - x(bar.from)))
+                            height=(BAR) fill=(bar.colour) stroke="#8a94a0" stroke-width=".7" {
+                            title { "steps " (bar.from) " to " (bar.to - 1) ": " (bar.words) }
+                        }
+                        @if x(bar.to) - x(bar.from) > 6.2 * bar.word.len() as f64 {
+                            text x=(px(x(bar.from) + 3.0)) y=(y + BAR - 4) { (bar.word) }
+                        }
+                    }
+                }
+            }
+            @let end = left + width;
+            @for moment in (0..moments.len()).step_by(every) {
+                text x=(px(x(moment))) y=(height - 6) { (moment) }
+            }
+            @if story.outcome.failure.is_some() {
+                line x1=(end) y1="0" x2=(end) y2=(height - 18) stroke="#c0182b" stroke-width="3" {
+                    title { "the run fails here" }
+                }
+            }
         }
     }
 }

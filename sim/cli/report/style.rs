@@ -20,6 +20,7 @@ code,pre{font:13px/1.45 ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace
 pre{overflow-x:auto;background:#f5f7fa;padding:.8rem;border-radius:6px}
 figure{margin:0;overflow-x:auto}
 svg{display:block;width:100%;max-width:62rem;height:auto}
+.narrow{display:none}
 svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:var(--ink)}
 .turns{margin:0;padding-left:2.4rem}.turns li{padding:.1rem 0}
 .turns li::marker{color:var(--soft);font-variant-numeric:tabular-nums}
@@ -40,6 +41,7 @@ padding:.4rem 0;z-index:2}
 .clock{background:var(--clockbg);border-color:var(--clock)}
 .side{font-size:.82rem;color:var(--soft);padding-top:.15rem}
 .side span{white-space:nowrap;margin-right:.5rem}
+.side span.page{white-space:normal}
 .new{color:var(--ink);font-weight:600}
 .changing{color:var(--bad)}
 .rule{position:relative;cursor:help;font-size:.72rem;color:var(--soft);border:1px solid var(--line);
@@ -52,7 +54,7 @@ dl.rules{display:grid;grid-template-columns:max-content 1fr;gap:.3rem .9rem;marg
 dl.rules dt{font-weight:600}dl.rules dd{margin:0}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
 @media(max-width:760px){
-svg{min-width:36rem}
+.wide{display:none}.narrow{display:block}
 body{padding:.8rem;font-size:15px}
 .head{display:none}
 .row{grid-template-columns:1.7rem 1fr;column-gap:.45rem}
@@ -68,7 +70,7 @@ body{padding:.8rem;font-size:15px}
 html{font-size:10px}
 body{padding:0;max-width:none;font-size:10px}
 .side span{white-space:normal}.facts,.key,.rule{font-size:8px}
-svg{min-width:0}
+.wide{display:block}.narrow{display:none}
 .head{position:static}
 .card{font-size:9px;background:none}
 .tip{display:none!important}

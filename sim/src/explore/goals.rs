@@ -5,7 +5,7 @@ use shims::{Errno, Event};
 
 use super::{Chooser, Outcome, end};
 use crate::kernel::{Did, Ret, Signal};
-use crate::world::{Move, Subject, World, page_index};
+use crate::world::{Mishap, Move, Subject, World, page_index};
 
 /// The goals, by number.
 pub const GOALS: &[&str] = &[
@@ -27,6 +27,57 @@ pub const GOALS: &[&str] = &[
     "a timer expires while something else could happen",
     "an access is refused (SIGSEGV)",
     "UNREGISTER passes by a fault on its way into the queue (b13)",
+    "an ioctl finds its process gone (ESRCH)",
+    "an install is asked for behind the end of its file (EFAULT)",
+    "a call of the process finds no mapping (ENOMEM)",
+    "a call of the process is refused (EINVAL)",
+    "an access is refused (SIGBUS)",
+    "a message tells of an UNMAP",
+    "a message tells of a REMAP",
+    "a message tells of a FORK",
+    "a thread meets a page that is cached and not mapped (minor)",
+    "a thread meets a page that is protected (WP)",
+    "a page is protected that was written",
+    "a page leaves its file",
+    "a call goes on to another mapping",
+    "a mishap: a poll was for nothing",
+    "a mishap: a read takes one message of several",
+    "a mishap: an install meets EAGAIN",
+    "a mishap: an install meets ENOMEM",
+    "a mishap: the source fails",
+    "a mishap: the source gives too little",
+    "a mishap: the source is late",
+    "a mishap: the source panics",
+    "a mishap: the handler is asked to stop",
+    "a mishap: the process is killed",
+    // What the handler records of a page: every change there can be.
+    "missing becomes clean",
+    "missing becomes dirty",
+    "missing becomes removed",
+    "clean becomes dirty",
+    "clean becomes missing",
+    "clean becomes removed",
+    "dirty becomes clean",
+    "dirty becomes missing",
+    "dirty becomes removed",
+    "zero becomes dirty",
+    "zero becomes removed",
+    "removed becomes zero",
+    "removed becomes dirty",
+];
+
+/// The goals that mishaps are.
+const STRUCK: [(Mishap, usize); 10] = [
+    (Mishap::Nothing, 31),
+    (Mishap::ShortBatch, 32),
+    (Mishap::Changing, 33),
+    (Mishap::NoMemory, 34),
+    (Mishap::SourceError, 35),
+    (Mishap::SourceShort, 36),
+    (Mishap::SourceLate, 37),
+    (Mishap::Panic, 38),
+    (Mishap::Shutdown, 39),
+    (Mishap::Death, 40),
 ];
 
 /// The goals that were met, a bit each, and what the eye has to remember of the run so far.
@@ -44,6 +95,8 @@ struct Eye {
     missed: u64,
     /// Pages that were installed in the window.
     risky: u64,
+    /// What the handler records of each page.
+    records: Vec<&'static str>,
 }
 
 impl Goals {
@@ -93,7 +146,7 @@ pub fn run_watched<S: Subject>(
         let did = world.apply(actor);
         let others = enabled & !(1 << actor);
         let met = eye.look(world, actor, &did, waiting, others != 0);
-        goals.met |= met;
+        goals.met |= met | eye.changes(world);
     }
     end(world)
 }
@@ -114,6 +167,10 @@ impl Eye {
         self.missed &= !me;
         let goal = |n: usize| 1u64 << n;
         let did = match did {
+            Move::Mishap(mishap) => {
+                let struck = STRUCK.iter().find(|(kind, _)| kind == mishap);
+                return struck.map_or(0, |(_, n)| goal(*n));
+            }
             Move::Begin => return goal(14),
             Move::Clock(_) => return if others_could { goal(15) } else { 0 },
             Move::Kernel(did) => did,
@@ -128,8 +185,18 @@ impl Eye {
             Did::Sleep { .. } => goal(0),
             Did::SkipSleep { .. } => goal(1),
             Did::Take(Event::Fault(_)) if events_waited => goal(2),
+            Did::Take(Event::Unmap(_)) => goal(23),
+            Did::Take(Event::Remap { .. }) => goal(24),
+            Did::Take(Event::Fork { .. }) => goal(25),
+            Did::MissMinor { .. } => goal(26),
+            Did::Trap { .. } => goal(27),
+            Did::Protect { .. } => goal(28),
+            Did::Drop { .. } => goal(29),
+            Did::NextMapping => goal(30),
             Did::Return(Ret::Read(count)) if *count > 1 => goal(3),
             Did::Return(Ret::Err(Errno::EAGAIN)) => goal(4),
+            Did::Return(Ret::Err(Errno::ENOMEM)) => goal(20),
+            Did::Return(Ret::Err(Errno::EINVAL)) => goal(21),
             Did::PassGate => {
                 self.passed |= me;
                 0
@@ -150,17 +217,36 @@ impl Eye {
             }
             Did::RaiseChanging { changing, .. } if *changing > 1 => goal(13),
             Did::Raise(Signal::SegvMapErr | Signal::SegvAccErr) => goal(16),
+            Did::Raise(Signal::BusAdrErr | Signal::BusPoison) => goal(22),
             Did::WakeAll { .. } if self.missed != 0 => goal(17),
             Did::Answer { woken, outcome } => match outcome.errno {
                 Some(Errno::EAGAIN) if passed => goal(6) | goal(5),
                 Some(Errno::EAGAIN) => goal(5),
                 Some(Errno::EEXIST) => goal(9),
                 Some(Errno::ENOENT) => goal(10),
+                Some(Errno::ESRCH) => goal(18),
+                Some(Errno::EFAULT) => goal(19),
                 None if *woken == 0 => goal(11),
                 None if *woken > 1 => goal(12),
                 _ => 0,
             },
             _ => 0,
         }
+    }
+
+    /// The goals that are changes of what the handler records, since the last look.
+    fn changes<S: Subject>(&mut self, world: &World<S>) -> u64 {
+        let mut met = 0;
+        let pages = world.setup().pages as usize;
+        self.records.resize(pages, "missing");
+        for (page, old) in self.records.iter_mut().enumerate() {
+            let new = world.subject().state_name(page as u64);
+            if new != *old {
+                let change = |goal: &&str| goal.split_once(" becomes ") == Some((*old, new));
+                met |= GOALS.iter().position(change).map_or(0, |goal| 1 << goal);
+                *old = new;
+            }
+        }
+        met
     }
 }

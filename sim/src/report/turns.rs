@@ -33,6 +33,9 @@ impl Story {
             if let Some(Page { state, .. }) = at.map(|at| &self.scenes[at].pages[page]) {
                 let has = self.words_at(at, page);
                 say(at, format!("from here on the kernel has {has}, and the handler says {state}"));
+                let wiped = at.and_then(|zap| self.wiped_by(zap, page));
+                let zap = at.map_or(0, |at| at + 1);
+                say(wiped, format!("the removal was read, its zap is still to come (step {zap})"));
             }
         }
         match &self.outcome.failure {
@@ -41,12 +44,13 @@ impl Story {
                 | Failure::Lost { page }
                 | Failure::Misplaced { page, .. },
             ) => {
-                let zap = format!("zap page {page}");
-                let gone = self.last(|_, what| what.starts_with(&zap));
-                say(gone, "from here on nobody may see the bytes that were there".to_owned());
-                let page = *page as usize;
-                let came = self.last_change(page);
-                say(came, format!("this is how {} came", self.words_at(came, page)));
+                let came = self.last_change(*page as usize);
+                self.removal(*page, came, &mut say);
+                say(came, format!("this is how {} came", self.words_at(came, *page as usize)));
+                let read = format!("read page {page}: ");
+                let read =
+                    self.last(|_, what| what.starts_with(&read)).filter(|at| Some(*at) > came);
+                say(read, "the process finds them".to_owned());
             }
             Some(Failure::Hang(stuck)) => {
                 for one in stuck.iter().filter(|one| one.sleep.is_some()) {
@@ -70,6 +74,44 @@ impl Story {
             Turn { step: at + 1, actor, what: scene.what.clone(), says: says.join("; ") }
         };
         turns.into_iter().map(turn).collect()
+    }
+
+    /// How `page` was given up, and where the bytes were on their way that came at step `came`.
+    fn removal(&self, page: u64, came: Option<usize>, say: &mut impl FnMut(Option<usize>, String)) {
+        let Some(came) = came else { return };
+        let by = self.scenes[came].actor;
+        let fetch = format!("fetch page {page}");
+        let fetched = (0..came)
+            .rev()
+            .find(|at| self.scenes[*at].actor == by && self.scenes[*at].what == fetch);
+        say(fetched, "it brings the bytes of the source".to_owned());
+        let told =
+            (0..self.scenes.len()).rev().find(|at| took_remove(&self.scenes[*at].what, page));
+        say(
+            told,
+            "the handler is told that the page goes, which lets the removal go on".to_owned(),
+        );
+        let zap = format!("zap page {page}");
+        let zapped = self.last(|_, what| what.starts_with(&zap));
+        let sender = self.scenes.iter().rfind(|scene| scene.what.starts_with("queue REMOVE"));
+        let over = zapped.or_else(|| {
+            let sender = sender?.actor;
+            (told?..self.scenes.len()).find(|at| {
+                self.scenes[*at].actor == sender && self.scenes[*at].what.starts_with("return ok")
+            })
+        });
+        say(over, "from here on nobody may see the bytes that were there".to_owned());
+    }
+
+    /// The install that the zap at `zap` has wiped, if the removal had been read before it.
+    fn wiped_by(&self, zap: usize, page: usize) -> Option<usize> {
+        if !self.scenes[zap].what.starts_with("zap page") {
+            return None;
+        }
+        let install =
+            (0..zap).rev().find(|at| self.at(at + 1, page).words != self.at(*at, page).words)?;
+        let told = (0..install).any(|at| took_remove(&self.scenes[at].what, page as u64));
+        (told && self.scenes[install].what.starts_with("install page")).then_some(install)
     }
 
     /// The last step of which this is true: who, and what.
@@ -109,6 +151,15 @@ impl Story {
             _ => format!("{} in page {page}", at.words),
         }
     }
+}
+
+/// Is this the reading of a `REMOVE` of `page`?
+fn took_remove(what: &str, page: u64) -> bool {
+    let span = what.strip_prefix("took REMOVE ").and_then(|span| span.split_once(".."));
+    span.is_some_and(|(start, end)| {
+        start.parse().is_ok_and(|start: u64| start <= page)
+            && end.parse().is_ok_and(|end: u64| page < end)
+    })
 }
 
 impl Page {
