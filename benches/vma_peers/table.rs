@@ -4,28 +4,46 @@ use std::path::{Path, PathBuf};
 
 use super::{Bare, Full, Peer, Ranges};
 
-/// Print the medians of the last run, and their ratio to the bare `BTreeMap`.
+/// How often each row is measured, the implementations in turns.
+pub const ROUNDS: usize = 5;
+
+/// Print the medians of the last run, and their ratio to the bare `BTreeMap`: the median of the
+/// ratios of the rounds, each of which is of one moment.
 pub fn print(rows: &[&str], sizes: &[u64]) {
     println!("\n| operation | N | faultbed ns | BTreeMap ns | rangemap ns | faultbed / BTreeMap |");
     println!("|---|---|---|---|---|---|");
     for row in rows {
         for size in sizes {
-            let of = |peer| median(&format!("{row}_{peer}_{size}"));
+            let of = |peer| medians(&format!("{row}_{peer}_{size}"));
             let (full, bare, ranges) = (of(Full::NAME), of(Bare::NAME), of(Ranges::NAME));
-            let (Some(full), Some(bare)) = (full, bare) else { continue };
-            let ranges = ranges.map_or("\u{2013}".to_owned(), number);
-            let ratio = full / bare;
+            if full.is_empty() || full.len() != bare.len() {
+                continue;
+            }
+            let ratio = middle(full.iter().zip(&bare).map(|(full, bare)| full / bare).collect());
+            let ranges =
+                if ranges.is_empty() { "\u{2013}".to_owned() } else { number(middle(ranges)) };
             println!(
                 "| {row} | {} | {} | {} | {ranges} | {ratio:.2} |",
                 grouped(*size),
-                number(full),
-                number(bare)
+                number(middle(full)),
+                number(middle(bare))
             );
         }
     }
 }
 
-/// The median of a benchmark, if criterion has written one down.
+/// The one in the middle.
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The medians of a benchmark's rounds, as far as criterion has written them down.
+fn medians(id: &str) -> Vec<f64> {
+    (0..ROUNDS).map_while(|round| median(&format!("{id}_{round}"))).collect()
+}
+
+/// The median of one.
 fn median(id: &str) -> Option<f64> {
     let path = home().join("vma").join(id).join("new/estimates.json");
     let estimates: serde_json::Value =
