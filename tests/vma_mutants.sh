@@ -43,7 +43,7 @@ mutants=(
   'in place: the neighbour below is in another leaf|tree/near.rs:s/self\.index > 0 || self\.narrow == 1/true/'
   'in place: the neighbour above is in another leaf|tree/near.rs:s/self\.index + n < self\.leaf\.len() || self\.narrow == 1/true/'
   'in place: a leaf is emptied|tree/near.rs:s/self\.leaf\.len() > self\.narrow/true/'
-  'in place: a leaf overflows|tree/near.rs:s/let fits = self\.leaf\.len() < LEAF;/let fits = true;/'
+  'in place: a leaf overflows|tree/near.rs:s/let fits = self\.leaf\.has_room();/let fits = true;/'
   'leaf: what fills a slot is not where it was|tree/leaf.rs:s/slice\[usize::from(slot)\] = slice\[last\];//'
   'leaf: a start is not written again|tree/leaf.rs:s/header\.starts\[at\] = vma\.start;$//'
   'placement: the guard gap of the VMA above does not count|place.rs:s/Some(guard) if at + len > guard => high = guard,//'

@@ -141,14 +141,15 @@ impl VmaFlags {
 
     /// The registration modes among these flags.
     pub fn uffd_modes(self) -> RegisterModes {
-        let mut modes = RegisterModes::empty();
-        if !self.intersects(VmaFlags::UFFD) {
-            return modes;
-        }
-        modes.set(RegisterModes::MISSING, self.contains(VmaFlags::UFFD_MISSING));
-        modes.set(RegisterModes::WP, self.contains(VmaFlags::UFFD_WP));
-        modes.set(RegisterModes::MINOR, self.contains(VmaFlags::UFFD_MINOR));
-        modes
+        // The three stand in the same order in both.
+        const SHIFT: u32 = VmaFlags::UFFD_MISSING.bits().trailing_zeros();
+        const _: () = assert!(
+            VmaFlags::UFFD_MISSING.bits() >> SHIFT == RegisterModes::MISSING.bits()
+                && VmaFlags::UFFD_WP.bits() >> SHIFT == RegisterModes::WP.bits()
+                && VmaFlags::UFFD_MINOR.bits() >> SHIFT == RegisterModes::MINOR.bits()
+        );
+        let modes = self.intersection(VmaFlags::UFFD).bits() >> SHIFT;
+        RegisterModes::from_bits_retain(modes)
     }
 
     /// The flags of these registration modes.

@@ -5,7 +5,7 @@ use triomphe::Arc;
 
 use super::super::Vma;
 use super::Tree;
-use super::leaf::{LEAF, Leaf};
+use super::leaf::{LEAF, Leaf, View as _};
 use super::node::{INNER, Inner, Node, Summary, own};
 
 /// Nodes narrower than this look for a neighbour to join.

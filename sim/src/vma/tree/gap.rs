@@ -2,7 +2,7 @@
 
 use super::super::Vma;
 use super::Tree;
-use super::leaf::Leaf;
+use super::leaf::{Leaf, View as _};
 use super::node::{Node, own};
 
 /// What is looked for: `len` free bytes inside `[low, high)`.

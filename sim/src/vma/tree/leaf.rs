@@ -1,6 +1,8 @@
 //! A leaf of the tree: up to [`LEAF`] VMAs in one piece of memory. Owns its layout, sharing and
 //! growth, and what one leaf can tell and do alone.
 
+use std::ops::Deref;
+
 use triomphe::{Arc, HeaderSlice};
 
 use super::super::Vma;
@@ -17,7 +19,7 @@ const STEP: usize = 4;
 /// What stands before the VMAs: all that a search reads. In the same piece of memory, so that
 /// the VMA it finds is not on a page of its own.
 #[derive(Clone, Copy)]
-struct Head {
+pub(super) struct Head {
     len: u32,
     /// In which slot each VMA stands, in address order. VMAs themselves do not move when
     /// others come and go, but for one that fills a slot left empty.
@@ -27,7 +29,7 @@ struct Head {
 }
 
 /// The head and slots for VMAs; what stands beyond the first `len` means nothing.
-type Body = HeaderSlice<Head, [Vma]>;
+pub(super) type Body = HeaderSlice<Head, [Vma]>;
 
 /// Up to [`LEAF`] VMAs; one at least in a tree. Cloning shares them until one side changes.
 #[derive(Clone)]
@@ -53,52 +55,20 @@ impl Leaf {
         Leaf(Arc::from_header_and_iter(head, all))
     }
 
-    #[inline(always)]
-    pub(super) fn len(&self) -> usize {
-        self.0.header.len as usize
-    }
-
-    /// VMA `i` of those it has.
-    #[inline(always)]
-    pub(super) fn at(&self, i: usize) -> &Vma {
-        &self.0.slice[usize::from(self.0.header.order[i])]
-    }
-
-    /// VMA `i`, if it has so many.
-    #[inline(always)]
-    pub(super) fn get(&self, i: usize) -> Option<&Vma> {
-        if i < self.len() { Some(self.at(i)) } else { None }
-    }
-
-    pub(super) fn last(&self) -> &Vma {
-        self.at(self.len() - 1)
-    }
-
-    /// Where VMA `i` starts; above every address beyond the last.
-    #[inline(always)]
-    pub(super) fn start(&self, i: usize) -> u64 {
-        self.0.header.starts.get(i).copied().unwrap_or(PAD)
-    }
-
-    /// Its VMAs in address order.
-    pub(super) fn to_vec(&self) -> Vec<Vma> {
-        (0..self.len()).map(|i| *self.at(i)).collect()
-    }
-
     /// Is this the very same leaf, shared?
     pub(super) fn is_same(&self, other: &Leaf) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Its body alone, copied first if somebody shares it.
+    /// The leaf alone, copied first if somebody shares it.
     #[inline(always)]
-    fn own(&mut self) -> &mut Body {
+    pub(super) fn own(&mut self) -> Own<'_> {
         self.own_with_room(0)
     }
 
     /// The same, with memory for `more` VMAs.
     #[inline(always)]
-    fn own_with_room(&mut self, more: usize) -> &mut Body {
+    fn own_with_room(&mut self, more: usize) -> Own<'_> {
         #[cold]
         #[inline(never)]
         fn copy(leaf: &mut Leaf, more: usize) {
@@ -114,58 +84,39 @@ impl Leaf {
         if lacks || !Arc::is_unique(&self.0) {
             copy(self, more);
         }
-        Arc::get_mut(&mut self.0).expect("nobody shares it")
-    }
-
-    /// How many of its VMAs start at or below `addr`.
-    #[inline]
-    pub(super) fn above(&self, addr: u64) -> usize {
-        rank::<LEAF, 4>(&self.0.header.starts, addr)
-    }
-
-    /// The same, for a leaf that often has few.
-    #[inline(always)]
-    pub(super) fn above_of_few(&self, addr: u64) -> usize {
-        if self.len() > FEW {
-            return self.above(addr);
-        }
-        rank::<FEW, 4>(self.0.header.starts.first_chunk::<FEW>().expect("it is shorter"), addr)
-    }
-
-    /// The index of the first VMA that ends above `addr`, when `above` start at or below it.
-    #[inline(always)]
-    pub(super) fn settle(&self, above: usize, addr: u64) -> usize {
-        match above.checked_sub(1) {
-            Some(last) if self.at(last).end > addr => last,
-            _ => above,
-        }
-    }
-
-    /// How many of its VMAs start below `addr`.
-    #[inline]
-    pub(super) fn index_of(&self, addr: u64) -> usize {
-        addr.checked_sub(1).map_or(0, |below| self.above(below))
+        Own(Arc::get_mut(&mut self.0).expect("nobody shares it"))
     }
 
     /// Replace `remove` VMAs from index `at` on with `insert`; there is room.
     pub(super) fn splice(&mut self, at: usize, remove: usize, insert: &[Vma]) {
         let kept = remove.min(insert.len());
+        let mut own = self.own_with_room(insert.len() - kept);
         for (i, vma) in insert[..kept].iter().enumerate() {
-            self.change(at + i, |old| *old = *vma);
+            own.change(at + i, |old| *old = *vma);
         }
-        self.own_with_room(insert.len() - kept);
         for (i, vma) in insert.iter().enumerate().skip(kept) {
-            self.insert(at + i, vma);
+            own.insert(at + i, vma);
         }
         for _ in kept..remove {
-            self.remove(at + kept);
+            own.remove(at + kept);
         }
+    }
+}
+
+/// A leaf that nobody shares, to be changed where it stands.
+pub(super) struct Own<'a>(&'a mut Body);
+
+impl Own<'_> {
+    /// Is there memory for one more?
+    #[inline(always)]
+    pub(super) fn has_room(&self) -> bool {
+        self.len() < self.0.slice.len().min(LEAF)
     }
 
     /// Put `vma` at index `at`; there is room.
     #[inline]
     pub(super) fn insert(&mut self, at: usize, vma: &Vma) {
-        let Body { header, slice } = self.own_with_room(1);
+        let Body { header, slice } = &mut *self.0;
         let len = header.len as usize;
         header.starts.copy_within(at..len, at + 1);
         header.starts[at] = vma.start;
@@ -178,7 +129,7 @@ impl Leaf {
     /// Take out the VMA at index `at`.
     #[inline]
     pub(super) fn remove(&mut self, at: usize) {
-        let Body { header, slice } = self.own();
+        let Body { header, slice } = &mut *self.0;
         let last = header.len as usize - 1;
         let slot = header.order[at];
         header.starts.copy_within(at + 1..=last, at);
@@ -196,7 +147,7 @@ impl Leaf {
     /// Change the VMA at index `at` within its place between its neighbours.
     #[inline(always)]
     pub(super) fn change(&mut self, at: usize, change: impl FnOnce(&mut Vma)) {
-        let Body { header, slice } = self.own();
+        let Body { header, slice } = &mut *self.0;
         let vma = &mut slice[usize::from(header.order[at])];
         change(vma);
         header.starts[at] = vma.start;
@@ -206,34 +157,134 @@ impl Leaf {
     /// search wait.
     #[inline(always)]
     pub(super) fn change_end(&mut self, at: usize, change: impl FnOnce(&mut Vma)) {
-        let Body { header, slice } = self.own();
+        let Body { header, slice } = &mut *self.0;
         change(&mut slice[usize::from(header.order[at])]);
     }
+}
 
+/// What a leaf tells.
+pub(super) trait View {
+    fn len(&self) -> usize;
+    /// VMA `i` of those it has.
+    fn at(&self, i: usize) -> &Vma;
+    /// VMA `i`, if it has so many.
+    fn get(&self, i: usize) -> Option<&Vma>;
+    fn last(&self) -> &Vma;
+    /// Where VMA `i` starts; above every address beyond the last.
+    fn start(&self, i: usize) -> u64;
+    /// Its VMAs in address order.
+    fn to_vec(&self) -> Vec<Vma>;
+    /// How many of its VMAs start at or below `addr`.
+    fn above(&self, addr: u64) -> usize;
+    /// The same, for a leaf that often has few.
+    fn above_of_few(&self, addr: u64) -> usize;
+    /// The index of the first VMA that ends above `addr`, when `above` start at or below it.
+    fn settle(&self, above: usize, addr: u64) -> usize;
+    /// How many of its VMAs start below `addr`.
+    fn index_of(&self, addr: u64) -> usize;
     /// The largest gap between neighbours among the VMAs `from..to`.
-    pub(super) fn gap(&self, from: usize, to: usize) -> u64 {
+    fn gap(&self, from: usize, to: usize) -> u64;
+    fn summary(&self) -> Summary;
+    fn with_gap(&self, gap: u64) -> Summary;
+    /// Is it a leaf that may be in a tree?
+    fn is_sound(&self) -> bool;
+}
+
+impl View for Body {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.header.len as usize
+    }
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> &Vma {
+        &self.slice[usize::from(self.header.order[i])]
+    }
+
+    #[inline(always)]
+    fn get(&self, i: usize) -> Option<&Vma> {
+        if i < self.len() { Some(self.at(i)) } else { None }
+    }
+
+    fn last(&self) -> &Vma {
+        self.at(self.len() - 1)
+    }
+
+    #[inline(always)]
+    fn start(&self, i: usize) -> u64 {
+        self.header.starts.get(i).copied().unwrap_or(PAD)
+    }
+
+    fn to_vec(&self) -> Vec<Vma> {
+        (0..self.len()).map(|i| *self.at(i)).collect()
+    }
+
+    #[inline]
+    fn above(&self, addr: u64) -> usize {
+        rank::<LEAF, 4>(&self.header.starts, addr)
+    }
+
+    #[inline(always)]
+    fn above_of_few(&self, addr: u64) -> usize {
+        if self.len() > FEW {
+            return self.above(addr);
+        }
+        rank::<FEW, 4>(self.header.starts.first_chunk::<FEW>().expect("it is shorter"), addr)
+    }
+
+    #[inline(always)]
+    fn settle(&self, above: usize, addr: u64) -> usize {
+        match above.checked_sub(1) {
+            Some(last) if self.at(last).end > addr => last,
+            _ => above,
+        }
+    }
+
+    #[inline]
+    fn index_of(&self, addr: u64) -> usize {
+        addr.checked_sub(1).map_or(0, |below| self.above(below))
+    }
+
+    fn gap(&self, from: usize, to: usize) -> u64 {
         (from + 1..to).map(|i| self.start(i) - self.at(i - 1).end).max().unwrap_or(0)
     }
 
-    pub(super) fn summary(&self) -> Summary {
+    fn summary(&self) -> Summary {
         self.with_gap(self.gap(0, self.len()))
     }
 
-    pub(super) fn with_gap(&self, gap: u64) -> Summary {
+    fn with_gap(&self, gap: u64) -> Summary {
         Summary { start: self.start(0), end: self.last().end, gap }
     }
 
-    /// Is it a leaf that may be in a tree?
-    pub(super) fn is_sound(&self) -> bool {
+    fn is_sound(&self) -> bool {
         let len = self.len();
-        if len == 0 || len > LEAF || len > self.0.slice.len() {
+        if len == 0 || len > LEAF || len > self.slice.len() {
             return false;
         }
-        let mut slots = self.0.header.order[..len].to_vec();
+        let mut slots = self.header.order[..len].to_vec();
         slots.sort_unstable();
         slots.iter().enumerate().all(|(i, slot)| i == usize::from(*slot))
             && (0..len).all(|i| self.start(i) == self.at(i).start)
             && (len..LEAF).all(|i| self.start(i) == PAD)
             && (1..len).all(|i| self.at(i - 1).end <= self.start(i))
+    }
+}
+
+impl Deref for Own<'_> {
+    type Target = Body;
+
+    #[inline(always)]
+    fn deref(&self) -> &Body {
+        self.0
+    }
+}
+
+impl Deref for Leaf {
+    type Target = Body;
+
+    #[inline(always)]
+    fn deref(&self) -> &Body {
+        &self.0
     }
 }

@@ -18,7 +18,7 @@ use std::hash::{Hash, Hasher};
 
 use triomphe::Arc;
 
-use self::leaf::Leaf;
+use self::leaf::{Leaf, View as _};
 pub(super) use self::near::Near;
 use self::node::{Inner, Node, Summary};
 use super::Vma;

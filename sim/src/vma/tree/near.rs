@@ -4,7 +4,7 @@
 use super::super::Vma;
 use super::Tree;
 use super::edit::NARROW;
-use super::leaf::{LEAF, Leaf};
+use super::leaf::{Own, View};
 use super::node::{Node, own};
 
 /// A place in a leaf.
@@ -12,7 +12,7 @@ use super::node::{Node, own};
 /// An edit that answers false has changed nothing: it takes more than this leaf, or a parent
 /// would have to know of it, because an end of the leaf moves or a gap becomes too large.
 pub(in super::super) struct Near<'a> {
-    leaf: &'a mut Leaf,
+    leaf: Own<'a>,
     len: &'a mut usize,
     index: usize,
     /// No gap of the leaf may become larger than this. A leaf that is the whole tree has
@@ -30,6 +30,7 @@ impl Tree {
     #[inline(always)]
     pub(in super::super) fn near_alone(&mut self, addr: u64) -> Option<Near<'_>> {
         let Some(Node::Leaf(leaf)) = &mut self.root else { return None };
+        let leaf = leaf.own();
         Some(Near {
             index: leaf.settle(leaf.above_of_few(addr), addr),
             leaf,
@@ -50,6 +51,7 @@ impl Tree {
             match &mut inner.children[i] {
                 Node::Inner(below) => inner = own(below),
                 Node::Leaf(leaf) => {
+                    let leaf = leaf.own();
                     let index = leaf.settle(leaf.above(addr), addr);
                     return Some(Near { leaf, len: &mut self.len, index, bound, narrow: NARROW });
                 }
@@ -109,8 +111,8 @@ impl Near<'_> {
 
     /// Put `vma` here, below the VMA that is here now.
     #[inline(always)]
-    pub(in super::super) fn insert(self, vma: &Vma) -> bool {
-        let fits = self.leaf.len() < LEAF;
+    pub(in super::super) fn insert(mut self, vma: &Vma) -> bool {
+        let fits = self.leaf.has_room();
         if fits {
             self.leaf.insert(self.index, vma);
             *self.len += 1;
@@ -120,21 +122,21 @@ impl Near<'_> {
 
     /// The VMA here starts lower, where the one below ends at the lowest.
     #[inline(always)]
-    pub(in super::super) fn grow_down(self, change: impl FnOnce(&mut Vma)) -> bool {
+    pub(in super::super) fn grow_down(mut self, change: impl FnOnce(&mut Vma)) -> bool {
         self.leaf.change(self.index, change);
         true
     }
 
     /// The VMA below ends higher, where the one here starts at the highest.
     #[inline(always)]
-    pub(in super::super) fn grow_prev(self, change: impl FnOnce(&mut Vma)) -> bool {
+    pub(in super::super) fn grow_prev(mut self, change: impl FnOnce(&mut Vma)) -> bool {
         self.leaf.change_end(self.index - 1, change);
         true
     }
 
     /// The VMA below takes in the one here.
     #[inline(always)]
-    pub(in super::super) fn join(self, change: impl FnOnce(&mut Vma, &Vma)) -> bool {
+    pub(in super::super) fn join(mut self, change: impl FnOnce(&mut Vma, &Vma)) -> bool {
         let fits = self.leaf.len() > self.narrow;
         if fits {
             let next = *self.leaf.at(self.index);
@@ -147,7 +149,7 @@ impl Near<'_> {
 
     /// The VMA here goes.
     #[inline(always)]
-    pub(in super::super) fn remove(self) -> bool {
+    pub(in super::super) fn remove(mut self) -> bool {
         let fits = self.sees_prev()
             && self.sees(1)
             && self.leaf.len() > self.narrow
@@ -161,7 +163,7 @@ impl Near<'_> {
 
     /// The VMA here ends at `end`, inside it.
     #[inline(always)]
-    pub(in super::super) fn trim_end(self, end: u64) -> bool {
+    pub(in super::super) fn trim_end(mut self, end: u64) -> bool {
         let fits = self.sees(1) && self.allows(end, self.next_start());
         if fits {
             self.leaf.change_end(self.index, |vma| vma.end = end);
@@ -171,7 +173,7 @@ impl Near<'_> {
 
     /// The VMA here starts at `start`, inside it.
     #[inline(always)]
-    pub(in super::super) fn trim_start(self, start: u64) -> bool {
+    pub(in super::super) fn trim_start(mut self, start: u64) -> bool {
         let fits = self.sees_prev() && self.allows(self.prev_end(), start);
         if fits {
             self.leaf.change(self.index, |vma| *vma = vma.part(start, vma.end));
@@ -181,8 +183,8 @@ impl Near<'_> {
 
     /// `[start, end)`, inside the VMA here, goes out of it. False if `max` VMAs exist, too.
     #[inline(always)]
-    pub(in super::super) fn punch(self, start: u64, end: u64, max: usize) -> bool {
-        let fits = self.leaf.len() < LEAF && *self.len < max && self.allows(start, end);
+    pub(in super::super) fn punch(mut self, start: u64, end: u64, max: usize) -> bool {
+        let fits = self.leaf.has_room() && *self.len < max && self.allows(start, end);
         if fits {
             let vma = self.leaf.at(self.index);
             let upper = vma.part(end, vma.end);

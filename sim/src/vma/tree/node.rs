@@ -4,7 +4,7 @@
 use triomphe::Arc;
 
 use super::super::Vma;
-use super::leaf::Leaf;
+use super::leaf::{Leaf, View as _};
 
 /// The most children of an inner node.
 pub(super) const INNER: usize = 64;
