@@ -30,28 +30,39 @@ impl View {
             || self.threads.contains(&unknown)
     }
 
-    /// Is `seen` this, but for loads that were left asleep, with a message each, where a write
-    /// of another thread has replaced the zero page that they were to find (c10)?
+    /// Is `seen` this, but for accesses that were left asleep, with a message each, where a
+    /// write of another thread has replaced the zero page that they were to find (c10)?
     pub(super) fn is_overtaken_by_a_write(&self, seen: &View) -> bool {
         let same = self.answer == seen.answer
-            && self.pages == seen.pages
             && self.areas == seen.areas
             && self.threads.len() == seen.threads.len()
             && self.uffds.len() == seen.uffds.len();
         let asleep = |pair: &(&Option<Settled>, &Option<Settled>)| {
-            let loaded = matches!(pair.0, Some(Settled::Returned(Back::Loaded(_))));
-            loaded && *pair.1 == Some(Settled::Asleep)
+            let back = matches!(pair.0, Some(Settled::Returned(Back::Loaded(_) | Back::Done)));
+            back && *pair.1 == Some(Settled::Asleep)
         };
         let threads = || self.threads.iter().zip(&seen.threads);
         let left = threads().filter(asleep).count();
+        // A store that is left asleep is missing from its page, and nothing else is.
+        let stores = threads()
+            .filter(asleep)
+            .any(|pair| !matches!(pair.0, Some(Settled::Returned(Back::Loaded(_)))));
+        let places = |view: &View| -> Vec<Vec<u64>> {
+            view.pages.iter().map(|pages| pages.iter().map(|(n, _)| *n).collect()).collect()
+        };
+        let pages = self.pages == seen.pages || (stores && places(self) == places(seen));
         let waiting = |uffds: &[Option<(u64, u64, u16)>]| {
             let sum = |a: (u64, u64), b: &(u64, u64, u16)| (a.0 + b.0, a.1 + b.1);
             uffds.iter().flatten().fold((0, 0), sum)
         };
         let (before, now) = (waiting(&self.uffds), waiting(&seen.uffds));
-        same && left > 0
+        let wrote = |pair: (&Option<Settled>, &Option<Settled>)| {
+            pair.0 == pair.1 && *pair.0 == Some(Settled::Returned(Back::Done))
+        };
+        same && pages
+            && left > 0
             && threads().all(|pair| pair.0 == pair.1 || asleep(&pair))
-            && threads().any(|(state, _)| *state == Some(Settled::Returned(Back::Done)))
+            && threads().any(wrote)
             && now == (before.0 + left as u64, before.1 + left as u64)
     }
 
