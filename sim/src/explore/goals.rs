@@ -242,7 +242,10 @@ impl Eye {
         for (page, old) in self.records.iter_mut().enumerate() {
             let new = world.subject().state_name(page as u64);
             if new != *old {
-                let change = |goal: &&str| goal.split_once(" becomes ") == Some((*old, new));
+                let change = |goal: &&str| {
+                    let rest = goal.strip_prefix(*old);
+                    rest.and_then(|rest| rest.strip_prefix(" becomes ")) == Some(new)
+                };
                 met |= GOALS.iter().position(change).map_or(0, |goal| 1 << goal);
                 *old = new;
             }
