@@ -481,19 +481,24 @@ impl Stress {
         (0..self.actors.len()).filter(|&n| can(&self.actors[n])).fold(0, |bits, n| bits | 1 << n)
     }
 
+    /// One step of the call that one of them is in, and what comes of it if it returns.
+    fn step_call(&mut self, n: usize) {
+        let thread = self.actors[n].thread;
+        self.kernel.step(thread);
+        if let Some(ret) = self.kernel.take_ret(thread) {
+            self.actors[n].calling = false;
+            let (doing, call) = self.back(n, ret);
+            self.actors[n].doing = doing;
+            if let Some(call) = call {
+                self.begin(n, call);
+            }
+        }
+    }
+
     /// Move one of them.
     fn go(&mut self, n: usize) {
-        let thread = self.actors[n].thread;
         if self.actors[n].calling {
-            self.kernel.step(thread);
-            if let Some(ret) = self.kernel.take_ret(thread) {
-                self.actors[n].calling = false;
-                let (doing, call) = self.back(n, ret);
-                self.actors[n].doing = doing;
-                if let Some(call) = call {
-                    self.begin(n, call);
-                }
-            }
+            self.step_call(n);
             return;
         }
         match self.actors[n].doing.clone() {
@@ -516,15 +521,7 @@ impl Stress {
                 if self.bounce & POLL == 0 {
                     let call = self.call_of(n).expect("a read");
                     self.begin(n, call);
-                    self.kernel.step(thread);
-                    if let Some(ret) = self.kernel.take_ret(thread) {
-                        self.actors[n].calling = false;
-                        let (doing, call) = self.back(n, ret);
-                        self.actors[n].doing = doing;
-                        if let Some(call) = call {
-                            self.begin(n, call);
-                        }
-                    }
+                    self.step_call(n);
                 }
             }
             Doing::Protect { unit } => {

@@ -5,7 +5,7 @@ use shims::Errno;
 
 use super::area::PAGE_SHIFT;
 use super::space::{is_aligned, is_data, page_align};
-use super::tree::Near;
+use super::tree::{Near, Tree};
 use super::{AddressSpace, Part, Refused, Removed, VmaFlags};
 
 impl AddressSpace {
@@ -49,21 +49,24 @@ impl AddressSpace {
     /// In a tree of one leaf.
     #[inline(never)]
     fn unmap_alone(&mut self, start: u64, end: u64) -> Result<Removed, Refused> {
-        let max = self.limits.max_map_count;
-        if let Some(near) = self.tree.near_alone(start)
-            && let Some((gone, flags)) = unmap_near(near, start, end, max)
-        {
-            self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
-            return Ok(Removed::one(gone));
-        }
-        self.unmap_any(start, end)
+        self.unmap_at(Tree::near_alone, start, end)
     }
 
     /// In a tree of more leaves.
     #[inline(never)]
     fn unmap_among(&mut self, start: u64, end: u64) -> Result<Removed, Refused> {
+        self.unmap_at(Tree::near, start, end)
+    }
+
+    #[inline(always)]
+    fn unmap_at(
+        &mut self,
+        near: impl FnOnce(&mut Tree, u64) -> Option<Near<'_>>,
+        start: u64,
+        end: u64,
+    ) -> Result<Removed, Refused> {
         let max = self.limits.max_map_count;
-        if let Some(near) = self.tree.near(start)
+        if let Some(near) = near(&mut self.tree, start)
             && let Some((gone, flags)) = unmap_near(near, start, end, max)
         {
             self.uncount(flags, (gone.end.raw() - gone.start.raw()) >> PAGE_SHIFT);
