@@ -125,7 +125,7 @@ fn v26_e4_an_answer_that_cannot_be_written_installs_and_wakes_nobody() {
         assert_eq!(run.get(thread, bad), Back::Err(Errno::EFAULT));
         run.get(thread, Op::protect(2, 3, Prot::RW));
         assert_eq!(run.get(thread, bad), Back::Err(Errno::EAGAIN));
-        assert_eq!(run.read(0, 8), ["REMOVE 3..4"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 3..4"]);
         run.returned(remover, Back::Done);
     });
 }
@@ -174,7 +174,7 @@ fn v44_d16_a_call_that_fails_has_announced_itself() {
         let remover = run.sleeper(Op::unmap(0, 3));
         let changing = run.changing();
         assert_eq!(run.copy(3, 4), changing);
-        assert_eq!(run.read(0, 8), ["UNMAP 0..3"]);
+        assert_eq!(run.read(0, 1), ["UNMAP 0..3"]);
         run.returned(remover, Back::Err(Errno::EPERM));
         assert_eq!(run.content(0), Some(source(0)));
     });
@@ -193,11 +193,11 @@ fn v11_d10_d13_the_family_of_madvise() {
         assert_eq!(run.read(0, 8), [""; 0]);
         // d11: what is freed is there until memory is short.
         let remover = run.sleeper(Op::advise(0, 1, Advise::Free));
-        assert_eq!(run.read(0, 8), ["REMOVE 0..1"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..1"]);
         run.returned(remover, Back::Done);
         assert_eq!(run.content(0), Some(source(0)));
         let remover = run.sleeper(Op::DontNeedSelf { at: 2 * PAGE, len: PAGE });
-        assert_eq!(run.read(0, 8), ["REMOVE 2..3"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 2..3"]);
         run.returned(remover, Back::Done);
         assert_eq!(run.content(2), None);
     });
@@ -218,7 +218,7 @@ fn v11_d10_what_is_refused_before_the_event() {
             assert_eq!(back, Back::Err(Errno::EINVAL), "{advice:?}");
         }
         let remover = run.sleeper(Op::advise(1, 2, Advise::DontNeedLocked));
-        assert_eq!(run.read(0, 8), ["REMOVE 1..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 1..2"]);
         run.returned(remover, Back::Done);
     });
 }
@@ -231,7 +231,7 @@ fn v50_d9_what_was_locked_meanwhile_is_refused() {
         let remover = run.sleeper(Op::dontneed(0, 1));
         let thread = run.thread();
         assert_eq!(run.get(thread, Op::Lock { at: 0, len: PAGE }), Back::Done);
-        assert_eq!(run.read(0, 8), ["REMOVE 0..1"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..1"]);
         run.returned(remover, Back::Err(Errno::EINVAL));
         assert_eq!(run.content(0), Some(source(0)));
     });
@@ -355,7 +355,7 @@ fn v66_v77_d34_a_source_that_waits_and_what_is_found_afterwards() {
         resolve_source(run, other);
         // With the event unread, the hole is seen first.
         run.returned(copier, Back::Err(Errno::ENOENT));
-        assert_eq!(run.read(0, 8), ["UNMAP 0..1"]);
+        assert_eq!(run.read(0, 1), ["UNMAP 0..1"]);
         run.returned(remover, Back::Done);
     });
     watched_source("v66_changing").run(|run| {
@@ -364,7 +364,7 @@ fn v66_v77_d34_a_source_that_waits_and_what_is_found_afterwards() {
         let remover = run.sleeper(Op::dontneed(1, 2));
         resolve_source(run, other);
         run.returned(copier, Back::Err(Errno::EAGAIN));
-        assert_eq!(run.read(0, 8), ["REMOVE 1..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 1..2"]);
         run.returned(remover, Back::Done);
     });
 }

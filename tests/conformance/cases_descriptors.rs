@@ -254,7 +254,7 @@ fn v72_d25_vfork_and_what_is_not_copied() {
         run.copy(0, 1);
         run.spawn(Op::advise(0, 2, faultbed::judge::Advise::WipeOnFork));
         let parent = run.sleeper(Op::Fork);
-        assert_eq!(run.read(0, 8), ["FORK"]);
+        assert_eq!(run.read(0, 1), ["FORK"]);
         let settled = run.state(parent);
         let child = run.forked(settled);
         assert_eq!(run.entry(child, 0).content, None);

@@ -19,7 +19,7 @@ fn v11_v12_d2_d7_a_removal_sleeps_until_it_is_read_and_zaps_only_then() {
         let (guest, settled) = run.spawn(Op::Load(0));
         assert_eq!(settled, Settled::Returned(Back::Loaded(source(0))));
         assert_eq!(run.go(guest, Op::Store(1, 1)), Settled::Returned(Back::Done));
-        assert_eq!(run.read(0, 8), ["REMOVE 0..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..2"]);
         run.returned(remover, Back::Done);
         assert_eq!((run.content(0), run.content(1)), (None, None));
         assert_eq!(run.go(guest, Op::Load(0)), Settled::Asleep);
@@ -98,7 +98,7 @@ fn d6_one_event_for_each_mapping_in_address_order() {
         let remover = run.sleeper(Op::dontneed(1, 6));
         for part in ["REMOVE 1..2", "REMOVE 2..4", "REMOVE 4..6"] {
             run.asleep(remover);
-            assert_eq!(run.read(0, 8), [part]);
+            assert_eq!(run.read(0, 1), [part]);
         }
         run.returned(remover, Back::Done);
     });
@@ -135,8 +135,8 @@ fn d6_a_hole_in_front_of_a_watched_mapping() {
         run.go(other, Op::unmap(0, 2));
         run.go(other, Op::unmap(3, 4));
         let remover = run.sleeper(Op::dontneed(0, 6));
-        assert_eq!(run.read(0, 8), ["REMOVE 2..3"]);
-        assert_eq!(run.read(0, 8), ["REMOVE 4..6"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 2..3"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 4..6"]);
         run.returned(remover, Back::Err(Errno::ENOMEM));
     });
 }
@@ -147,7 +147,7 @@ fn v50_v82_d9_what_is_there_after_the_wait_is_what_gets_zapped() {
         run.copy(0, 4);
         let remover = run.sleeper(Op::dontneed(0, 2));
         run.spawn(Op::unmap(0, 1));
-        assert_eq!(run.read(0, 8), ["REMOVE 0..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..2"]);
         run.returned(remover, Back::Err(Errno::ENOMEM));
         // V82: the rest of what was announced is as it was.
         assert_eq!(run.content(1), Some(source(1)));
@@ -157,21 +157,21 @@ fn v50_v82_d9_what_is_there_after_the_wait_is_what_gets_zapped() {
         let remover = run.sleeper(Op::dontneed(0, 2));
         let (other, _) = run.spawn(Op::map(0, 1));
         run.go(other, Op::Store(0, 1));
-        assert_eq!(run.read(0, 8), ["REMOVE 0..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..2"]);
         // The new mapping was not announced and is zapped; the rest is announced again.
         run.asleep(remover);
         assert_eq!(run.content(0), None);
-        assert_eq!(run.read(0, 8), ["REMOVE 1..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 1..2"]);
         run.returned(remover, Back::Done);
     });
     both("v50_d9_split", 4, REMOVE, |run| {
         run.copy(0, 4);
         let remover = run.sleeper(Op::dontneed(0, 4));
         run.spawn(Op::protect(2, 3, Prot::READ));
-        assert_eq!(run.read(0, 8), ["REMOVE 0..4"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..4"]);
         run.asleep(remover);
-        assert_eq!(run.read(0, 8), ["REMOVE 2..3"]);
-        assert_eq!(run.read(0, 8), ["REMOVE 3..4"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 2..3"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 3..4"]);
         run.returned(remover, Back::Done);
     });
 }
@@ -184,7 +184,7 @@ fn d9_unregistered_while_the_event_waits() {
         let whole = run.span(0, 4);
         assert_eq!(run.unregister(0, whole), Ok(()));
         run.asleep(remover);
-        assert_eq!(run.read(0, 8), ["REMOVE 0..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..2"]);
         run.returned(remover, Back::Done);
     });
 }
@@ -194,7 +194,7 @@ fn unmaps(run: &mut Run, ops: &[(Op, &str)]) {
         let thread = run.sleeper(op);
         let changing = run.changing();
         assert_eq!(run.copy(15, 16), changing, "{op:?}");
-        assert_eq!(run.read(0, 8), [event]);
+        assert_eq!(run.read(0, 1), [event]);
         run.returned(thread, Back::Done);
     }
 }
@@ -206,7 +206,7 @@ fn v43_d14_d15_unmap_names_the_calls_range_with_the_memory_gone() {
         let thread = run.sleeper(Op::unmap(1, 3));
         assert_eq!((run.content(1), run.content(2)), (None, None));
         assert_eq!(run.areas(), ["0..1 rw- MISSING", "3..16 rw- MISSING"]);
-        assert_eq!(run.read(0, 8), ["UNMAP 1..3"]);
+        assert_eq!(run.read(0, 1), ["UNMAP 1..3"]);
         run.returned(thread, Back::Done);
         unmaps(
             run,
@@ -273,7 +273,7 @@ fn a21_closing_one_of_two_leaves_the_other_alone() {
         run.close(0);
         run.returned(low, Back::Loaded(sim::Content::Zero));
         run.asleep(remover);
-        assert_eq!(run.read(other, 8), ["REMOVE 2..3"]);
+        assert_eq!(run.read(other, 1), ["REMOVE 2..3"]);
         run.returned(remover, Back::Done);
     });
 }
@@ -287,7 +287,7 @@ fn v83_h11_d2_a_mapping_does_not_wait_for_a_removal_that_waits_for_its_reader() 
         assert_eq!(run.get(thread, Op::map(5, 6)), Back::Done);
         assert_eq!(run.get(thread, Op::protect(4, 5, Prot::READ)), Back::Done);
         run.asleep(remover);
-        assert_eq!(run.read(0, 8), ["REMOVE 0..4"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..4"]);
         run.returned(remover, Back::Done);
         assert_eq!(run.content(0), None);
     });

@@ -12,7 +12,7 @@ const BOTH: RegisterModes = RegisterModes::MISSING.union(RegisterModes::WP);
 /// A fork that is announced to userfaultfd 0: the child, and its userfaultfd.
 fn fork(run: &mut Run) -> (usize, usize) {
     let parent = run.sleeper(Op::Fork);
-    assert_eq!(run.read(0, 8), ["FORK"]);
+    assert_eq!(run.read(0, 1), ["FORK"]);
     let settled = run.state(parent);
     (run.forked(settled), 1)
 }
@@ -24,7 +24,7 @@ fn v38_d27_d33_the_parent_waits_for_the_reader_and_the_gate_is_shut_meanwhile() 
         let parent = run.sleeper(Op::Fork);
         let changing = run.changing();
         assert_eq!(run.copy(1, 2), changing);
-        assert_eq!(run.read(0, 8), ["FORK"]);
+        assert_eq!(run.read(0, 1), ["FORK"]);
         assert!(matches!(run.state(parent), Settled::Returned(Back::Forked(1))));
         assert_eq!(run.copy(1, 2), Outcome::done(PAGE));
         assert_eq!(run.entry(1, 1).content, None);
@@ -111,10 +111,10 @@ fn v42_d25_contexts_are_told_one_after_another_in_address_order() {
         assert_eq!(run.copy(2, 3), changing);
         assert_eq!(run.read(0, 8), [""; 0]);
         assert_eq!(run.read(quiet, 8), [""; 0]);
-        assert_eq!(run.read(other, 8), ["FORK"]);
+        assert_eq!(run.read(other, 1), ["FORK"]);
         run.asleep(parent);
         assert_eq!(run.copy(2, 3), changing);
-        assert_eq!(run.read(0, 8), ["FORK"]);
+        assert_eq!(run.read(0, 1), ["FORK"]);
         let settled = run.state(parent);
         run.forked(settled);
     });
@@ -127,7 +127,7 @@ fn v38_d28_a_child_forks_in_turn() {
         let (parent, settled) = run.spawn_in(child, Op::Fork);
         assert_eq!(settled, Settled::Asleep);
         assert_eq!(run.read(0, 8), [""; 0]);
-        assert_eq!(run.read(theirs, 8), ["FORK"]);
+        assert_eq!(run.read(theirs, 1), ["FORK"]);
         let settled = run.state(parent);
         let grandchild = run.forked(settled);
         let (thread, settled) = run.spawn_in(grandchild, Op::Load(0));

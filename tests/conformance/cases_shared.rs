@@ -110,7 +110,7 @@ fn v48_d13_punching_and_truncating_tell_nobody() {
         // And through the one that is.
         let remover = run.sleeper(Op::advise(4, 5, Advise::Remove));
         assert_eq!(run.content(4), Some(source(4)));
-        assert_eq!(run.read(0, 8), ["REMOVE 4..5"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 4..5"]);
         run.returned(remover, Back::Done);
         assert_eq!(run.content(4), None);
     });
@@ -122,7 +122,7 @@ fn v49_d10_freeing_shared_memory_is_announced_and_then_refused() {
         watch(run, MISSING);
         run.copy(0, 2);
         let remover = run.sleeper(Op::advise(0, 2, Advise::Free));
-        assert_eq!(run.read(0, 8), ["REMOVE 0..2"]);
+        assert_eq!(run.read(0, 1), ["REMOVE 0..2"]);
         run.returned(remover, Back::Err(Errno::EINVAL));
         assert_eq!(run.content(0), Some(source(0)));
     });
@@ -147,7 +147,7 @@ fn v57_c7_e12_d6_huge_pages_are_one_page() {
             let (thread, settled) = run.spawn(Op::dontneed(0, 511));
             assert_eq!(settled, Settled::Returned(Back::Done));
             let remover = run.sleeper(Op::dontneed(0, 600));
-            assert_eq!(run.read(0, 8), ["REMOVE 0..512"]);
+            assert_eq!(run.read(0, 1), ["REMOVE 0..512"]);
             run.returned(remover, Back::Done);
             let back = run.get(thread, Op::dontneed(1, 513));
             assert_eq!(back, Back::Err(Errno::EINVAL));

@@ -14,7 +14,7 @@ const WP: RegisterModes = RegisterModes::WP;
 fn child_is_protected(run: &mut Run, event: bool) -> bool {
     let child = if event {
         let parent = run.sleeper(Op::Fork);
-        assert_eq!(run.read(0, 8), ["FORK"]);
+        assert_eq!(run.read(0, 1), ["FORK"]);
         let settled = run.state(parent);
         run.forked(settled)
     } else {

@@ -31,7 +31,7 @@ fn sigbus_common(name: &str, kind: Kind, wp: bool) {
         assert_eq!(signals, units(kind) * (1 + u64::from(wp)));
         run.get(thread, release(kind, 0, pages));
         let parent = run.sleeper(Op::Fork);
-        assert_eq!(run.read(0, 8), ["FORK"]);
+        assert_eq!(run.read(0, 1), ["FORK"]);
         let settled = run.state(parent);
         let child = run.forked(settled);
         let thread = run.thread_in(child);

@@ -324,6 +324,9 @@ impl Run {
     }
 
     /// One read of up to `max` messages of `uffd`; none if that is `EAGAIN`.
+    ///
+    /// Whoever waits for a message to be read goes on at once, and what he sends next may be in the
+    /// same read (a11). A case whose sender sends twice asks for one message.
     pub fn read(&mut self, uffd: usize, max: usize) -> Vec<String> {
         let events = self.events(uffd, max);
         events.iter().map(|event| event_text(&*self.arm, event)).collect()
