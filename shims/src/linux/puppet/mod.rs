@@ -329,6 +329,33 @@ impl Stage {
         // SAFETY: a signal to a process that this value has started.
         unsafe { raw(number, args.map(u64::from)) };
     }
+
+    /// End the forked process whose thread is in `slot`, and be rid of it: the slot is vacant then.
+    ///
+    /// # Panics
+    ///
+    /// If nobody has arrived in the slot, or it belongs to the first process.
+    pub fn end(&self, slot: usize) {
+        let pid = u64::from(self.slot(slot).pid.swap(0, Ordering::AcqRel));
+        assert!(pid != 0 && pid != self.first, "slot {slot} has no process of its own");
+        end_all(&[pid]);
+        self.slot(slot).state.store(IDLE, Ordering::Release);
+    }
+}
+
+/// Kill these children of this process and wait until they are gone. They are zombies at worst,
+/// so their numbers are their own; and all are killed before one is waited for.
+fn end_all(pids: &[u64]) {
+    const SIGKILL: u64 = 9;
+    const ANY_KIND: u64 = 0x4000_0000;
+    for pid in pids {
+        // SAFETY: a signal to a child that `Stage::new` or a puppet's fork has made.
+        unsafe { raw(sys::__NR_kill, [*pid, SIGKILL, 0, 0, 0, 0]) };
+    }
+    for pid in pids {
+        // SAFETY: reaps a child of the same sort.
+        unsafe { raw(sys::__NR_wait4, [*pid, 0, ANY_KIND, 0, 0, 0]) };
+    }
 }
 
 /// A thread that has not come back.
@@ -342,23 +369,12 @@ pub struct Stuck {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        const SIGKILL: u64 = 9;
         let mut pids: Vec<_> = (0..self.used).map(|slot| u64::from(self.ids(slot).0)).collect();
         pids.push(self.first);
         pids.retain(|pid| *pid != 0);
         pids.sort_unstable();
         pids.dedup();
-        // All of them are children of this process and zombies at worst, so their numbers are
-        // their own; and all are killed before one is waited for.
-        for pid in &pids {
-            // SAFETY: a signal to a process of this stage.
-            unsafe { raw(sys::__NR_kill, [*pid, SIGKILL, 0, 0, 0, 0]) };
-        }
-        for pid in &pids {
-            const ANY_KIND: u64 = 0x4000_0000;
-            // SAFETY: reaps a child that `new` or a puppet's fork has made.
-            unsafe { raw(sys::__NR_wait4, [*pid, 0, ANY_KIND, 0, 0, 0]) };
-        }
+        end_all(&pids);
         // SAFETY: the mapping is this value's own, and nothing here refers to it any more.
         unsafe { raw(sys::__NR_munmap, [self.shared as u64, SHARED, 0, 0, 0, 0]) };
     }
@@ -392,6 +408,11 @@ mod tests {
         assert_eq!(seen.words, [7, 8], "the child has a copy");
         assert_eq!(stage.act(0, Act::Add { addr: at, value: 2 }).unwrap().value, Ok(1));
         assert!(stage.act(0, Act::Vfork).unwrap().value.unwrap() > 0);
+        stage.end(third);
+        assert!(!std::path::Path::new(&format!("/proc/{child}")).exists());
+        let again = stage.act(second, Act::Fork(third, 17)).unwrap().value.unwrap();
+        assert!(stage.wait_long(third).is_some(), "the slot can be used again");
+        assert_eq!(u64::from(stage.ids(third).0), again);
     }
 
     #[test]

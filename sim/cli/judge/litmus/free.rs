@@ -440,17 +440,14 @@ impl<'p> Theatre<'p> {
                 let last = index + deed.lines.len() as u64 - 1;
                 index = last + 1;
                 let Some(answer) = self.stage.line(script_at(task), last) else { break };
-                let Some(pid) = answer.value.ok().filter(|_| deed.forks()) else { continue };
-                if !self.stage.is_idle(self.child) {
-                    let _ = self.stage.wait_long(self.child);
+                if !deed.forks() || answer.value.is_err() {
+                    continue;
                 }
-                for (number, args) in [
-                    (sys::__NR_kill, [pid, 9, 0, 0, 0, 0]),
-                    (sys::__NR_wait4, [pid, 0, 0, 0, 0, 0]),
-                ] {
-                    let done = self.stage.act(MAIN, Act::Syscall(number, args));
-                    done.map_err(|stuck| format!("the child does not end: {stuck:?}"))?;
+                let there = self.stage.ids(self.child).0 != 0 && self.stage.is_idle(self.child);
+                if !there && self.stage.wait_long(self.child).is_none() {
+                    return Err("the child does not arrive".to_owned());
                 }
+                self.stage.end(self.child);
             }
         }
         Ok(())
