@@ -56,6 +56,8 @@ mod kernel_refused;
 mod kernel_remap;
 #[path = "suite/kernel_remote.rs"]
 mod kernel_remote;
+#[path = "suite/kernel_replace.rs"]
+mod kernel_replace;
 #[path = "suite/kernel_rest.rs"]
 mod kernel_rest;
 #[path = "suite/kernel_shmem.rs"]

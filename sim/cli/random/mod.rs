@@ -59,8 +59,6 @@ pub(crate) enum End {
     Cut,
     /// The simulated kernel says that it does not know, or the handler would wait.
     Beyond,
-    /// They part where they are known to (docs/random.md).
-    Known,
 }
 
 /// One program under way on both kernels.
@@ -98,10 +96,6 @@ impl Both {
             let near = |view: &view::View| differing(view, &seen).1.lines().count();
             views.iter().map(|(_, view)| view).min_by_key(|view| near(view)).cloned()
         };
-        let asks_zero = matches!(step, Step::Ask { ask: Ask::Zero(..), .. });
-        if asks_zero && expected.iter().any(|(_, view)| view.is_overtaken_by_a_write(&seen)) {
-            return Ok(End::Known);
-        }
         if !expected.iter().any(|(_, view)| *view == seen) {
             let nearest = nearest(&expected).expect("a step leads somewhere");
             let (simulated, running) = differing(&nearest, &seen);
@@ -173,8 +167,6 @@ pub struct Report {
     pub cut: u64,
     /// Programs that came to something the simulated kernel says it does not model.
     pub beyond: u64,
-    /// Programs that came to a known divergence (docs/random.md).
-    pub known: u64,
     /// What the kernels disagree on.
     pub disagreements: Vec<Disagreement>,
     /// The most states that one step could lead to.
@@ -247,7 +239,6 @@ impl Random {
                 End::Same => {}
                 End::Cut => report.cut += 1,
                 End::Beyond => report.beyond += 1,
-                End::Known => report.known += 1,
                 End::Differs(difference) => {
                     let small = shrink::shrink(&profile, &program)?;
                     let again = small.is_some();
@@ -318,13 +309,10 @@ impl Random {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { compared, programs, cut, beyond, known, .. } = self;
+        let Report { compared, programs, cut, beyond, .. } = self;
         let Report { disagreements, states, means, cover, .. } = self;
         writeln!(f, "{compared} steps in {programs} programs compared")?;
         writeln!(f, "{cut} given up for too many orders, {beyond} at something not modelled")?;
-        if *known > 0 {
-            writeln!(f, "{known} ended where the kernels are known to part (docs/random.md, c10)")?;
-        }
         writeln!(f, "up to {states} states a step; {cover}")?;
         if means.is_some_and(|means| !means.privileged) {
             writeln!(

@@ -27,7 +27,7 @@ pub(super) fn replay(
         done.push(step.clone());
         match both.step(step)? {
             End::Same => {}
-            End::Cut | End::Beyond | End::Known => return Ok(None),
+            End::Cut | End::Beyond => return Ok(None),
             End::Differs(difference) => {
                 let program = Program { setup: program.setup.clone(), steps: done };
                 return Ok(Some((program, difference)));

@@ -30,42 +30,6 @@ impl View {
             || self.threads.contains(&unknown)
     }
 
-    /// Is `seen` this, but for accesses that were left asleep, with a message each, where a
-    /// write of another thread has replaced the zero page that they were to find (c10)?
-    pub(super) fn is_overtaken_by_a_write(&self, seen: &View) -> bool {
-        let same = self.answer == seen.answer
-            && self.areas == seen.areas
-            && self.threads.len() == seen.threads.len()
-            && self.uffds.len() == seen.uffds.len();
-        let asleep = |pair: &(&Option<Settled>, &Option<Settled>)| {
-            let back = matches!(pair.0, Some(Settled::Returned(Back::Loaded(_) | Back::Done)));
-            back && *pair.1 == Some(Settled::Asleep)
-        };
-        let threads = || self.threads.iter().zip(&seen.threads);
-        let left = threads().filter(asleep).count();
-        // A store that is left asleep is missing from its page, and nothing else is.
-        let stores = threads()
-            .filter(asleep)
-            .any(|pair| !matches!(pair.0, Some(Settled::Returned(Back::Loaded(_)))));
-        let places = |view: &View| -> Vec<Vec<u64>> {
-            view.pages.iter().map(|pages| pages.iter().map(|(n, _)| *n).collect()).collect()
-        };
-        let pages = self.pages == seen.pages || (stores && places(self) == places(seen));
-        let waiting = |uffds: &[Option<(u64, u64, u16)>]| {
-            let sum = |a: (u64, u64), b: &(u64, u64, u16)| (a.0 + b.0, a.1 + b.1);
-            uffds.iter().flatten().fold((0, 0), sum)
-        };
-        let (before, now) = (waiting(&self.uffds), waiting(&seen.uffds));
-        let wrote = |pair: (&Option<Settled>, &Option<Settled>)| {
-            pair.0 == pair.1 && *pair.0 == Some(Settled::Returned(Back::Done))
-        };
-        same && pages
-            && left > 0
-            && threads().all(|pair| pair.0 == pair.1 || asleep(&pair))
-            && threads().any(wrote)
-            && now == (before.0 + left as u64, before.1 + left as u64)
-    }
-
     /// What `arm` shows of its userfaultfds and processes. `areas` are taken over where
     /// nothing can have changed them.
     pub(super) fn take(

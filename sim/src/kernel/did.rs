@@ -73,6 +73,11 @@ pub enum Did {
         /// What the file's cache had.
         content: Option<Content>,
     },
+    /// A write replaces a page by a copy: for a moment a look without a lock finds nothing (c10).
+    Replace {
+        /// Page.
+        page: Addr,
+    },
     /// F3: the reason is gone meanwhile; the thread does not sleep.
     SkipSleep {
         /// Page.
@@ -374,6 +379,7 @@ impl Did {
                 let flags = u64::from(*minor) << 41 | u64::from(*wp) << 40 | u64::from(*write);
                 (tag(6) ^ page.raw(), u64::from(ctx.0) << 1 | flags)
             }
+            Did::Replace { page } => (tag(67) ^ page.raw(), 0),
             Did::SkipSleep { page } => (tag(7) ^ page.raw(), 0),
             Did::Sleep { page } => (tag(8) ^ page.raw(), 0),
             Did::RaiseChanging { ctx, changing } => {

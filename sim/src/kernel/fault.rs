@@ -175,6 +175,9 @@ impl Kernel {
                 Walk::Copy(content) => {
                     self.mm(mm).write_huge(vpn);
                     self.mm(mm).space.note_anon_fault(page);
+                    if self.open_gap(thread, mm, vpn, content) {
+                        return Fault::At(FaultPc::Replaced, Did::Replace { page });
+                    }
                     Fault::Ready(content)
                 }
                 Walk::Unprotect(content, bits) => {
@@ -265,6 +268,7 @@ impl Kernel {
                 // thread is no longer queued.
                 self.mm(mm).readers -= 1;
                 let waits = match (self.table(mm).get(vpn), reason) {
+                    _ if self.in_gap(mm, vpn) => true,
                     (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
                     (Pte::Present { .. }, Reason::Missing | Reason::Minor) => false,
                     // h: a later kernel does not sleep on a guard.
@@ -284,6 +288,10 @@ impl Kernel {
                     Fault::At(FaultPc::Classify, Did::SkipSleep { page })
                 }
             }
+            FaultPc::Replaced => {
+                self.close_gap(thread);
+                self.step_fault(thread, mm, (addr, vpn), by, FaultPc::Classify)
+            }
             FaultPc::Asleep(ctx) => {
                 let did = self.fault_interrupted(thread, ctx, addr, by.is_user());
                 if self.killed(thread) {
@@ -298,6 +306,7 @@ impl Kernel {
     fn walk_any(&mut self, mm: MmId, vpn: Vpn, by: By) -> Walk {
         match self.walk(mm, vpn, by) {
             Walk::File => self.walk_file(mm, vpn, by),
+            found if self.in_gap(mm, vpn) => self.walk_gap(mm, vpn, by, found),
             found => found,
         }
     }

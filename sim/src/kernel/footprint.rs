@@ -192,6 +192,7 @@ impl Kernel {
                 layout.and(Footprint::reads(page)).and(queue)
             }
             FaultPc::Asleep(_) => Footprint::NONE,
+            FaultPc::Replaced => layout.and(Footprint::writes(page)),
         }
     }
 

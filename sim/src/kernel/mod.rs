@@ -42,6 +42,7 @@ mod process;
 mod protect;
 mod remap;
 mod remove;
+mod replace;
 mod resolve;
 mod run;
 mod scan;
@@ -85,6 +86,7 @@ use batch::Batch;
 use object::{Objects, RemoveFile, RemoveFilePc};
 use page_table::Vpn;
 use process::Processes;
+use replace::Gap;
 use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 use transfer::Transfer;
 
@@ -139,6 +141,8 @@ enum Aside {
     Scanned(Scanned),
     /// The call is one of several that a `process_madvise` makes.
     Batch(Batch),
+    /// It replaces a page.
+    Gap(Gap),
 }
 
 /// A whole simulated kernel. Cloning forks the world.

@@ -169,6 +169,8 @@ pub(crate) enum FaultPc {
     Recheck(CtxId, Reason),
     /// F4: asleep until somebody unlinks it.
     Asleep(CtxId),
+    /// A page was replaced, and not everybody can see the new one yet (rule c10).
+    Replaced,
 }
 
 /// Which promise of the registration a fault is about.

@@ -39,6 +39,7 @@ rules! {
     A13 "a13" "lifecycle" "Reading a fault is not resolving it: its thread sleeps on."
     A20 "a20" "lifecycle" "Release: no fault queues any more, and everybody who waits is woken."
     B13 "b13" "registration" "UNREGISTER wakes the faulters of its range before it clears the registration."
+    C10 "c10" "faults" "A page is replaced: for a moment whoever looks without a lock finds nothing there, and sleeps."
     C12 "c12" "faults" "A poisoned page raises SIGBUS."
     D3 "d3" "events" "While the count of changes is above zero, every resolving ioctl says EAGAIN."
     D9 "d9" "events" "The lock is taken again and the mapping looked up again."
@@ -55,6 +56,7 @@ pub(super) fn behind(did: &Move) -> Option<&'static Rule> {
     Some(match did {
         Did::Miss { .. } | Did::Trap { .. } => F1,
         Did::QueueFault { .. } => F2,
+        Did::Replace { .. } => C10,
         Did::SkipSleep { .. } => F3,
         Did::Sleep { .. } => F4,
         Did::RaiseChanging { .. } => E1,

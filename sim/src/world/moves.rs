@@ -186,6 +186,7 @@ impl fmt::Display for Move {
                 };
                 write!(f, "queue {kind}, {} of page {}", access(write), page(*p))
             }
+            Did::Replace { page: p } => write!(f, "replace page {} by a copy", page(*p)),
             Did::SkipSleep { page: p } => write!(f, "page {} has changed, retry", page(*p)),
             Did::Sleep { page: p } => write!(f, "sleep on page {}", page(*p)),
             Did::RaiseChanging { changing, .. } => write!(f, "changing = {changing}"),
