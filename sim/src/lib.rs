@@ -42,7 +42,11 @@
 //! The rest cannot be expressed: swap, KSM, DAX, NUMA balancing, memory control groups; the
 //! content of regular files; System V shared memory; seals, `read` and `write`, and several
 //! opens of a memory file; full file systems; huge pages of tmpfs but by `MADV_COLLAPSE`; broken
-//! memory.
+//! memory; pages that are pinned while their process goes on, as by `io_uring` or a device (a fork
+//! copies them, `MOVE` refuses them); callers that ask for a page and will not wait for it (KVM,
+//! `FOLL_NOWAIT`); faults of threads that exit or dump core; a kill in the middle of an ioctl over
+//! several pages; instruction fetches, and accesses that straddle two pages; the dirty bit; page
+//! tables that processes share.
 //!
 //! # Invariants
 //!

@@ -10,6 +10,7 @@ const NONE: Features = Features::empty();
 const REMOVE: Features = Features::EVENT_REMOVE;
 const UNMAP: Features = Features::EVENT_UNMAP;
 
+/// Rules: E2, E3, E5
 #[test]
 fn v11_v12_d2_d7_a_removal_sleeps_until_it_is_read_and_zaps_only_then() {
     both("v11_d2", 3, REMOVE, |run| {
@@ -27,6 +28,7 @@ fn v11_v12_d2_d7_a_removal_sleeps_until_it_is_read_and_zaps_only_then() {
     });
 }
 
+/// Rules: E1
 #[test]
 fn v15_e1_d3_resolving_fails_while_an_event_is_unread_whatever_the_arguments() {
     both("v15_e1", 4, REMOVE, |run| {

@@ -42,6 +42,7 @@ fn every_litmus_test_ends_as_the_simulator_allows() {
     }
 }
 
+/// Rules: E4, E5
 #[test]
 fn v14_d8_the_window_over_a_page_that_is_there() {
     named("zap_window_present");
@@ -53,6 +54,7 @@ fn v14_d8_the_window_over_a_page_that_is_missing() {
 }
 
 /// Reading an event does not open the gate: its sender does, when it runs again.
+/// Rules: E4
 #[test]
 fn v13_d4_the_gate_stays_shut_until_the_sender_runs() {
     named("gate_shut");
@@ -63,6 +65,7 @@ fn v16_d3_two_removers_and_one_read() {
     named("two_removers_one_read");
 }
 
+/// Rules: F2, F3
 #[test]
 fn v70_c10_no_wake_is_lost_between_queueing_and_sleeping() {
     named("queueing_against_zeropage");

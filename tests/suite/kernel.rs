@@ -76,6 +76,7 @@ fn c8_two_threads_on_one_page_send_two_messages_and_one_copy_wakes_both() {
     assert_eq!(bed.on(b), Some(Ret::Stored));
 }
 
+/// Rules: F5
 #[test]
 fn c11_a_wake_without_a_page_sends_a_new_message_at_the_tail() {
     let mut bed = Bed::new(4);
@@ -91,6 +92,7 @@ fn c11_a_wake_without_a_page_sends_a_new_message_at_the_tail() {
     assert_eq!(fault_pages(&bed.read(8)), ["F2", "F3", "F1"]);
 }
 
+/// Rules: F1, F2, F3, F5
 #[test]
 fn c10_a_page_that_appears_between_queueing_and_sleeping_is_not_slept_on() {
     let mut bed = Bed::new(2);
@@ -133,6 +135,7 @@ fn c4_protection_comes_before_any_message() {
     assert_eq!(bed.copy(0, 1), Outcome::done(4096));
 }
 
+/// Rules: E2, E3, E5
 #[test]
 fn d2_d7_a_removal_sleeps_until_it_is_read_and_zaps_only_then() {
     let mut bed = Bed::new(2);
@@ -151,6 +154,7 @@ fn d2_d7_a_removal_sleeps_until_it_is_read_and_zaps_only_then() {
     assert_eq!(bed.on(remover), Some(Ret::Ok(0)));
 }
 
+/// Rules: E1, E4
 #[test]
 fn d3_d4_resolving_ioctls_fail_from_announcement_until_the_remover_runs() {
     let mut bed = Bed::new(4);
@@ -209,6 +213,7 @@ fn z4_an_old_kernel_leaves_the_field_alone() {
     assert_eq!(bed.copy(3, 4).field, Field::Untouched);
 }
 
+/// Rules: E4, E5
 #[test]
 fn d8_an_install_between_acknowledgement_and_zap_is_wiped() {
     let mut bed = Bed::new(1);
@@ -424,6 +429,7 @@ fn d34_nor_behind_a_hole() {
     assert!(!bed.kernel.can_step(remover));
 }
 
+/// Rules: F4
 #[test]
 fn steps_f1_to_f4_hold_the_mapping_against_munmap() {
     let mut bed = Bed::new(2);

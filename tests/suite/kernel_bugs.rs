@@ -3,12 +3,17 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
+use faultbed::campaign::Campaign;
+use faultbed::shard::Shard;
+use handler::Policy;
 use shims::{
     CopyMode, Errno, Event, Features, MoveMode, Outcome, RegisterModes, Request, Verdict,
     WriteProtectMode,
 };
 use sim::Profile;
+use sim::explore::Strategy;
 use sim::kernel::{
     Call, Did, Fd, FileCall, ForkFailure, Payload, ProcessCall, PteBits, Ret, Signal, Via,
 };
@@ -212,6 +217,65 @@ fn z14_a_page_that_came_before_the_fault_was_queued_is_slept_on() {
             bed.resolve(Request::Wake { range: span(0, 1) }, Payload::None);
             assert_eq!(bed.on(thread), Some(Ret::Loaded(source(0))));
         }
+    }
+}
+
+/// What a search of one of `docs/examples/bugs` with our handler comes to on the measured kernel
+/// with `bug`, as `faultbed explore FILE --bug BUG` would: the class of what it found.
+fn searched(file: &str, bug: &str) -> Option<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/examples/bugs").join(file);
+    let text = std::fs::read_to_string(path).expect("the example");
+    let mut setup = sim::scenario::parse(file, &text).expect("a scenario");
+    setup.profile = setup.profile.switch_bug(bug).expect("a switch");
+    let campaign = Campaign {
+        setups: vec![Arc::new(setup)],
+        handler: "default".to_owned(),
+        policy: Policy::default(),
+        seed: 1,
+        strategy: Strategy::Portfolio,
+        schedules: 3_000,
+        jobs: 1,
+        shard: Shard::WHOLE,
+        keep_going: false,
+    };
+    let report = campaign.run(|_| true);
+    report.found.first().map(|found| found.failure.class().to_owned())
+}
+
+/// A handler can only know that what it decided is out of date if the gate says so.
+#[test]
+fn z1_z2_what_was_decided_for_a_page_lands_on_another() {
+    for bug in ["Z1", "Z2"] {
+        assert_eq!(searched("z2.fbs", bug).as_deref(), Some("misplaced"), "{bug}");
+        assert_eq!(searched("z2.fbs", &format!("no-{bug}")), None, "{bug}");
+    }
+}
+
+/// The handler asks again and again, and the thread that waits for its page waits for ever.
+#[test]
+fn z5_eagain_for_ever_after_a_move_that_was_refused() {
+    assert_eq!(searched("z5.fbs", "Z5").as_deref(), Some("livelock"));
+    assert_eq!(searched("z5.fbs", "no-Z5"), None);
+}
+
+/// The same at the command line: the stale page is found, shrunk and kept.
+#[test]
+fn z2_the_command_line_finds_the_stale_page() {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("z2");
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("a folder for the test");
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/examples/bugs/z2.fbs");
+    for (bug, code) in [("Z2", 1), ("no-Z2", 0)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_faultbed"))
+            .arg("explore")
+            .arg(&file)
+            .args(["--schedules", "3000", "--bug", bug])
+            .current_dir(&dir)
+            .output()
+            .expect("the command runs");
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{out}");
+        assert_eq!(out.contains("MISPLACED"), code == 1, "{out}");
     }
 }
 

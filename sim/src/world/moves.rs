@@ -70,7 +70,7 @@ impl Note {
 
 impl Move {
     /// Two words that are equal for equal steps, for digests.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn words(&self) -> (u64, u64) {
         match self {
             Move::Kernel(did) => did.words(),

@@ -303,16 +303,8 @@ impl<S: Subject> World<S> {
     }
 
     fn agree(&self, process: usize, page: u64, claim: Claim, snapshot: bool) -> Option<Failure> {
-        let addr = self.setup.addr(page);
         let mm = self.mm_of(process);
         let present = self.setup.is_there(&self.kernel, mm, page);
-        let mapped = self.kernel.space(mm).find(addr).is_some_and(|vma| vma.uffd().is_some());
-        // A removal that is under way may be on either side of its zap, one that failed may
-        // have been announced or not; memory that left the registration is nobody's claim.
-        let truth = self.truth_of(process).of(page);
-        if truth.removing > 0 || truth.unsure || !mapped {
-            return None;
-        }
         let fits = match claim {
             // A file can have pages that the handler has not put there.
             Claim::Absent | Claim::Removed => !present || self.others_fill(),
@@ -320,7 +312,18 @@ impl<S: Subject> World<S> {
             // An honest answer: the address space was changing when the kernel was asked.
             Claim::Maybe => true,
         };
-        (!fits).then_some(Failure::Disagreement { page, claim, present, snapshot })
+        if fits {
+            return None;
+        }
+        // A removal that is under way may be on either side of its zap, one that failed may
+        // have been announced or not; memory that left the registration is nobody's claim.
+        let truth = self.truth_of(process).of(page);
+        let watched = || {
+            let vma = self.kernel.space(mm).find(self.setup.addr(page));
+            vma.is_some_and(|vma| vma.uffd().is_some())
+        };
+        let certain = truth.removing == 0 && !truth.unsure && watched();
+        certain.then_some(Failure::Disagreement { page, claim, present, snapshot })
     }
 
     /// Is there anybody else who puts pages into the file behind the memory?
@@ -380,6 +383,7 @@ impl<S: Subject> World<S> {
     fn judge_process(&self, process: usize) -> Option<Failure> {
         let (mm, truth) = (self.mm_of(process), self.truth_of(process));
         let told = self.setup.features.contains(Features::EVENT_UNMAP | Features::EVENT_REMAP);
+        let tracks_writes = self.setup.tracks_writes();
         for at in 0..self.setup.slots() {
             let vpn = self.setup.addr(at).raw() >> 12;
             if let Pte::Present { content, .. } = self.kernel.table(mm).get(vpn)
@@ -391,22 +395,26 @@ impl<S: Subject> World<S> {
                 return Some(failure);
             }
             let Some(page) = truth.image(at) else { continue };
-            let (claim, dirty, state) = match self.ctx_of(process).filter(|_| process > 0) {
-                Some(ctx) => {
-                    let (claim, dirty) = self.subject.claim_of(ctx, page);
-                    (claim, dirty, "")
-                }
+            let kin = self.ctx_of(process).filter(|_| process > 0);
+            let claim = match kin {
+                Some(ctx) => self.subject.claim_of(ctx, page).0,
                 None if process > 0 => continue,
-                None => {
-                    let state = self.subject.state_name(page);
-                    (self.subject.claim(page), self.subject.dirty(page), state)
-                }
+                None => self.subject.claim(page),
             };
             if let Some(failure) = self.agree(process, at, claim, false) {
                 return Some(failure);
             }
+            if !tracks_writes {
+                continue;
+            }
+            let (dirty, gone) = match kin {
+                Some(ctx) => (self.subject.claim_of(ctx, page).1, true),
+                None => {
+                    let state = self.subject.state_name(page);
+                    (self.subject.dirty(page), state == "removed" || state == "missing")
+                }
+            };
             // An install that straddles a removal is in doubt, and a snapshot asks about it.
-            let gone = process > 0 || state == "removed" || state == "missing";
             let doubt = claim == Claim::Maybe && gone;
             if let Some(failure) = self.unseen(process, at, doubt || dirty, false) {
                 return Some(failure);
