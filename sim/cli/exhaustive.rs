@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handler::Policy;
-use sim::explore::{self, Census, Exhaust};
+use sim::explore::{self, Census, End, Exhaust};
 use sim::schedule::Schedule;
 use sim::world::{Setup, World};
 
@@ -17,6 +17,7 @@ use crate::exit::{FOUND, Failed, OK};
 use crate::jobs;
 use crate::kept::Kept;
 use crate::model::Model;
+use crate::save;
 
 /// Outcomes that are written out for a scenario.
 const SHOWN: usize = 8;
@@ -55,7 +56,7 @@ impl All<'_> {
         jobs::in_order(
             setups.iter(),
             self.jobs,
-            |setup| self.search(setup),
+            |setup| self.search(setup, out),
             |setup, one| {
                 if !json {
                     let census = &one.census;
@@ -105,30 +106,40 @@ impl All<'_> {
         Ok(if kept.is_empty() { OK } else { FOUND })
     }
 
-    fn search(&self, setup: &Setup) -> Searched {
+    /// Whoever ends the command in the middle has lost no failure: each class is on disk, as it
+    /// was found, before the search goes on.
+    fn search(&self, setup: &Setup, out: &Path) -> Searched {
         let watch = Stopwatch::start();
         let setup = Arc::new(setup.clone());
         let start = World::new(Arc::clone(&setup), Model::new(self.policy.clone(), &setup));
-        let census = self.search.run(&start, |_| true);
-        let elapsed = watch.elapsed();
         let mut found: Vec<Schedule> = Vec::new();
-        for (end, path) in census.failures() {
-            if found.iter().any(|schedule| schedule.fails.as_deref() == end.class) {
-                continue;
+        let mut unkept = None;
+        let census = self.search.run(&start, |census| {
+            for (end, path) in census.failures() {
+                if found.iter().any(|schedule| schedule.fails.as_deref() == end.class) {
+                    continue;
+                }
+                let schedule = self.schedule(&setup, &start, end, path);
+                unkept = save::found(out, &schedule).err();
+                found.push(schedule);
             }
-            let mut chooser = explore::Path(path);
-            let (outcome, steps) = explore::record(&mut start.clone(), &mut chooser);
-            found.push(Schedule {
-                handler: self.handler.to_owned(),
-                seed: 0,
-                walk: 0,
-                fails: end.class.map(str::to_owned),
-                digest: outcome.digest,
-                setup: Setup::clone(&setup),
-                steps,
-            });
-        }
+            unkept.is_none()
+        });
+        let elapsed = watch.elapsed();
         Searched { census, elapsed, found }
+    }
+
+    fn schedule(&self, setup: &Setup, start: &World<Model>, end: &End, path: &[usize]) -> Schedule {
+        let (outcome, steps) = explore::record(&mut start.clone(), &mut explore::Path(path));
+        Schedule {
+            handler: self.handler.to_owned(),
+            seed: 0,
+            walk: 0,
+            fails: end.class.map(str::to_owned),
+            digest: outcome.digest,
+            setup: setup.clone(),
+            steps,
+        }
     }
 
     /// What follows from it, and nothing more.

@@ -6,6 +6,8 @@
 
 mod step;
 
+use core::hash::{Hash, Hasher};
+
 use handler::{
     Backing, DrainEnd, Machine, PageState, PageStates, Policy, RegionMap, ReqId, SourceError,
     Status, Writes, states,
@@ -319,6 +321,22 @@ impl Subject for Model {
             (1..=self.workers.len()).contains(&actor) && self.workers[actor - 1] == Worker::Idle
         };
         idle(one) && idle(other)
+    }
+
+    fn hash_at<H: Hasher>(&self, now: Time, state: &mut H) {
+        let Model { machine, reader, workers, bytes, snapshot, snapshotting, .. } = self;
+        let Model { ctx, kin, children, hand, late, .. } = self;
+        machine.hash_at(now, state);
+        for worker in workers {
+            match worker {
+                Worker::Late { req, page, until } => {
+                    (u8::MAX, req, page, until.since(now)).hash(state);
+                }
+                worker => worker.hash(state),
+            }
+        }
+        (reader, bytes, snapshot, snapshotting, ctx, children, hand, late).hash(state);
+        kin.iter().for_each(|kin| kin.hash_at(now, state));
     }
 
     // Asked before every step of a search, and mostly there is none.

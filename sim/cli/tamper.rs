@@ -54,6 +54,10 @@ pub enum Tamper {
     ZerosUntold,
     /// A page that was ever zeros is zeros for the snapshot, though it was written.
     ZerosWin,
+    /// A page that was removed and installed again is removed for a snapshot.
+    RemovedKept,
+    /// Huge pages are filled as if they were small.
+    SmallGrain,
     /// Memory of a shared file is taken for the process's own.
     SharedAsOwn,
 }
@@ -84,6 +88,8 @@ impl Tamper {
         (Tamper::RemovedUntold, "A32", "removed-untold", "snapshot_paused"),
         (Tamper::ZerosUntold, "A30", "zeros-untold", "zeros_saved"),
         (Tamper::ZerosWin, "A31", "zeros-win", "zeros_saved"),
+        (Tamper::RemovedKept, "commit", "removed-kept", "zeros_saved"),
+        (Tamper::SmallGrain, "range", "small-grain", "hugetlb_missing"),
         (Tamper::SharedAsOwn, "B5", "shared-as-own", "shmem_given_up"),
     ];
 
@@ -112,6 +118,10 @@ impl Tamper {
             Tamper::RemovedUntold => "A snapshot does not name pages that were given up.",
             Tamper::ZerosUntold => "A snapshot does not name pages that are zeros.",
             Tamper::ZerosWin => "Pages that were ever zeros are zeros for a snapshot.",
+            Tamper::RemovedKept => {
+                "A page that was removed and installed again is removed for a snapshot."
+            }
+            Tamper::SmallGrain => "Huge pages are filled as if they were small.",
             Tamper::SharedAsOwn => "Memory of a shared file is taken for the process's own.",
         }
     }
@@ -121,6 +131,9 @@ impl Tamper {
         match (self, request) {
             (Tamper::ReadsUnprotected, Request::Copy { dst, mode }) if !zeros => {
                 Request::Copy { dst, mode: mode - CopyMode::WP }
+            }
+            (Tamper::SmallGrain, Request::Copy { dst, mode }) => {
+                Request::Copy { dst: Span::new(dst.start, PAGE.len()), mode }
             }
             (Tamper::ZerosUnprotected, Request::Copy { dst, mode }) if zeros => {
                 Request::Copy { dst, mode: mode - CopyMode::WP }
@@ -165,6 +178,7 @@ impl Tamper {
             (Tamper::ZerosWin, Some(states::DIRTY | states::AMBIGUOUS)) if removed_once => {
                 Some(states::ZERO)
             }
+            (Tamper::RemovedKept, Some(_)) if removed_once => Some(states::REMOVED),
             _ => state,
         }
     }

@@ -178,15 +178,20 @@ impl Machine {
     /// The address space is changing: try again later (invariant 6).
     pub(super) fn met_a_change(&mut self, slot: u32, now: Time) -> Completion {
         self.counters.deferrals += 1;
+        let defer = self.setup.policy.defer;
         let req = &mut self.requests[slot];
-        req.changing += 1;
+        // Not counted any further than the delays can tell apart: machines that will do the
+        // same are the same.
+        if defer.delay(req.changing) < defer.max {
+            req.changing += 1;
+        }
         if self.ending.is_some() {
             req.last += 1;
             if req.last >= self.setup.policy.last_attempts {
                 return self.wake_then(slot, Ending::Dropped);
             }
         }
-        let until = now.after(self.setup.policy.defer.delay(req.changing));
+        let until = now.after(defer.delay(req.changing));
         self.defer(slot, Why::Changing, until);
         Completion::Kept
     }

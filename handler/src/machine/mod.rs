@@ -379,6 +379,20 @@ impl Counters {
     }
 }
 
+impl Machine {
+    /// The hash of what decides about everything from `now` on: deadlines count by how far off
+    /// they are, and those that have passed are alike.
+    pub fn hash_at<H: Hasher>(&self, now: Time, state: &mut H) {
+        let Machine { layout, tracker, requests, ready, gated, wakes, deferred, .. } = self;
+        let Machine { gate, paused, snapshot, ending, status, .. } = self;
+        (layout, tracker, requests, ready, gated, wakes, deferred.len()).hash(state);
+        for (until, slot) in deferred {
+            (until.since(now), slot).hash(state);
+        }
+        (gate, paused, snapshot, ending, status).hash(state);
+    }
+}
+
 impl PartialEq for Machine {
     fn eq(&self, other: &Machine) -> bool {
         let Machine { setup, layout, tracker, requests, ready, gated, wakes, deferred, .. } = self;

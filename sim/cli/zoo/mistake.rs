@@ -115,7 +115,8 @@ pub fn check(flaw: Option<Flaw>, place: &Place) -> Check {
     let (workers, trouble) = (place.setup.workers.max(1), place.trouble);
     let stops = place.setup.mishaps.times(Mishap::Shutdown) > 0;
     let main = move |bed| plain::serve(bed, workers, stops, flaw, trouble);
-    Check::new(main).threads(workers + 1 + usize::from(stops))
+    let others = usize::from(stops) + usize::from(trouble.prefetches());
+    Check::new(main).threads(workers + 1 + others)
 }
 
 /// Puts a mistaken handler into worlds.

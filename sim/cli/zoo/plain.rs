@@ -2,6 +2,8 @@
 //! install; a lock lets messages be read only while no install is under way. Owns the handler;
 //! the flaws are described in `flaw.rs`.
 
+mod prefetch;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -29,12 +31,21 @@ pub enum Trouble {
     Panics,
     /// Every read waits until a removal is known.
     Waits,
+    /// It ends in the middle of its last page.
+    Tail,
+    /// Nothing; and a thread of its own fetches what nobody has asked for yet.
+    Prefetches,
 }
 
 impl Trouble {
     /// Do the sources of our own handler's worlds show it? They work.
     pub(super) fn is_none(self) -> bool {
-        self == Trouble::None
+        matches!(self, Trouble::None | Trouble::Prefetches)
+    }
+
+    /// Is there a thread that prefetches?
+    pub(super) fn prefetches(self) -> bool {
+        self == Trouble::Prefetches
     }
 }
 
@@ -49,6 +60,8 @@ struct Job {
     page: u64,
     /// Its place in the batch.
     at: usize,
+    /// Whether the page had been removed when it was tried first.
+    decided: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +96,10 @@ struct Shop {
     trouble: Mutex<Trouble>,
     /// The source waits for removals.
     waits: bool,
+    /// Bytes of the image.
+    image: usize,
+    /// What only a flaw looks at: bytes on their way, whoever fetched them.
+    bytes: Mutex<Vec<u8>>,
 }
 
 /// What became of a job.
@@ -114,6 +131,9 @@ pub(super) fn serve(
         settle: RwLock::named("settle", ()),
         trouble: Mutex::named("source", trouble),
         waits: trouble == Trouble::Waits,
+        image: bed.memory().len().bytes() as usize
+            - usize::from(trouble == Trouble::Tail) * PAGE / 2,
+        bytes: Mutex::named("bytes", Vec::new()),
     });
     let mut started = Vec::new();
     for number in 0..workers {
@@ -126,6 +146,12 @@ pub(super) fn serve(
         let owner = thread::Builder::new().name("owner".to_owned());
         owner.spawn(move || shop.wait_for_the_end()).map_err(|error| error.to_string())?;
     }
+    if trouble.prefetches() {
+        let shop = Arc::clone(&shop);
+        let ahead = thread::Builder::new().name("prefetcher".to_owned());
+        let ahead = ahead.spawn(move || shop.prefetch()).map_err(|error| error.to_string())?;
+        started.extend((!flaw.is_some_and(|flaw| flaw == Flaw::PrefetchOutlives)).then_some(ahead));
+    }
     shop.read()?;
     if shop.has(Flaw::ClosesEarly) {
         bed.close();
@@ -134,7 +160,7 @@ pub(super) fn serve(
         let _ = worker.join();
     }
     // The descriptor is its owner's: to close it would let whoever faults next read zeros.
-    if shop.has(Flaw::ClosesAtEnd) {
+    if shop.has(Flaw::ClosesAtEnd) || shop.has(Flaw::PrefetchOutlives) {
         bed.close();
     }
     Ok(())
@@ -163,6 +189,9 @@ impl Shop {
             desk.queue.extend(deferred);
             self.work.notify_all();
             drop(desk);
+            if self.has(Flaw::BellEmptied) {
+                let _ = self.waiter.wait(Some(self.waiter.now()));
+            }
             if wakeup.contains(Wakeup::READABLE) {
                 let odd = self.read_batch(&mut batch)?;
                 self.work.notify_all();
@@ -199,7 +228,8 @@ impl Shop {
 
     fn deadline(&self) -> Option<Time> {
         let deferred = !self.desk.lock().unwrap().deferred.is_empty();
-        let silent = self.has(Flaw::DeferSilently) || self.has(Flaw::SignalBeforePush);
+        let silent = [Flaw::DeferSilently, Flaw::SignalBeforePush, Flaw::BellEmptied];
+        let silent = self.flaw.is_some_and(|flaw| silent.contains(&flaw));
         (deferred && !silent).then(|| self.waiter.now().after(Duration::from_millis(1)))
     }
 
@@ -287,8 +317,9 @@ impl Shop {
         for (at, page) in pages.iter().copied().enumerate() {
             let joins = self.has(Flaw::LateJoin) && desk.busy.contains(&page);
             let requested = self.has(Flaw::RequestedForEver) && !desk.requested.insert(page);
+            let requested = requested || self.is_awaited(&desk, page);
             if !joins && !requested {
-                desk.queue.push_back(Job { page, at });
+                desk.queue.push_back(Job { page, at, decided: None });
             }
         }
         desk.batch = pages;
@@ -332,8 +363,8 @@ impl Shop {
     }
 
     /// Do a job. Tells whether the worker goes on.
-    fn finish(&self, job: Job) -> bool {
-        let came = self.install(job);
+    fn finish(&self, mut job: Job) -> bool {
+        let came = self.install(&mut job);
         if let Came::Failed(_) = came {
             // Whoever serves next is told of the fault again.
             let _ = self.uffd.wake(span(job.page));
@@ -369,22 +400,26 @@ impl Shop {
     fn serve_inline(&self) {
         loop {
             let mut desk = self.desk.lock().unwrap();
-            let Some(job) = desk.queue.pop_front() else { return };
+            let Some(mut job) = desk.queue.pop_front() else { return };
             drop(desk);
-            while let Came::Later = self.install(job) {}
+            while let Came::Later = self.install(&mut job) {}
         }
     }
 
-    fn install(&self, job: Job) -> Came {
+    fn install(&self, job: &mut Job) -> Came {
         let page = match self.has(Flaw::BufferReused) {
             true => self.desk.lock().unwrap().batch.get(job.at).copied().unwrap_or(job.page),
             false => job.page,
         };
-        let early = self.desk.lock().unwrap().removed.contains(&page);
+        let before = job.decided.filter(|_| self.has(Flaw::DeferredDecided));
+        let early = before.unwrap_or_else(|| self.desk.lock().unwrap().removed.contains(&page));
         let mut bytes = vec![0; PAGE];
         let under = self.has(Flaw::FetchUnderLock).then(|| self.settle.read().unwrap());
         if !early && let Err(came) = self.fetch(page, &mut bytes) {
             return came;
+        }
+        if self.has(Flaw::BytesShared) {
+            self.bytes.lock().unwrap().clone_from(&bytes);
         }
         let settled = under.unwrap_or_else(|| self.settle.read().unwrap());
         let mut desk = self.desk.lock().unwrap();
@@ -394,12 +429,17 @@ impl Shop {
         }
         let removed = match self.has(Flaw::DecideOutside) {
             true => early,
-            false => desk.removed.contains(&page),
+            false => before.unwrap_or_else(|| desk.removed.contains(&page)),
         };
+        job.decided = Some(removed);
         if self.has(Flaw::RemovesLost) {
             desk.removed.remove(&page);
         }
         drop(desk);
+        if self.has(Flaw::BytesShared) {
+            bytes.clone_from(&self.bytes.lock().unwrap());
+            bytes.resize(PAGE, 0);
+        }
         let mut outcome = self.fill(page, removed, &bytes);
         while self.has(Flaw::RetryUnderLock) && outcome.verdict() == Verdict::Changing {
             outcome = self.fill(page, removed, &bytes);
@@ -414,6 +454,10 @@ impl Shop {
         let quiet = self.has(Flaw::WakeForgotten);
         if removed {
             let mode = if quiet { ZeropageMode::DONTWAKE } else { ZeropageMode::empty() };
+            let mode = match self.has(Flaw::FlagsMixed) {
+                true => ZeropageMode::from_bits_retain(CopyMode::WP.bits()),
+                false => mode,
+            };
             return self.uffd.zeropage(span(page), mode);
         }
         let mode = if quiet { CopyMode::DONTWAKE } else { CopyMode::empty() };
@@ -432,6 +476,9 @@ impl Shop {
             }
             Verdict::Present if self.has(Flaw::ExistEndsWorker) => Came::Gone,
             Verdict::Present if self.has(Flaw::ExistNotWoken) => Came::Served,
+            Verdict::Present if self.has(Flaw::ExistFatal) => {
+                Came::Failed(format!("page {page}: {outcome}"))
+            }
             Verdict::NoMapping if self.has(Flaw::NoEntryFatal) => {
                 Came::Failed(format!("page {page}: {outcome}"))
             }
@@ -458,10 +505,11 @@ impl Shop {
     /// Fill `bytes` with the page, or say what becomes of its job.
     fn fetch(&self, page: u64, bytes: &mut [u8]) -> Result<(), Came> {
         let mut attempts = 0;
+        let whole = PAGE.min(self.image - page as usize * PAGE);
         loop {
             attempts += 1;
             let why = match catch_unwind(AssertUnwindSafe(|| self.read_page(page, bytes))) {
-                Ok(Ok(PAGE)) => return Ok(()),
+                Ok(Ok(count)) if count == whole => return Ok(()),
                 Ok(Ok(_)) if self.has(Flaw::ShortRead) => return Ok(()),
                 Ok(Ok(count)) => format!("the source gave {count} bytes"),
                 Ok(Err(why)) => why.to_owned(),
@@ -479,19 +527,25 @@ impl Shop {
     fn read_page(&self, page: u64, bytes: &mut [u8]) -> Result<usize, &'static str> {
         let mut trouble = self.trouble.lock().unwrap();
         let now = *trouble;
-        if now != Trouble::Panics && now != Trouble::Waits {
+        if matches!(now, Trouble::FailsOnce | Trouble::ShortOnce | Trouble::PanicsOnce) {
             *trouble = Trouble::None;
         }
         drop(trouble);
         match now {
-            Trouble::None | Trouble::Waits => {
+            Trouble::None | Trouble::Waits | Trouble::Tail | Trouble::Prefetches => {
                 let mut desk = self.waits.then(|| self.desk.lock().unwrap());
                 while let Some(known) = desk.take_if(|desk| desk.removed.is_empty()) {
                     desk = Some(self.calm.wait(known).unwrap());
                 }
                 drop(desk);
+                let end = page as usize * PAGE + PAGE;
+                if end > self.image && self.has(Flaw::TailUnchecked) {
+                    resume_unwind(Box::new("the slice ends behind the image"));
+                }
                 let read = self.bed.source().try_read_page(page, bytes);
-                read.map_err(|_| "the source failed")
+                // Behind the end there are zeros.
+                let there = |count: usize| count.min(PAGE - end.saturating_sub(self.image));
+                read.map(there).map_err(|_| "the source failed")
             }
             Trouble::FailsOnce => Err("the source failed"),
             Trouble::ShortOnce => Ok(0),

@@ -57,6 +57,10 @@ worlds! {
     source_waits Waits "memory 2 pages\nworkers 1\ntask guest\n  read 0 -> source\ntask balloon\n  dontneed 1 -> ok\n"
     zeros_saved None "memory 2 pages missing wp\nworkers 2\ntask guest\n  dontneed 0..2 -> ok\n  read 0..2 -> zero\n  write 1 -> ok\n  post rests\ntask control\n  await rests\n  snapshot\n"
     four_gib None "memory 2048 pages hugetlb-private\nworkers 1\ntask guest\n  read 2047 -> source\n  dontneed 0..2048 -> ok\n  read 2047 -> zero\n"
+    tail Tail "memory 2 pages\nworkers 1\ntask guest\n  read 0 -> source\n  read 1 -> source\n"
+    prefetched Prefetches "memory 3 pages\nworkers 1\ntask one\n  read 1 -> source\n  read 2 -> source\n"
+    prefetched_and_removed Prefetches "memory 2 pages\nworkers 1\ntask guest\n  read 1\ntask balloon\n  dontneed 0 -> ok\n  read 0 -> zero\n"
+    prefetched_and_stopped Prefetches "memory 3 pages\nworkers 1\nmishaps shutdown\ntask one\n  read 0 -> source\n"
     end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
 }
 
@@ -66,8 +70,14 @@ fn world_of(flaw: Flaw) -> World {
         Flaw::ExistNotWoken => World::registered_again,
         Flaw::ExistEndsWorker => World::one_worker,
         Flaw::BufferReused | Flaw::BufferAliased => World::two_pages,
-        Flaw::WakeForgotten | Flaw::WaitUnchecked => World::four_reads,
+        Flaw::TailUnchecked => World::tail,
+        Flaw::PartialIgnored => World::prefetched,
+        Flaw::PrefetchLost | Flaw::PrefetchUnlocked => World::prefetched_and_removed,
+        Flaw::PrefetchOutlives => World::prefetched_and_stopped,
+        Flaw::ExistFatal => World::one_worker,
+        Flaw::BytesShared | Flaw::WakeForgotten | Flaw::WaitUnchecked => World::four_reads,
         Flaw::DeferSilently
+        | Flaw::BellEmptied
         | Flaw::SignalBeforePush
         | Flaw::ChangingFatal
         | Flaw::ChangingLost
@@ -75,8 +85,10 @@ fn world_of(flaw: Flaw) -> World {
         | Flaw::RetryUnderLock
         | Flaw::ServesInline
         | Flaw::LocksCrossed => World::removed_beside,
-        Flaw::DecideOutside | Flaw::NoExclusion | Flaw::FaultsFirst => World::read_and_remove,
-        Flaw::RequestedForEver | Flaw::RemovesLost => World::remove_twice,
+        Flaw::DecideOutside | Flaw::DeferredDecided | Flaw::NoExclusion | Flaw::FaultsFirst => {
+            World::read_and_remove
+        }
+        Flaw::RequestedForEver | Flaw::RemovesLost | Flaw::FlagsMixed => World::remove_twice,
         Flaw::OneShort => World::remove_range,
         Flaw::CommitOutside | Flaw::ShortCircuit | Flaw::LateJoin => World::lost_install,
         Flaw::NoEntryFatal => World::unregistered,

@@ -102,7 +102,7 @@ struct Frame<S> {
 
 impl Exhaust {
     /// Search everything that begins at `start`. `progress` is called now and then with what
-    /// has been seen, and stops the search by returning false.
+    /// has been seen, and at every run that fails, and stops the search by returning false.
     pub fn run<S: Exhaustible>(
         &self,
         start: &S,
@@ -122,7 +122,7 @@ impl Exhaust {
                     let end = frame.system.outcome();
                     let failed = end.class.is_some();
                     census.outcomes.entry(end).or_insert(path);
-                    if failed && !self.keep_going {
+                    if failed && (!progress(&census) || !self.keep_going) {
                         return census;
                     }
                 } else {

@@ -1,7 +1,7 @@
 //! The handler under test, as a state machine the world can move. Owns the trait; the
 //! glue that implements it for a handler lives with that handler's user.
 
-use core::hash::Hash;
+use core::hash::{Hash, Hasher};
 
 use shims::{Addr, Event, Time};
 
@@ -226,6 +226,13 @@ pub trait Subject: Clone + Eq + Hash {
     /// move only one of them. False is always right.
     fn are_twins(&self, _one: usize, _other: usize) -> bool {
         false
+    }
+
+    /// What decides about all that it does from `now` on, for a search that takes states with
+    /// one hash for one: all of it and the time, or with moments told by how far off they are.
+    fn hash_at<H: Hasher>(&self, now: Time, state: &mut H) {
+        self.hash(state);
+        now.hash(state);
     }
 
     /// The next moment after `now` at which something happens by itself.
