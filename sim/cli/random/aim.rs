@@ -13,6 +13,8 @@ pub(super) struct Aim {
     pub(super) ops: &'static [usize],
     pub(super) asks: &'static [usize],
     pub(super) features: Features,
+    /// Features that would hide it.
+    pub(super) without: Features,
     /// Answers come late, so that queues grow.
     pub(super) lazy: bool,
     /// Which memory it needs.
@@ -25,7 +27,8 @@ const fn any(_: &Setup) -> bool {
 
 impl Default for Aim {
     fn default() -> Aim {
-        Aim { ops: &[], asks: &[], features: Features::empty(), lazy: false, fits: any }
+        let features = Features::empty();
+        Aim { ops: &[], asks: &[], features, without: features, lazy: false, fits: any }
     }
 }
 
@@ -51,29 +54,42 @@ pub(super) fn at(rule: Rule) -> Aim {
         }
         Rule::a25 | Rule::c1 | Rule::c4 | Rule::c7 | Rule::c11 => Aim { ops: &[0], ..none },
         Rule::b1 | Rule::e2 => Aim { asks: &[3, 4, 5], ..none },
-        Rule::b2 | Rule::b6 => Aim { asks: &[1], ..none },
+        Rule::b2 | Rule::b6 | Rule::b7 => Aim { asks: &[1], ..none },
         Rule::b12 | Rule::b13 => Aim { ops: &[0], asks: &[2], lazy: true, ..none },
         Rule::c2 | Rule::e15 => Aim { asks: &[1, 5], fits: file, ..none },
         Rule::c3 | Rule::e17 | Rule::e18 | Rule::e19 => Aim { asks: &[1, 3, 6], ..none },
         Rule::c5 => Aim { features: Features::SIGBUS, ..none },
         Rule::c9 => Aim { ops: &[1, 2, 3, 4, 13], ..none },
         Rule::c12 | Rule::e16 => Aim { asks: &[7], ..none },
-        Rule::d3 | Rule::d4 | Rule::d6 | Rule::d7 | Rule::d9 => {
+        Rule::c13 => Aim { ops: &[0, 5, 9, 10, 11], lazy: true, ..none },
+        Rule::d3 | Rule::d6 | Rule::d7 => {
             Aim { ops: &[5, 7], asks: &[3], features: Features::EVENT_REMOVE, ..none }
         }
+        Rule::d4 => {
+            let features = Features::EVENT_REMOVE.union(Features::EVENT_UNMAP);
+            Aim { ops: &[5, 9], asks: &[0, 3], features, ..none }
+        }
+        Rule::d9 => Aim { ops: &[5, 8, 9], features: Features::EVENT_REMOVE, lazy: true, ..none },
         Rule::d11 => Aim { ops: &[6], asks: &[3], fits: anon, ..none },
         Rule::d12 | Rule::e11 => Aim { ops: &[15, 16], asks: &[3], fits: file, ..none },
         Rule::d14 => Aim { ops: &[8, 9], features: Features::EVENT_UNMAP, ..none },
         Rule::d18 => Aim { ops: &[11], features: Features::EVENT_REMAP, ..none },
+        Rule::d19 => Aim { ops: &[11], without: Features::EVENT_REMAP, ..none },
+        Rule::d26 => Aim { ops: &[17], asks: &[1, 3, 6], without: Features::EVENT_FORK, ..none },
         Rule::d34 => Aim { ops: &[18], ..none },
         Rule::e1 => {
             Aim { ops: &[5], asks: &[3, 4], features: Features::EVENT_REMOVE, lazy: true, ..none }
         }
         Rule::e3 | Rule::e5 | Rule::e6 | Rule::e10 => Aim { asks: &[3], ..none },
+        Rule::e7 => Aim { asks: &[1, 3], ..none },
+        Rule::e13 => Aim { asks: &[1, 3, 6], features: Features::WP_UNPOPULATED, ..none },
         Rule::e12 => Aim { asks: &[3], fits: huge, ..none },
         Rule::e14 => Aim { asks: &[4], ..none },
         Rule::e20 | Rule::e21 => Aim { asks: &[3, 8], fits: anon, ..none },
+        Rule::e22 => Aim { asks: &[1, 3, 6, 8], fits: anon, ..none },
         Rule::e23 => Aim { asks: &[9], ..none },
+        Rule::f1 => Aim { asks: &[1, 6], ..none },
+        Rule::f4 => Aim { ops: &[10], asks: &[1, 3, 6], ..none },
         Rule::f2 | Rule::f3 => {
             Aim { asks: &[1, 6], features: Features::WP_UNPOPULATED, fits: anon, ..none }
         }

@@ -78,6 +78,7 @@ impl Mix {
         aim.ops.iter().for_each(|&op| ops[op] = 4 * ops[op].max(4));
         aim.asks.iter().for_each(|&ask| asks[ask] = 4 * asks[ask].max(4));
         features |= aim.features;
+        features -= aim.without;
         if !means.privileged {
             features -= Features::EVENT_FORK;
         }
@@ -93,7 +94,13 @@ impl Mix {
     pub(super) fn overture(&mut self) -> Vec<Step> {
         let mut steps = vec![Step::Open(self.features)];
         if self.rng.random_ratio(1, 4) {
-            let other = self.features ^ Features::EVENT_REMOVE ^ Features::EVENT_UNMAP;
+            // It may hear of what the other one hears, or of what it does not.
+            let mut other = self.features;
+            for feature in [Features::EVENT_REMOVE, Features::EVENT_UNMAP] {
+                if self.rng.random() {
+                    other ^= feature;
+                }
+            }
             steps.push(Step::Open(other));
         }
         let pieces = self.setup.pieces.clone();

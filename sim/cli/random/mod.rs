@@ -5,6 +5,7 @@
 mod aim;
 mod cover;
 mod generate;
+mod notice;
 mod possible;
 mod real;
 mod shrink;
@@ -25,8 +26,9 @@ use sim::Profile;
 use crate::clock::Stopwatch;
 use crate::judge::running_profile;
 
-use cover::{Cover, Rule};
+use cover::{Counts, Cover, Rule};
 use generate::{Means, Mix};
+use notice::Notice;
 use possible::{Possible, World};
 use real::Real;
 pub use step::{Ask, Part, Program, Setup, Step};
@@ -66,7 +68,8 @@ pub(crate) struct Both {
     setup: Setup,
     possible: Possible,
     real: Real,
-    cover: Cover,
+    notice: Notice,
+    counts: Counts,
     done: usize,
     states: usize,
 }
@@ -77,7 +80,8 @@ impl Both {
             setup: setup.clone(),
             possible: Possible { worlds: vec![World::new(profile.clone(), setup)] },
             real: Real::new(setup, hasty)?,
-            cover: Cover::default(),
+            notice: Notice::default(),
+            counts: Counts::default(),
             done: 0,
             states: 1,
         })
@@ -107,10 +111,12 @@ impl Both {
             .filter(|(_, view)| *view == seen)
             .map(|(world, _)| world)
             .collect();
-        for world in &self.possible.worlds {
-            self.cover.join(world.cover);
-        }
-        self.cover.answer(&self.setup, step, &seen);
+        let worlds = &self.possible.worlds;
+        let mut cover =
+            worlds.iter().map(|world| world.cover).reduce(Cover::meet).unwrap_or_default();
+        cover.answer(&self.setup, step, &seen);
+        cover.join(self.notice.of(step, seen, worlds));
+        self.counts.add(cover);
         self.done += 1;
         Ok(End::Same)
     }
@@ -172,13 +178,13 @@ pub struct Report {
     /// The most states that one step could lead to.
     pub states: usize,
     means: Option<Means>,
-    cover: Cover,
+    counts: Counts,
 }
 
 impl Report {
     /// The rules that the run has not exercised.
     pub fn missed(&self) -> Vec<&'static str> {
-        self.cover.missing().map(Rule::name).collect()
+        self.counts.missing().map(Rule::name).collect()
     }
 }
 
@@ -264,7 +270,7 @@ impl Random {
         }
         let huge = report.means.is_some_and(|means| means.huge_pages > 0);
         let within = |rule: &Rule| huge || *rule != Rule::e12;
-        let missing: Vec<_> = report.cover.missing().filter(within).collect();
+        let missing: Vec<_> = report.counts.missing().filter(within).collect();
         let turn = report.programs / 2;
         let aims = report.programs % 2 == 1 && !missing.is_empty();
         aims.then(|| missing[turn as usize % missing.len()])
@@ -301,7 +307,7 @@ impl Random {
                 break;
             }
         }
-        report.cover.join(both.cover);
+        report.counts.join(&both.counts);
         report.states = report.states.max(both.states);
         Ok((Program { setup: mix.setup().clone(), steps }, end))
     }
@@ -310,10 +316,10 @@ impl Random {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { compared, programs, cut, beyond, .. } = self;
-        let Report { disagreements, states, means, cover, .. } = self;
+        let Report { disagreements, states, means, counts, .. } = self;
         writeln!(f, "{compared} steps in {programs} programs compared")?;
         writeln!(f, "{cut} given up for too many orders, {beyond} at something not modelled")?;
-        writeln!(f, "up to {states} states a step; {cover}")?;
+        writeln!(f, "up to {states} states a step; {counts}")?;
         if means.is_some_and(|means| !means.privileged) {
             writeln!(
                 f,

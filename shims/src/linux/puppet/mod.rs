@@ -24,7 +24,7 @@ pub use script::{LINE, Line};
 /// How many threads, of all its processes together, a stage has room for.
 pub const SLOTS: usize = 64;
 /// Bytes of memory that the processes share with the one that pulls the strings.
-pub const SCRATCH: u64 = 8 << 20;
+pub const SCRATCH: u64 = 9 << 20;
 
 /// Where the scratch memory begins: the slots lie before it.
 const SCRATCH_AT: u64 = 1 << 16;
