@@ -9,6 +9,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use linux_raw_sys::general as sys;
 
@@ -31,6 +32,8 @@ const SCRATCH_AT: u64 = 1 << 16;
 const SHARED: u64 = SCRATCH_AT + SCRATCH;
 /// Seconds after which a process that nobody has ended ends itself.
 const PATIENCE: u64 = 120;
+/// How long processes that are told to end are waited for.
+const END: Duration = Duration::from_secs(10);
 
 /// The thread waits to be told something.
 const IDLE: u32 = 0;
@@ -153,6 +156,8 @@ pub struct Stage {
 
 // SAFETY: the shared memory is accessed by atomics only.
 unsafe impl Send for Stage {}
+// SAFETY: as above; what needs a slot for itself takes `&mut self`.
+unsafe impl Sync for Stage {}
 
 impl Stage {
     /// A process with one thread, which is in slot 0. It has no descriptors but the standard
@@ -164,11 +169,12 @@ impl Stage {
         let shared = unsafe { raw(sys::__NR_mmap, [0, SHARED, prot, flags, u64::MAX, 0]) };
         let shared = core::ptr::with_exposed_provenance_mut(result(shared)? as usize);
         let mut stage = Stage { shared, first: 0, used: 1 };
+        let owner = u64::from(std::process::id());
         // SAFETY: the child runs `enter`, which never returns and uses neither locks nor
         // the allocator of this process.
         let pid = unsafe { raw(sys::__NR_fork, [0; 6]) };
         if pid == 0 {
-            stage::enter(shared);
+            stage::enter(shared, owner);
         }
         stage.first = result(pid)?;
         // It answers when it is ready, unasked.
@@ -340,8 +346,14 @@ pub struct Stuck {
     pub act: Act,
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
+impl Stage {
+    /// End all processes of the stage. Those that the kernel has not let go within `patience`,
+    /// which were told to end all the same.
+    pub fn end(mut self, patience: Duration) -> Vec<u32> {
+        self.finish(patience)
+    }
+
+    fn finish(&mut self, patience: Duration) -> Vec<u32> {
         const SIGKILL: u64 = 9;
         let mut pids: Vec<_> = (0..self.used).map(|slot| u64::from(self.ids(slot).0)).collect();
         pids.push(self.first);
@@ -354,11 +366,40 @@ impl Drop for Stage {
             // SAFETY: a signal to a process of this stage.
             unsafe { raw(sys::__NR_kill, [*pid, SIGKILL, 0, 0, 0, 0]) };
         }
-        for pid in &pids {
-            const ANY_KIND: u64 = 0x4000_0000;
-            // SAFETY: reaps a child that `new` or a puppet's fork has made.
-            unsafe { raw(sys::__NR_wait4, [*pid, 0, ANY_KIND, 0, 0, 0]) };
-        }
+        pids.into_iter().filter(|pid| !bury(*pid, patience)).map(|pid| pid as u32).collect()
+    }
+}
+
+/// Reap a child that was told to end. Tells whether it did so in time; a thread that the kernel
+/// does not let go keeps its process.
+fn bury(pid: u64, patience: Duration) -> bool {
+    const WNOHANG: u64 = 1;
+    const ANY_KIND: u64 = 0x4000_0000;
+    const ECHILD: i32 = 10;
+    // SAFETY: reaps a child that `new` or a puppet's fork has made.
+    let reap = || result(unsafe { raw(sys::__NR_wait4, [pid, 0, WNOHANG | ANY_KIND, 0, 0, 0]) });
+    // SAFETY: makes a descriptor, and touches no memory.
+    let opened = result(unsafe { raw(sys::__NR_pidfd_open, [pid, 0, 0, 0, 0, 0]) });
+    if let Ok(fd) = opened {
+        // SAFETY: this function made it, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let mut ended = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let timeout = rustix::event::Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        // A signal of this process's own ends the wait early, and the last look decides.
+        let _ = rustix::event::poll(&mut ended, Some(&timeout));
+    }
+    match reap() {
+        Ok(reaped) => reaped > 0,
+        Err(errno) => errno.raw() == ECHILD,
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.finish(END);
         // SAFETY: the mapping is this value's own, and nothing here refers to it any more.
         unsafe { raw(sys::__NR_munmap, [self.shared as u64, SHARED, 0, 0, 0, 0]) };
     }

@@ -15,12 +15,12 @@ use sim::Content;
 use sim::world::BASE;
 
 use super::super::backend::{Unable, prepare};
+use super::super::look::{Glimpse, Look};
 use super::super::op::{Kind, PAGE};
 use super::super::program::{Body, Doing, Program, Seen, page_text};
 use super::super::puppet_arm::read_entries;
 use super::super::puppet_ops::mmap_args;
 use super::lines::{Deed, Ground, MAX_OPS, MAX_PAGES, MAX_TASKS, MEETING, STOP, script_at};
-use super::look::{Glimpse, Look};
 use super::{Ending, Table};
 use crate::clock::Stopwatch;
 
@@ -303,8 +303,10 @@ impl<'p> Theatre<'p> {
             }
             last = now;
             if watch.elapsed() > DEADLINE {
+                let then = self.whereabouts();
+                std::thread::sleep(Duration::from_secs(1));
                 return Err(format!(
-                    "neither at its end nor asleep: {}; {} have met",
+                    "neither at its end nor asleep: {then}; a second later: {}; {} have met",
                     self.whereabouts(),
                     self.stage.get(MEETING)
                 ));
@@ -328,7 +330,8 @@ impl<'p> Theatre<'p> {
             let lines = self.meeting(task) + self.actors[task].lines;
             let done = (0..lines).filter(|n| self.stage.line(script_at(task), *n).is_some());
             let (done, place) = (done.count(), look.place());
-            format!("{} {state} in {place}, {done} of {lines} lines done", names[task])
+            let effort = look.effort();
+            format!("{} {state} in {place}, {done} of {lines} lines done, {effort}", names[task])
         });
         text.collect::<Vec<_>>().join(", ")
     }
