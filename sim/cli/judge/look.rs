@@ -46,14 +46,20 @@ impl Look {
         text(&self.wchan).unwrap_or_default()
     }
 
+    /// The faults the thread has had, and the ticks it has been given: outside the kernel, and
+    /// inside.
+    pub(crate) fn ticks(&self) -> Option<[u64; 3]> {
+        let stat = text(&self.stat)?;
+        let fields: Vec<_> = stat.rsplit(") ").next()?.split(' ').collect();
+        // Counted from the state: `minflt`, `utime`, `stime`.
+        let field = |n: usize| fields.get(n)?.parse().ok();
+        Some([field(7)?, field(11)?, field(12)?])
+    }
+
     /// What the thread spends its time on, for a report: the faults it has had, the ticks it has
     /// been given, and the functions of the kernel it is in, for who may know them.
     pub(crate) fn effort(&self) -> String {
-        let stat = text(&self.stat).unwrap_or_default();
-        let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        // Behind the state: nine fields to `minflt`'s own, thirteen to `utime`'s.
-        let field = |n: usize| fields.get(n).copied().unwrap_or("?");
-        let (faults, user, kernel) = (field(7), field(11), field(12));
+        let [faults, user, kernel] = self.ticks().unwrap_or_default();
         let mut effort = format!("{faults} faults, {user} ticks of its own and {kernel} inside");
         let stack = std::fs::read_to_string(format!("{}/stack", self.folder)).unwrap_or_default();
         let frames: Vec<_> =

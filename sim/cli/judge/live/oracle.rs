@@ -267,3 +267,111 @@ impl Evidence<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shims::Errno;
+    use sim::kernel::Signal;
+
+    use super::*;
+
+    const SOURCE: Content = Content::Source { page: 0, version: 0 };
+    const OTHER: Content = Content::Source { page: 1, version: 0 };
+    const WRITTEN: Content = Content::Written { task: 0, seq: 1 };
+
+    /// What is objected to a run of two pages in which the tasks `lines` did `deeds`: task,
+    /// operation, when it began and ended, and what came of it.
+    fn classes(
+        lines: &str,
+        deeds: &[(usize, usize, u64, u64, Ret)],
+        memory: [Option<Content>; 2],
+        snapshot: [Option<u8>; 2],
+    ) -> Vec<&'static str> {
+        let text = format!("faultbed scenario 1\nname x\n{lines}");
+        let setup = sim::scenario::parse("x", &text).expect("a scenario");
+        let deeds: Vec<_> = deeds
+            .iter()
+            .map(|&(task, op, begin, end, ret)| Deed { task, op, begin, end: Some((end, ret)) })
+            .collect();
+        let evidence = Evidence {
+            setup: &setup,
+            deeds: &deeds,
+            memory: &memory,
+            records: &["clean", "missing"],
+            snapshot: &snapshot,
+            failed: false,
+        };
+        evidence.objections().into_iter().map(|objection| objection.class).collect()
+    }
+
+    const READ: &str = "memory 2 pages\ntask a\n  read 0\ntask b\n  dontneed 0 -> ok\n";
+    const CLEAN: [Option<u8>; 2] = [Some(states::CLEAN), None];
+
+    fn loaded(content: Content, at: (u64, u64), removal: (u64, u64)) -> Vec<&'static str> {
+        let deeds =
+            [(0, 0, at.0, at.1, Ret::Loaded(content)), (1, 0, removal.0, removal.1, Ret::Ok(0))];
+        classes(READ, &deeds, [None, None], [Some(states::REMOVED), None])
+    }
+
+    #[test]
+    fn a_load_is_held_against_what_was_over_and_what_had_begun() {
+        assert_eq!(loaded(SOURCE, (1, 2), (3, 4)), [""; 0]);
+        assert_eq!(loaded(SOURCE, (1, 4), (2, 3)), [""; 0], "it may have come before");
+        assert_eq!(loaded(SOURCE, (3, 4), (1, 2)), ["stale"]);
+        assert_eq!(loaded(Content::Zero, (3, 4), (1, 2)), [""; 0]);
+        assert_eq!(loaded(Content::Zero, (1, 4), (2, 3)), [""; 0], "it may have come behind");
+        assert_eq!(loaded(Content::Zero, (1, 2), (3, 4)), ["lost"]);
+        assert_eq!(loaded(OTHER, (1, 2), (3, 4)), ["misplaced"]);
+        assert_eq!(loaded(Content::Bytes(7), (1, 2), (3, 4)), ["misplaced"]);
+    }
+
+    #[test]
+    fn memory_that_moves_or_that_others_fill_is_not_asked_about_order() {
+        let moved = "memory 2 pages\nroom 2\nfeatures remap\ntask a\n  read 0\n  mremap 0..1 2\n";
+        let deeds = [(0, 0, 1, 2, Ret::Loaded(OTHER)), (0, 1, 3, 4, Ret::Ok(0))];
+        assert_eq!(classes(moved, &deeds, [None, None], [None; 2]), [""; 0]);
+        let beside = "memory 2 pages shmem\ntask f beside\n  read 0\ntask a\n  read 0\n";
+        let deeds = [(1, 0, 1, 2, Ret::Loaded(Content::Zero))];
+        assert_eq!(classes(beside, &deeds, [None, None], [None; 2]), [""; 0]);
+    }
+
+    #[test]
+    fn the_end_is_held_against_expectations_records_and_conditions() {
+        let deeds = [(0, 0, 1, 2, Ret::Loaded(SOURCE))];
+        let one = "memory 2 pages\ntask a\n  read 0 -> source\n";
+        assert_eq!(classes(one, &deeds, [Some(SOURCE), None], CLEAN), [""; 0]);
+        assert_eq!(classes(one, &deeds, [None, None], CLEAN), ["disagreement"]);
+        assert_eq!(classes(one, &deeds, [Some(SOURCE), None], [None; 2]), ["disagreement"]);
+        let unsure = [Some(states::AMBIGUOUS), None];
+        assert_eq!(classes(one, &deeds, [None, None], unsure), [""; 0]);
+        let segv = [(0, 0, 1, 2, Ret::Signal(Signal::SegvMapErr))];
+        assert_eq!(classes(one, &segv, [Some(SOURCE), None], CLEAN), ["expectation"]);
+        for condition in ["page 0 written", "page 0 absent", "page 1 zero", "state 0 dirty"] {
+            let text = format!("{one}finally\n  {condition}\n");
+            assert_eq!(classes(&text, &deeds, [Some(SOURCE), None], CLEAN), ["finally"]);
+        }
+        let good = format!("{one}finally\n  page 0 source\n  page 1 absent\n  state 0 clean\n");
+        assert_eq!(classes(&good, &deeds, [Some(SOURCE), None], CLEAN), [""; 0]);
+    }
+
+    #[test]
+    fn a_write_must_be_known_unless_the_page_was_given_up() {
+        let watched = "memory 2 pages missing wp\ntask a\n  write 0 -> ok\n";
+        let deeds = [(0, 0, 1, 2, Ret::Stored)];
+        let memory = [Some(WRITTEN), None];
+        assert_eq!(classes(watched, &deeds, memory, CLEAN), ["unseen-write"]);
+        assert_eq!(classes(watched, &deeds, memory, [Some(states::DIRTY), None]), [""; 0]);
+        let given_up = format!("{watched}  dontneed 0\n");
+        assert_eq!(classes(&given_up, &deeds, memory, CLEAN), [""; 0]);
+        let anew = format!("{watched}  baseline\n");
+        assert_eq!(classes(&anew, &deeds, memory, CLEAN), [""; 0]);
+    }
+
+    #[test]
+    fn a_removal_that_failed_promises_nothing() {
+        let deeds = [(0, 0, 1, 2, Ret::Err(Errno::ENOMEM))];
+        let one = "memory 2 pages\ntask a\n  dontneed 0..2\n";
+        let removed = [Some(states::REMOVED), None];
+        assert_eq!(classes(one, &deeds, [Some(SOURCE), None], removed), [""; 0]);
+    }
+}
