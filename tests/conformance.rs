@@ -34,6 +34,8 @@ mod cases_shared;
 mod cases_wp;
 #[path = "conformance/litmus.rs"]
 mod litmus;
+#[path = "conformance/live.rs"]
+mod live;
 #[path = "conformance/programs.rs"]
 mod programs;
 #[path = "conformance/table.rs"]

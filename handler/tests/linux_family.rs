@@ -94,7 +94,7 @@ impl Play {
         // PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED_NOREPLACE.
         let map = [BASE, pages * PAGE, 3, 0x10_0022, u64::MAX, 0];
         assert_eq!(play(Act::Syscall(MMAP, map)), Ok(BASE));
-        let uffd = UserFault::try_from(stage.userfaultfd(0).unwrap()).unwrap();
+        let uffd = UserFault::try_from(stage.userfaultfd(0, OpenFlags::empty()).unwrap()).unwrap();
         uffd.api(features).unwrap();
         let range = Span::new(Addr::new(BASE), Len::new(pages * PAGE));
         uffd.register(range, modes).unwrap();
@@ -395,7 +395,7 @@ fn a_child_that_nobody_adopts_fails_its_parents_handler() {
         let mut stage = Stage::new().unwrap();
         let map = [BASE, PAGE, 3, 0x10_0022, u64::MAX, 0];
         stage.act(0, Act::Syscall(MMAP, map)).unwrap().value.unwrap();
-        let uffd = UserFault::try_from(stage.userfaultfd(0).unwrap()).unwrap();
+        let uffd = UserFault::try_from(stage.userfaultfd(0, OpenFlags::empty()).unwrap()).unwrap();
         uffd.api(features).unwrap();
         let range = Span::new(Addr::new(BASE), Len::new(PAGE));
         uffd.register(range, RegisterModes::MISSING).unwrap();
@@ -425,7 +425,7 @@ fn an_empty_range_tells_whether_the_address_space_is_changing() {
     let stage = Stage::new().unwrap();
     let map = [BASE, PAGE, 3, 0x10_0022, u64::MAX, 0];
     stage.act(0, Act::Syscall(MMAP, map)).unwrap().value.unwrap();
-    let uffd = UserFault::try_from(stage.userfaultfd(0).unwrap()).unwrap();
+    let uffd = UserFault::try_from(stage.userfaultfd(0, OpenFlags::empty()).unwrap()).unwrap();
     uffd.api(features).unwrap();
     let range = Span::new(Addr::new(BASE), Len::new(PAGE));
     uffd.register(range, RegisterModes::MISSING).unwrap();

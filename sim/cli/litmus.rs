@@ -55,6 +55,7 @@ struct Verdict {
     states: usize,
     text: String,
     stuck: Vec<String>,
+    freed: Vec<String>,
     broken: Vec<String>,
     skipped: Option<String>,
     seconds: f64,
@@ -115,6 +116,9 @@ impl Litmus {
             }
             for line in verdict.broken.iter().chain(&verdict.stuck) {
                 println!("          {line}");
+            }
+            for line in &verdict.freed {
+                println!("          known (Z19), and let out by a signal: {line}");
             }
             verdicts.push(verdict);
             // What is done is kept, however long the rest takes.
@@ -177,6 +181,7 @@ impl Litmus {
             states: found.states,
             text: String::new(),
             stuck: Vec::new(),
+            freed: Vec::new(),
             broken: broken_conditions(program, &found.endings),
             skipped,
             seconds: 0.0,
@@ -201,6 +206,7 @@ impl Litmus {
             Ok(observed) => {
                 verdict.table = observed.table;
                 verdict.stuck = observed.stuck;
+                verdict.freed = observed.freed;
             }
             Err(why) => verdict.skipped = Some(why.to_string()),
         }

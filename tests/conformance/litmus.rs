@@ -81,6 +81,12 @@ fn v84_b13_unregistering_can_pass_by_a_fault_on_its_way_in() {
     named("unregister_against_fault");
 }
 
+/// Everybody ends, some 1 round of 200,000 only when a signal lets a load out of the kernel.
+#[test]
+fn z19_a22_close_against_fault_comes_to_an_end() {
+    named("close_against_fault");
+}
+
 /// `munmap` of a mapping that is being filled waits until all of it is: the install is done,
 /// or was never begun.
 #[test]

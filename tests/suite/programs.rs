@@ -257,6 +257,43 @@ fn an_error_says_where_it_is_and_what_would_be_right() {
         "memory 1 pages\ntask t\n  read 0\nexists\n  t 2 ok\n",
         "my.fbs:8:5: expected the number of an operation from 1 to 1, found 2",
     );
+    let result = |result: &str| {
+        let text = "faultbed scenario 1\nname x\nhandler script\nmemory 1 pages\nsequence\n  h: ";
+        parse("x", &format!("{text}events 4 -> {result}\n"))
+    };
+    for good in [
+        "ok [4096]",
+        "EAGAIN [-11]",
+        "F0r",
+        "F3+0x8w WP",
+        "F3r MINOR, FORK",
+        "REMOVE 0..2, UNMAP 0..1+0x10",
+        "REMAP 0..1 to 3",
+        "F0w by Some(1)",
+        "bits 0x1",
+    ] {
+        assert!(result(good).is_ok(), "{good}: {:?}", result(good));
+    }
+    for bad in [
+        "ok [40x]",
+        "EAGAIN [",
+        "F0",
+        "F0x",
+        "F0r WPP",
+        "REMOVE",
+        "REMOVE 0",
+        "REMAP 0..1",
+        "bits 1",
+    ] {
+        let error = result(bad).unwrap_err().to_string();
+        assert!(
+            error.starts_with("x:6:18: expected a result")
+                && error.ends_with(&format!("found `{bad}`")),
+            "{error}"
+        );
+    }
+    let error = parse("x", "faultbed scenario 2\nhandler script\n").unwrap_err().to_string();
+    assert_eq!(error, "x:1:1: expected `faultbed scenario 1`, found `faultbed scenario 2`");
     let error = parse(
         "x",
         "faultbed scenario 1\nname x\nhandler script\nmemory 1 pages\ntask t\n  read 0 -> fine\n",

@@ -146,7 +146,8 @@ fn number(text: &[u8]) -> u64 {
 
 /// The userfaultfds of a process. None sleeps on a fault (`UFFD_FEATURE_SIGBUS`). Numbers 0
 /// and 1 have nothing else; number 2 has asynchronous write protection; number 3, the
-/// follower, hears of moves and forks.
+/// follower, hears of moves and forks; without the privilege for that it is of no use. An
+/// ordinary user gets such as are not asked about the kernel's own faults.
 pub(super) fn open_uffds() -> [u64; UFFDS] {
     const SIGBUS: u64 = 1 << 7;
     const WP_ASYNC: u64 = 1 << 15;
@@ -161,7 +162,12 @@ fn new_uffd(features: u64) -> u64 {
     let mut api = [0xaa_u64, features, 0];
     // SAFETY: `api` is a live `struct uffdio_api`.
     unsafe {
-        let fd = raw(sys::__NR_userfaultfd, [u64::from(sys::O_NONBLOCK), 0, 0, 0, 0, 0]);
+        let open = |flags| raw(sys::__NR_userfaultfd, [flags, 0, 0, 0, 0, 0]);
+        let flags = u64::from(sys::O_NONBLOCK);
+        let mut fd = open(flags);
+        if result(fd).is_err() {
+            fd = open(flags | u64::from(sys::UFFD_USER_MODE_ONLY));
+        }
         raw(sys::__NR_ioctl, [fd, UFFDIO_API, &raw mut api as u64, 0, 0, 0]);
         fd
     }

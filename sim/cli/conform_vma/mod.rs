@@ -106,8 +106,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} calls in {} sequences compared: ", self.compared, self.sequences)?;
         match &self.disagreement {
-            None => f.write_str("no difference"),
-            Some(disagreement) => write!(f, "\n{disagreement}"),
+            None => f.write_str("no difference")?,
+            Some(disagreement) => write!(f, "\n{disagreement}")?,
+        }
+        match support::Rights::own().missing() {
+            None => Ok(()),
+            Some(what) => write!(f, "\nnot tested without privileges: {what}"),
         }
     }
 }

@@ -11,6 +11,7 @@ use sim::vma::{
 };
 
 use super::op::{Map, Op, Source};
+use super::support::Rights;
 
 /// Where the arena starts: far below everything the loader and the kernel place.
 pub const ARENA_START: u64 = 0x2000_0000_0000;
@@ -49,12 +50,19 @@ pub struct Model {
     /// Locked memory was left behind by `DONTUNMAP`: 6.18 loses count of it (docs/kernel/vma.md),
     /// so that from now on limits of locked memory bite elsewhere.
     lost_count: bool,
+    rights: Rights,
 }
 
 impl Model {
     /// A process with an empty arena, on the kernel this layer is compared with.
     pub fn new() -> Model {
-        let limits = Limits { rlimit_stack: 8 << 20, ..Limits::default() };
+        let rights = Rights::own();
+        let limits = Limits {
+            rlimit_stack: 8 << 20,
+            rlimit_memlock: rights.memlock,
+            may_lock_any: rights.lock_any,
+            ..Limits::default()
+        };
         let mut space = AddressSpace::with_limits(Rules::LINUX_6_18, limits);
         space.mmap(&Mmap::fixed(BALLAST, BALLAST_LEN, Prot::RW)).expect("there is nothing yet");
         let mut model = Model {
@@ -63,6 +71,7 @@ impl Model {
             next_ctx: 0,
             followers: Vec::new(),
             lost_count: false,
+            rights,
         };
         model.open_ctxs();
         model
@@ -93,6 +102,9 @@ impl Model {
     pub fn admits(&self, op: &Op) -> bool {
         match *op {
             Op::Lock(at, len, _) => !self.vmas(at, len).any(may_fail_to_fault),
+            Op::Register(FOLLOWER, ..) | Op::Unregister(FOLLOWER, ..) if !self.rights.follow => {
+                false
+            }
             Op::Register(fd, ..) | Op::Unregister(fd, ..) => self.ctxs[fd].is_some(),
             // Its reader keeps it open.
             Op::Close(fd) => fd != FOLLOWER && self.ctxs[fd].is_some(),

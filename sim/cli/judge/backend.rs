@@ -32,6 +32,12 @@ impl fmt::Display for Unable {
     }
 }
 
+impl From<shims::Errno> for Unable {
+    fn from(errno: shims::Errno) -> Unable {
+        Unable(errno.to_string())
+    }
+}
+
 /// The kernel that a program is simulated on.
 pub fn profile_of(program: &Program) -> Profile {
     program.profile.clone().unwrap_or_else(running_profile)
@@ -108,9 +114,7 @@ pub(crate) fn prepare(
     UserFault::connect(flags, program.features).map_err(|why| Unable(why.to_string()))?;
     match huge_pages(program) {
         0 => Ok(None),
-        pages => Reservation::new(pages)
-            .map(Some)
-            .map_err(|errno| Unable(format!("{pages} huge pages cannot be reserved: {errno}"))),
+        pages => Reservation::ensure(pages).map_err(|shortage| Unable(shortage.to_string())),
     }
 }
 

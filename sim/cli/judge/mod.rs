@@ -7,6 +7,7 @@
 mod arm;
 mod backend;
 pub mod litmus;
+pub mod live;
 mod op;
 pub mod program;
 mod run;
@@ -16,6 +17,8 @@ mod steps;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod case;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod look;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod puppet_arm;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -24,7 +24,7 @@ use shims::linux::{Capability, OpenFlags};
 use sim::Profile;
 
 use crate::clock::Stopwatch;
-use crate::judge::running_profile;
+use crate::judge::{Unable, running_profile};
 
 use cover::{Counts, Cover, Rule};
 use generate::{Means, Mix};
@@ -227,11 +227,12 @@ impl Random {
         &self,
         mut progress: impl FnMut(u64),
         mut found: impl FnMut(&Disagreement),
-    ) -> Result<Report, Errno> {
+    ) -> Result<Report, Unable> {
         let profile = running_profile();
         let privileged = is_privileged();
-        let pool = (self.huge > 0).then(|| Reservation::new(self.huge)).transpose()?;
-        let means = Means { privileged, huge_pages: pool.as_ref().map_or(0, |_| self.huge) };
+        let pool = (self.huge > 0).then(|| Reservation::ensure(self.huge)).transpose();
+        let _pool = pool.map_err(|shortage| Unable(shortage.to_string()))?;
+        let means = Means { privileged, huge_pages: self.huge };
         let mut report = Report { means: Some(means), ..Report::default() };
         let watch = Stopwatch::start();
         let over = || self.minutes.is_some_and(|most| watch.elapsed().as_secs() >= 60 * most);

@@ -49,8 +49,10 @@ pub fn parse(file: &str, text: &str) -> Result<Setup, ScenarioError> {
     match header {
         Some(mut words) => {
             let column = words.column();
-            if words.rest() != super::HEADER {
-                return Err(words.error(column, format!("expected `{}`", super::HEADER)));
+            let found = words.rest();
+            if found != super::HEADER {
+                let message = format!("expected `{}`, found `{found}`", super::HEADER);
+                return Err(words.error(column, message));
             }
         }
         None => {
@@ -189,6 +191,15 @@ impl Parser {
                 }
                 setup.profile = profile;
             }
+            // A file with a script has another grammar, and does not come here.
+            "handler" => {
+                let (found, column) = words.want("`script`")?;
+                let message = format!(
+                    "expected `script`, found `{found}`; without this line the handler is \
+                     faultbed's own"
+                );
+                return Err(words.error(column, message));
+            }
             "mishaps" => setup.mishaps = mishaps(&mut words)?,
             "bugs" => {
                 while let Some((word, column)) = words.next() {
@@ -199,7 +210,7 @@ impl Parser {
             _ => {
                 let message = format!(
                     "expected `name`, `about`, `memory`, `room`, `features`, `workers`, `profile`, \
-                     `bugs`, `mishaps`, `task` or `finally`, found `{word}`"
+                     `bugs`, `mishaps`, `handler script`, `task` or `finally`, found `{word}`"
                 );
                 return Err(words.error(column, message));
             }

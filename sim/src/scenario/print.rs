@@ -62,7 +62,22 @@ impl fmt::Display for Setup {
     }
 }
 
+/// One operation.
+struct Operation<'s>(&'s Setup, &'s Op);
+
+impl fmt::Display for Operation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.op(f, self.1)
+    }
+}
+
 impl Setup {
+    /// `op`, which is one of its own, as a scenario has it. What is several operations has its
+    /// text at the last one.
+    pub fn operation(&self, op: &Op) -> String {
+        Operation(self, op).to_string().trim().to_owned()
+    }
+
     fn op(&self, f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         match op {
             // Two operations are parsed into several.

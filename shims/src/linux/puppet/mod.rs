@@ -9,6 +9,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use linux_raw_sys::general as sys;
 
@@ -31,6 +32,8 @@ const SCRATCH_AT: u64 = 1 << 16;
 const SHARED: u64 = SCRATCH_AT + SCRATCH;
 /// Seconds after which a process that nobody has ended ends itself.
 const PATIENCE: u64 = 120;
+/// How long processes that are told to end are waited for.
+const END: Duration = Duration::from_secs(10);
 
 /// The thread waits to be told something.
 const IDLE: u32 = 0;
@@ -153,6 +156,8 @@ pub struct Stage {
 
 // SAFETY: the shared memory is accessed by atomics only.
 unsafe impl Send for Stage {}
+// SAFETY: as above; what needs a slot for itself takes `&mut self`.
+unsafe impl Sync for Stage {}
 
 impl Stage {
     /// A process with one thread, which is in slot 0. It has no descriptors but the standard
@@ -164,11 +169,12 @@ impl Stage {
         let shared = unsafe { raw(sys::__NR_mmap, [0, SHARED, prot, flags, u64::MAX, 0]) };
         let shared = core::ptr::with_exposed_provenance_mut(result(shared)? as usize);
         let mut stage = Stage { shared, first: 0, used: 1 };
+        let owner = u64::from(std::process::id());
         // SAFETY: the child runs `enter`, which never returns and uses neither locks nor
         // the allocator of this process.
         let pid = unsafe { raw(sys::__NR_fork, [0; 6]) };
         if pid == 0 {
-            stage::enter(shared);
+            stage::enter(shared, owner);
         }
         stage.first = result(pid)?;
         // It answers when it is ready, unasked.
@@ -335,26 +341,11 @@ impl Stage {
     /// # Panics
     ///
     /// If nobody has arrived in the slot, or it belongs to the first process.
-    pub fn end(&self, slot: usize) {
+    pub fn end_process(&self, slot: usize) {
         let pid = u64::from(self.slot(slot).pid.swap(0, Ordering::AcqRel));
         assert!(pid != 0 && pid != self.first, "slot {slot} has no process of its own");
-        end_all(&[pid]);
+        end_all(vec![pid], END);
         self.slot(slot).state.store(IDLE, Ordering::Release);
-    }
-}
-
-/// Kill these children of this process and wait until they are gone. They are zombies at worst,
-/// so their numbers are their own; and all are killed before one is waited for.
-fn end_all(pids: &[u64]) {
-    const SIGKILL: u64 = 9;
-    const ANY_KIND: u64 = 0x4000_0000;
-    for pid in pids {
-        // SAFETY: a signal to a child that `Stage::new` or a puppet's fork has made.
-        unsafe { raw(sys::__NR_kill, [*pid, SIGKILL, 0, 0, 0, 0]) };
-    }
-    for pid in pids {
-        // SAFETY: reaps a child of the same sort.
-        unsafe { raw(sys::__NR_wait4, [*pid, 0, ANY_KIND, 0, 0, 0]) };
     }
 }
 
@@ -367,14 +358,65 @@ pub struct Stuck {
     pub act: Act,
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
+impl Stage {
+    /// End all processes of the stage. Those that the kernel has not let go within `patience`,
+    /// which were told to end all the same.
+    pub fn end(mut self, patience: Duration) -> Vec<u32> {
+        self.finish(patience)
+    }
+
+    fn finish(&mut self, patience: Duration) -> Vec<u32> {
         let mut pids: Vec<_> = (0..self.used).map(|slot| u64::from(self.ids(slot).0)).collect();
         pids.push(self.first);
         pids.retain(|pid| *pid != 0);
         pids.sort_unstable();
         pids.dedup();
-        end_all(&pids);
+        end_all(pids, patience)
+    }
+}
+
+/// Kill these children of this process, and reap them. They are zombies at worst, so their numbers
+/// are their own; and all are killed before one is waited for. Those that the kernel has not let go
+/// in time.
+fn end_all(pids: Vec<u64>, patience: Duration) -> Vec<u32> {
+    const SIGKILL: u64 = 9;
+    for pid in &pids {
+        // SAFETY: a signal to a child that `new` or a puppet's fork has made.
+        unsafe { raw(sys::__NR_kill, [*pid, SIGKILL, 0, 0, 0, 0]) };
+    }
+    pids.into_iter().filter(|pid| !bury(*pid, patience)).map(|pid| pid as u32).collect()
+}
+
+/// Reap a child that was told to end. Tells whether it did so in time; a thread that the kernel
+/// does not let go keeps its process.
+fn bury(pid: u64, patience: Duration) -> bool {
+    const WNOHANG: u64 = 1;
+    const ANY_KIND: u64 = 0x4000_0000;
+    const ECHILD: i32 = 10;
+    // SAFETY: reaps a child that `new` or a puppet's fork has made.
+    let reap = || result(unsafe { raw(sys::__NR_wait4, [pid, 0, WNOHANG | ANY_KIND, 0, 0, 0]) });
+    // SAFETY: makes a descriptor, and touches no memory.
+    let opened = result(unsafe { raw(sys::__NR_pidfd_open, [pid, 0, 0, 0, 0, 0]) });
+    if let Ok(fd) = opened {
+        // SAFETY: this function made it, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let mut ended = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let timeout = rustix::event::Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        // A signal of this process's own ends the wait early, and the last look decides.
+        let _ = rustix::event::poll(&mut ended, Some(&timeout));
+    }
+    match reap() {
+        Ok(reaped) => reaped > 0,
+        Err(errno) => errno.raw() == ECHILD,
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.finish(END);
         // SAFETY: the mapping is this value's own, and nothing here refers to it any more.
         unsafe { raw(sys::__NR_munmap, [self.shared as u64, SHARED, 0, 0, 0, 0]) };
     }
@@ -408,7 +450,7 @@ mod tests {
         assert_eq!(seen.words, [7, 8], "the child has a copy");
         assert_eq!(stage.act(0, Act::Add { addr: at, value: 2 }).unwrap().value, Ok(1));
         assert!(stage.act(0, Act::Vfork).unwrap().value.unwrap() > 0);
-        stage.end(third);
+        stage.end_process(third);
         assert!(!std::path::Path::new(&format!("/proc/{child}")).exists());
         let again = stage.act(second, Act::Fork(third, 17)).unwrap().value.unwrap();
         assert!(stage.wait_long(third).is_some(), "the slot can be used again");

@@ -25,6 +25,9 @@ const STACK: u64 = 64 << 10;
 /// its own.
 static SLOTS_AT: AtomicPtr<Slot> = AtomicPtr::new(core::ptr::null_mut());
 
+/// The process that pulls the strings. Set as the one before.
+static OWNER: AtomicU64 = AtomicU64::new(0);
+
 /// Wake whoever waits for a change of `word`.
 pub(super) fn wake(word: &AtomicU32) {
     const FUTEX_WAKE: u64 = 1;
@@ -34,9 +37,10 @@ pub(super) fn wake(word: &AtomicU32) {
 }
 
 /// The first thread of the first process: become a puppet.
-pub(super) fn enter(shared: *mut u8) -> ! {
+pub(super) fn enter(shared: *mut u8, owner: u64) -> ! {
     let slots = shared.cast::<Slot>();
     SLOTS_AT.store(slots, Ordering::Release);
+    OWNER.store(owner, Ordering::Release);
     // SAFETY: system calls of a process that is nothing but a puppet: descriptors that
     // belong to the process it was forked from are closed, so that none of them is kept
     // open here (rule a19), and the handlers are the functions below.
@@ -53,8 +57,6 @@ pub(super) fn enter(shared: *mut u8) -> ! {
             let signal = u64::from(signal);
             raw(sys::__NR_rt_sigaction, [signal, &raw const action as u64, 0, 8, 0, 0]);
         }
-        const PR_SET_PDEATHSIG: u64 = 1;
-        raw(sys::__NR_prctl, [PR_SET_PDEATHSIG, 9, 0, 0, 0, 0]);
         arrive(slots, 0)
     }
 }
@@ -67,11 +69,25 @@ const SA_RESTORER: u64 = 0x0400_0000;
 ///
 /// `slots` are the live slots, and nobody else is in slot `index`.
 unsafe fn arrive(slots: *mut Slot, index: usize) -> ! {
-    // SAFETY: an alarm ends this process, whatever becomes of the others; the rest is the
-    // caller's promise.
+    mortal();
+    // SAFETY: the caller's promise.
+    unsafe { serve(slots.add(index)) }
+}
+
+/// See to it that this process ends: with the one that pulls the strings, however that ends, and
+/// in any case after a while. Every forked process needs it anew.
+fn mortal() {
+    const PR_SET_PDEATHSIG: u64 = 1;
+    const SIGKILL: u64 = 9;
+    // SAFETY: these change nothing but what ends this process.
     unsafe {
         raw(sys::__NR_alarm, [PATIENCE, 0, 0, 0, 0, 0]);
-        serve(slots.add(index))
+        raw(sys::__NR_prctl, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]);
+        // All processes of a stage are the owner's children. One that has another parent by now
+        // was too late to be told of its owner's end.
+        if raw(sys::__NR_getppid, [0; 6]) != OWNER.load(Ordering::Acquire) {
+            raw(sys::__NR_exit_group, [98, 0, 0, 0, 0, 0]);
+        }
     }
 }
 
@@ -204,8 +220,7 @@ pub(super) unsafe fn fork(index: u64, flags: u64) -> Forked {
 /// The first thread of a forked process says who it is.
 fn arrived(slot: &Slot) {
     introduce(slot);
-    // SAFETY: an alarm ends this process, whatever becomes of the others.
-    unsafe { raw(sys::__NR_alarm, [PATIENCE, 0, 0, 0, 0, 0]) };
+    mortal();
 }
 
 fn introduce(slot: &Slot) {

@@ -8,9 +8,11 @@ use linux_raw_sys::general as sys;
 use super::{Act, Stage};
 use crate::Errno;
 use crate::linux::vma_probe::{raw, result};
+use crate::linux::{OpenFlags, abi};
 
-/// `UFFD_USER_MODE_ONLY` is not among them: the kernel faults on behalf of puppets too.
 const FLAGS: u64 = (sys::O_CLOEXEC | sys::O_NONBLOCK) as u64;
+/// `USERFAULTFD_IOC_NEW`.
+const DEVICE_NEW: u64 = 0xaa00;
 
 impl Stage {
     /// A copy of the descriptor `number` of the process of the thread in `slot`.
@@ -26,16 +28,29 @@ impl Stage {
         copy.map(|copy| unsafe { OwnedFd::from_raw_fd(copy as i32) })
     }
 
-    /// A new userfaultfd for the memory of the idle thread in `slot`. The process keeps no
-    /// copy.
-    pub fn userfaultfd(&self, slot: usize) -> Result<OwnedFd, Errno> {
-        let told = |number, first| {
-            let act = Act::Syscall(number, [first, 0, 0, 0, 0, 0]);
-            self.act(slot, act).map_err(|_| Errno::EIO)?.value
+    /// A new userfaultfd for the memory of the idle thread in `slot`: by the system call, or
+    /// else by the device, whose name is put at the start of the scratch memory (rules a1, a2).
+    /// The process keeps no copy.
+    pub fn userfaultfd(&self, slot: usize, flags: OpenFlags) -> Result<OwnedFd, Errno> {
+        let told = |number, args| {
+            self.act(slot, Act::Syscall(number, args)).map_err(|_| Errno::EIO)?.value
         };
-        let number = told(sys::__NR_userfaultfd, FLAGS)?;
+        let mut wanted = FLAGS;
+        if flags.contains(OpenFlags::USER_MODE_ONLY) {
+            wanted |= u64::from(abi::USER_MODE_ONLY);
+        }
+        let close = |number| told(sys::__NR_close, [number, 0, 0, 0, 0, 0]);
+        let made = told(sys::__NR_userfaultfd, [wanted, 0, 0, 0, 0, 0]).or_else(|refused| {
+            self.put(0, b"/dev/userfaultfd\0");
+            let path = [sys::AT_FDCWD as i64 as u64, self.scratch(), 2, 0, 0, 0];
+            let device = told(sys::__NR_openat, path).map_err(|_| refused)?;
+            let made = told(sys::__NR_ioctl, [device, DEVICE_NEW, wanted, 0, 0, 0]);
+            close(device)?;
+            made
+        });
+        let number = made?;
         let copy = self.descriptor(slot, number);
-        told(sys::__NR_close, number)?;
+        close(number)?;
         copy
     }
 }

@@ -15,12 +15,12 @@ use sim::Content;
 use sim::world::BASE;
 
 use super::super::backend::{Unable, prepare};
+use super::super::look::{Glimpse, Look};
 use super::super::op::{Kind, PAGE};
 use super::super::program::{Body, Doing, Program, Seen, page_text};
 use super::super::puppet_arm::read_entries;
 use super::super::puppet_ops::mmap_args;
 use super::lines::{Deed, Ground, MAX_OPS, MAX_PAGES, MAX_TASKS, MEETING, STOP, script_at};
-use super::look::{Glimpse, Look};
 use super::{Ending, Table};
 use crate::clock::Stopwatch;
 
@@ -43,6 +43,9 @@ pub struct Observed {
     /// Threads that could not be brought to an end, what they were doing and where. Their
     /// processes were ended.
     pub stuck: Vec<String>,
+    /// Rounds in which a thread went round in circles inside the kernel until a signal let it
+    /// out, with what was to be seen until then. They count like the others.
+    pub freed: Vec<String>,
 }
 
 /// Run `program` `runs` times; `progress` is told how many rounds are done.
@@ -55,7 +58,7 @@ pub fn observe(
 ) -> Result<Observed, Unable> {
     let pool = prepare(program)?;
     let mut table = Table::new(program, allowed);
-    let mut stuck = Vec::new();
+    let (mut stuck, mut freed) = (Vec::new(), Vec::new());
     let mut dice = Dice(seed | 1);
     let mut theatre = Theatre::new(program, &pool)?;
     for round in 0..runs {
@@ -63,7 +66,9 @@ pub fn observe(
             theatre.shuffle(&mut dice);
             progress(round);
         }
-        match theatre.round(&mut dice, allowed) {
+        let came = theatre.round(&mut dice, allowed);
+        freed.extend(theatre.freed.take().map(|seen| format!("round {round}: {seen}")));
+        match came {
             Ok(ending) => table.see(ending),
             Err(why) => {
                 stuck.push(format!("round {round}: {why}"));
@@ -75,7 +80,7 @@ pub fn observe(
         }
     }
     progress(runs);
-    Ok(Observed { table, stuck })
+    Ok(Observed { table, stuck, freed })
 }
 
 /// Numbers that only have to be different.
@@ -119,6 +124,8 @@ struct Theatre<'p> {
     child: usize,
     pagemap: File,
     mem: File,
+    /// What was to be seen of a thread that a signal let out of the kernel, in this round.
+    freed: Option<String>,
 }
 
 /// The slot of the thread that sets up.
@@ -164,7 +171,8 @@ impl<'p> Theatre<'p> {
         let (pagemap, mem) = open("pagemap")
             .and_then(|pagemap| Ok((pagemap, open("mem")?)))
             .map_err(|e| Unable(format!("/proc: {e}")))?;
-        Ok(Theatre { stage, program, actors, setup, image, uffd, child, pagemap, mem })
+        let freed = None;
+        Ok(Theatre { stage, program, actors, setup, image, uffd, child, pagemap, mem, freed })
     }
 
     /// Put every thread on one processor, or on any.
@@ -273,7 +281,7 @@ impl<'p> Theatre<'p> {
     /// runnable from that moment on, so one that is found asleep, and all others with it, and
     /// that has not run between two looks, stays so.
     fn quiet(&mut self, still: u32) -> Result<(), String> {
-        let watch = Stopwatch::start();
+        let mut watch = Stopwatch::start();
         let mut last: Vec<Option<Glimpse>> = Vec::new();
         let mut calm = 0;
         loop {
@@ -303,13 +311,39 @@ impl<'p> Theatre<'p> {
             }
             last = now;
             if watch.elapsed() > DEADLINE {
+                let then = self.whereabouts();
+                let spinning = self.spinning();
+                if !spinning.is_empty() && self.freed.is_none() {
+                    for task in spinning {
+                        let (pid, tid) = self.stage.ids(self.actors[task].slot);
+                        self.stage.kill(pid, Some(tid), sys::SIGUSR1);
+                    }
+                    self.freed = Some(then);
+                    watch = Stopwatch::start();
+                    continue;
+                }
                 return Err(format!(
-                    "neither at its end nor asleep: {}; {} have met",
+                    "neither at its end nor asleep: {then}; a second later: {}; {} have met",
                     self.whereabouts(),
                     self.stage.get(MEETING)
                 ));
             }
         }
+    }
+
+    /// The tasks that do nothing, for a second, but go round in circles inside one fault: the
+    /// kernel does not let them out, nor anybody else on their processor in (Z19). A signal does.
+    fn spinning(&self) -> Vec<usize> {
+        let ticks = || self.actors.iter().map(|actor| actor.look.ticks()).collect::<Vec<_>>();
+        let before = ticks();
+        let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = rustix::event::poll(&mut [], Some(&second));
+        let spins = |(before, after): (&Option<[u64; 3]>, &Option<[u64; 3]>)| {
+            let (Some([faults, user, kernel]), Some(after)) = (before, after) else { return false };
+            after[0] == *faults && after[1] == *user && after[2] >= kernel + 10
+        };
+        let spins: Vec<_> = before.iter().zip(&ticks()).map(spins).collect();
+        (0..spins.len()).filter(|task| spins[*task] && !self.finished(*task)).collect()
     }
 
     /// Has the last line of the task been done?
@@ -328,7 +362,8 @@ impl<'p> Theatre<'p> {
             let lines = self.meeting(task) + self.actors[task].lines;
             let done = (0..lines).filter(|n| self.stage.line(script_at(task), *n).is_some());
             let (done, place) = (done.count(), look.place());
-            format!("{} {state} in {place}, {done} of {lines} lines done", names[task])
+            let effort = look.effort();
+            format!("{} {state} in {place}, {done} of {lines} lines done, {effort}", names[task])
         });
         text.collect::<Vec<_>>().join(", ")
     }
@@ -447,7 +482,7 @@ impl<'p> Theatre<'p> {
                 if !there && self.stage.wait_long(self.child).is_none() {
                     return Err("the child does not arrive".to_owned());
                 }
-                self.stage.end(self.child);
+                self.stage.end_process(self.child);
             }
         }
         Ok(())

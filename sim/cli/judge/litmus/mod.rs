@@ -8,8 +8,6 @@ mod catalogue;
 mod free;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod lines;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -51,7 +51,10 @@ pub fn parse(file: &str, text: &str) -> Result<Program, ScenarioError> {
     let mut last = Words::new(file, 1, "");
     match lines.by_ref().find(|words| !words.clone().is_empty()) {
         Some(words) if words.clone().rest() == HEADER => {}
-        Some(words) => return Err(words.error(1, format!("expected `{HEADER}`"))),
+        Some(mut words) => {
+            let (column, found) = (words.column(), words.rest());
+            return Err(words.error(column, format!("expected `{HEADER}`, found `{found}`")));
+        }
         None => return Err(last.error(1, format!("expected `{HEADER}`, found an empty file"))),
     }
     for mut words in lines {

@@ -123,16 +123,13 @@ impl Expect {
             "spinning",
         ];
         let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let field = rest.starts_with('[') && rest.ends_with(']');
+        let inside = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let field = inside.is_some_and(|field| field.parse::<i64>().is_ok());
         let number = |text: &str| text.parse::<u64>().is_ok();
-        let message = ["REMOVE", "UNMAP", "REMAP", "FORK"].contains(&first)
-            || first
-                .strip_prefix('F')
-                .is_some_and(|at| at.starts_with(|c: char| c.is_ascii_digit()));
         let right = match first {
-            _ if message => true,
+            _ if text.split(", ").all(is_message) => true,
             "ok" => rest.is_empty() || field,
-            "bits" => rest.starts_with("0x"),
+            "bits" => is_hex(rest),
             "number" => number(rest),
             _ if known.contains(&first) => rest.is_empty(),
             _ => Errno::from_name(first).is_some() && (rest.is_empty() || field),
@@ -153,4 +150,38 @@ impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Is that one message, as `event_text` would have it?
+fn is_message(text: &str) -> bool {
+    let words: Vec<_> = text.split(' ').collect();
+    match words[..] {
+        ["FORK"] => true,
+        ["REMOVE" | "UNMAP", pages] => is_part(pages),
+        ["REMAP", pages, "to", place] => is_part(pages) && is_place(place),
+        [fault, ref rest @ ..] => {
+            let place = fault.strip_prefix('F').and_then(|f| f.strip_suffix(['r', 'w']));
+            // Who it is, and flags that nobody knows, come last.
+            let kind = rest.strip_prefix(&["WP"]).or_else(|| rest.strip_prefix(&["MINOR"]));
+            let more = kind.unwrap_or(rest);
+            let known = more.first().is_none_or(|word| ["by", "flags"].contains(word));
+            place.is_some_and(is_place) && known
+        }
+        [] => false,
+    }
+}
+
+/// `A..B`.
+fn is_part(text: &str) -> bool {
+    text.split_once("..").is_some_and(|(start, end)| is_place(start) && is_place(end))
+}
+
+/// `3`, or `3+0x10`.
+fn is_place(text: &str) -> bool {
+    let (page, byte) = text.split_once('+').unwrap_or((text, "0x0"));
+    page.parse::<u64>().is_ok() && is_hex(byte)
+}
+
+fn is_hex(text: &str) -> bool {
+    text.strip_prefix("0x").is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok())
 }

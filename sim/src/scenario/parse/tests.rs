@@ -11,7 +11,12 @@ fn errors_name_file_line_column_and_what_was_expected() {
     let head = "faultbed scenario 1\nname x\nmemory 4 pages\n";
     let case = |body: &str| error(&format!("{head}{body}"));
     assert_eq!(error(""), "t.fbs:1:1: expected `faultbed scenario 1`, found an empty file");
-    assert_eq!(error("# only\nfoo\n"), "t.fbs:2:1: expected `faultbed scenario 1`");
+    assert_eq!(error("# only\nfoo\n"), "t.fbs:2:1: expected `faultbed scenario 1`, found `foo`");
+    assert_eq!(
+        case("handler scritp\n"),
+        "t.fbs:4:9: expected `script`, found `scritp`; without this line the handler is \
+         faultbed's own"
+    );
     assert_eq!(
         case("task a\n  read 4\n"),
         "t.fbs:5:8: `4` reaches beyond the memory, which has 4 pages"
