@@ -1,8 +1,10 @@
 //! What the VMA operations cost, beside a bare `BTreeMap` and the `rangemap` crate.
 //!
 //! All hold N VMAs of 3 pages at a stride of 8 pages. An operation runs over a batch of
-//! distinct slots in random order; its inverse, which restores the layout, is not timed
-//! with it. At the end the medians are printed as a table, with their ratio to the bare map.
+//! distinct slots in random order, another one each time round: of the same few slots again and
+//! again the processor would learn by heart where each search branches. Its inverse, which
+//! restores the layout, is not timed with it. Small sizes have a herd of trees, so that a batch
+//! is long beside the two looks at the clock. At the end the medians are printed as a table, with their ratio to the bare map.
 //! `cargo bench --bench vma_ops -- --test` runs each once on small trees.
 
 #[path = "vma_peers/mod.rs"]
@@ -90,23 +92,37 @@ fn timed(work: impl FnOnce()) -> Duration {
 /// One implementation at one size.
 struct Lane<P> {
     slots: u64,
-    order: Vec<u64>,
+    /// Each slot of each tree of the herd, in the order of this time round.
+    order: Vec<(usize, u64)>,
+    rng: ChaCha8Rng,
     /// Built when the first of its rows is asked for.
-    peer: Option<P>,
+    herd: Vec<P>,
 }
+
+/// So many VMAs at least are in a herd.
+const HERD: u64 = 160;
 
 impl<P: Peer> Lane<P> {
     fn new(slots: u64) -> Lane<P> {
-        let mut order: Vec<u64> = (1..=slots).collect();
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
-        Lane { slots, order, peer: None }
+        let trees = HERD.div_ceil(slots) as usize;
+        let order = (0..trees).flat_map(|tree| (1..=slots).map(move |slot| (tree, slot))).collect();
+        let mut lane = Lane { slots, order, rng: ChaCha8Rng::seed_from_u64(1), herd: Vec::new() };
+        lane.order.shuffle(&mut lane.rng);
+        lane
+    }
+
+    fn build(&mut self) {
+        if self.herd.is_empty() {
+            let trees = HERD.div_ceil(self.slots);
+            self.herd = (0..trees).map(|_| P::build(self.slots)).collect();
+        }
     }
 
     fn row(&mut self, group: &mut BenchmarkGroup<'_, WallTime>, row: &Row<P>, round: usize) {
-        let Lane { slots, order, peer } = self;
-        let batch = (*slots / 16).max((*slots).min(8)) as usize;
-        group.bench_function(format!("{}/{}/{slots}/{round}", row.name, P::NAME), |b| {
-            let peer = peer.get_or_insert_with(|| P::build(*slots));
+        let batch = (self.order.len() / 16).max(64);
+        group.bench_function(format!("{}/{}/{}/{round}", row.name, P::NAME, self.slots), |b| {
+            self.build();
+            let Lane { order, rng, herd, .. } = self;
             let mut at = 0;
             b.iter_custom(|iters| {
                 let (mut spent, mut left) = (Duration::ZERO, iters);
@@ -114,11 +130,17 @@ impl<P: Peer> Lane<P> {
                     let n = batch.min(left as usize);
                     if at + n > order.len() {
                         at = 0;
+                        order.shuffle(rng);
                     }
                     let slots = &order[at..at + n];
-                    slots.iter().for_each(|slot| (row.before)(peer, *slot));
-                    spent += timed(|| slots.iter().for_each(|slot| (row.timed)(peer, *slot)));
-                    slots.iter().for_each(|slot| (row.after)(peer, *slot));
+                    let mut each = |op: Op<P>| {
+                        for (tree, slot) in slots {
+                            op(&mut herd[*tree], *slot);
+                        }
+                    };
+                    each(row.before);
+                    spent += timed(|| each(row.timed));
+                    each(row.after);
                     at += n;
                     left -= n as u64;
                 }
@@ -128,16 +150,19 @@ impl<P: Peer> Lane<P> {
     }
 
     fn clone_after_change(&mut self, group: &mut BenchmarkGroup<'_, WallTime>, round: usize) {
-        let Lane { slots, order, peer } = self;
-        group.bench_function(format!("clone_after_change/{}/{slots}/{round}", P::NAME), |b| {
-            let peer = peer.get_or_insert_with(|| P::build(*slots));
-            let mut next = order.iter().cycle();
-            b.iter(|| {
-                let mut fork = peer.clone();
-                fork.map(page_of_slot(*next.next().expect("endless")) + 5, 1);
-                fork
-            });
-        });
+        group.bench_function(
+            format!("clone_after_change/{}/{}/{round}", P::NAME, self.slots),
+            |b| {
+                self.build();
+                let mut next = self.order.iter().cycle();
+                b.iter(|| {
+                    let (tree, slot) = next.next().expect("endless");
+                    let mut fork = self.herd[*tree].clone();
+                    fork.map(page_of_slot(*slot) + 5, 1);
+                    fork
+                });
+            },
+        );
     }
 
     fn gap_search_worst(&mut self, group: &mut BenchmarkGroup<'_, WallTime>, round: usize) {
@@ -162,7 +187,7 @@ impl<P: Peer> Lane<P> {
 fn bench_size(group: &mut BenchmarkGroup<'_, WallTime>, slots: u64) {
     let (mut full, mut bare) = (Lane::<Full>::new(slots), Lane::<Bare>::new(slots));
     let mut ranges = Lane::<Ranges>::new(slots);
-    let rounds = if is_smoke() { 1 } else { table::ROUNDS };
+    let rounds = if is_smoke() { 1 } else { table::rounds(slots) };
     for ((f, b), r) in rows::<Full>().iter().zip(&rows::<Bare>()).zip(&rows::<Ranges>()) {
         for round in 0..rounds {
             full.row(group, f, round);

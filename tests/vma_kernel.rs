@@ -203,6 +203,39 @@ fn sequences_that_once_disagreed_agree() {
                 kept(300, 6, 320),
             ],
         ),
+        (
+            "what grows in place joins unfaulted memory above it, forked or not",
+            vec![
+                anon(302, 4, Prot::RW),
+                Op::Unmap(304, 1),
+                Op::Touch(302),
+                Op::Fork,
+                Op::Remap {
+                    old: 302,
+                    old_len: 2,
+                    new_len: 3,
+                    flags: RemapFlags::empty(),
+                    new: 302,
+                },
+            ],
+        ),
+        (
+            "but faulted memory only of the same identity",
+            vec![
+                anon(302, 4, Prot::RW),
+                Op::Touch(302),
+                Op::Unmap(304, 1),
+                Op::Fork,
+                Op::Touch(305),
+                Op::Remap {
+                    old: 302,
+                    old_len: 2,
+                    new_len: 3,
+                    flags: RemapFlags::empty(),
+                    new: 302,
+                },
+            ],
+        ),
     ];
     let arena = faultbed::conform_vma::ARENA_START;
     let pages = faultbed::conform_vma::ARENA_PAGES;

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::{Bare, Full, Peer, Ranges};
 
-/// How often each row is measured, the implementations in turns.
-pub const ROUNDS: usize = 5;
+/// How often each row is measured at a size, the implementations in turns. Where an operation
+/// takes tens of nanoseconds, what else the machine does weighs most.
+pub fn rounds(size: u64) -> usize {
+    if size <= 1_000 { 11 } else { 5 }
+}
 
 /// Print the medians of the last run, and their ratio to the bare `BTreeMap`: the median of the
 /// ratios of the rounds, each of which is of one moment.
@@ -14,7 +17,7 @@ pub fn print(rows: &[&str], sizes: &[u64]) {
     println!("|---|---|---|---|---|---|");
     for row in rows {
         for size in sizes {
-            let of = |peer| medians(&format!("{row}_{peer}_{size}"));
+            let of = |peer| medians(&format!("{row}_{peer}_{size}"), rounds(*size));
             let (full, bare, ranges) = (of(Full::NAME), of(Bare::NAME), of(Ranges::NAME));
             if full.is_empty() || full.len() != bare.len() {
                 continue;
@@ -39,8 +42,8 @@ fn middle(mut values: Vec<f64>) -> f64 {
 }
 
 /// The medians of a benchmark's rounds, as far as criterion has written them down.
-fn medians(id: &str) -> Vec<f64> {
-    (0..ROUNDS).map_while(|round| median(&format!("{id}_{round}"))).collect()
+fn medians(id: &str, rounds: usize) -> Vec<f64> {
+    (0..rounds).map_while(|round| median(&format!("{id}_{round}"))).collect()
 }
 
 /// The median of one.

@@ -21,8 +21,9 @@ use crate::Errno;
 const PAGE: u64 = 4096;
 /// How much the records of one script may take.
 const OUT_LEN: usize = 16 << 20;
-/// Seconds after which a script that hangs is killed.
-const PATIENCE: u64 = 20;
+/// Seconds after which a script that hangs is killed. Many: on a busy machine a script that
+/// makes 65,530 VMAs has taken more than 20.
+const PATIENCE: u64 = 120;
 /// How many userfaultfds each process of a script has.
 pub const UFFDS: usize = 4;
 /// The one of them that hears of moves and forks.

@@ -200,6 +200,22 @@ pub(super) fn new_range(
     }
 }
 
+/// `vma` grows by `range`, right above it. Against a next VMA that is unfaulted the chain of
+/// what grows is not asked, unlike that of a range that is changed or moved (v2.3).
+pub(super) fn extension(
+    rules: &Rules,
+    vma: &Vma,
+    range: &Vma,
+    next: Option<&Vma>,
+) -> Option<Merge> {
+    if !rules.faulted_into_unfaulted || next.is_none_or(|next| next.anon.is_some()) {
+        return new_range(rules, Some(vma), range, next);
+    }
+    let unfaulted = |of: &Vma| Vma { anon: None, ..*of };
+    let merge = new_range(rules, Some(&unfaulted(vma)), &unfaulted(range), next)?;
+    Some(Merge { first: Vma { anon: vma.anon, ..merge.first }, ..merge })
+}
+
 /// A part of `middle` that is to get the attributes of `range` (v2.4, cases 4 to 8).
 pub(super) fn existing_range(
     rules: &Rules,

@@ -210,7 +210,7 @@ impl AddressSpace {
             return None;
         }
         let extension = Vma { start: from, end: to, pgoff: vma.pgoff + vma.pages(), ..*vma };
-        let merge = merge::new_range(&self.rules, Some(vma), &extension, next)?;
+        let merge = merge::extension(&self.rules, vma, &extension, next)?;
         self.place_new(&extension, Some(merge));
         if vma.flags.contains(VmaFlags::LOCKED) {
             self.populate(from, to);

@@ -59,14 +59,15 @@ impl AddressSpace {
 /// possible. False, and nothing has changed, otherwise.
 #[inline(always)]
 fn map_near(rules: &Rules, near: Near<'_>, vma: &Vma) -> bool {
-    if !near.sees_prev() || !near.sees(0) || near.start() < vma.end {
+    let touches = near.start() == vma.end;
+    if !near.sees_prev() || !near.knows(0) || near.start() < vma.end || (touches && !near.sees()) {
         return false;
     }
     let prev = near.prev().filter(|prev| prev.end == vma.start);
-    let next = if near.start() == vma.end { near.get() } else { None };
+    let next = if touches { near.get() } else { None };
     match merge::joins(rules, prev, vma, next) {
         Joins::Nobody => near.insert(vma),
-        Joins::Prev => near.grow_prev(|prev| merge::grow_up(rules, prev, vma)),
+        Joins::Prev => near.grow_prev(vma.end, |prev| merge::grow_up(rules, prev, vma)),
         Joins::Next => near.grow_down(|next| merge::grow_down(rules, next, vma)),
         Joins::Both => near.join(|prev, next| merge::bridge(rules, prev, vma, next)),
     }

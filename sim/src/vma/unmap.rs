@@ -160,11 +160,8 @@ impl AddressSpace {
 /// leaf. None, and nothing has changed, otherwise.
 #[inline(always)]
 fn unmap_near(near: Near<'_>, start: u64, end: u64, max: usize) -> Option<(Part, VmaFlags)> {
-    if !near.sees(0) {
-        return None;
-    }
     let vma = near.get()?;
-    let one = vma.end >= end || (near.sees(1) && near.next_start() >= end);
+    let one = vma.end >= end || (near.knows(1) && near.next_start() >= end);
     let barred = vma.flags.intersects(VmaFlags::SEALED | VmaFlags::HUGETLB);
     if !one || barred || vma.start >= end {
         return None;

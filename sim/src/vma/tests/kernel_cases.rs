@@ -295,4 +295,26 @@ fn kernels_differ_where_table_v2_12_says() {
     // Guards stick.
     let guards = "given [0,2)rw:gu,X1 [4,6)rw\n map [2,4) rw";
     on_6_18(&format!("{guards} => [0,6)rw:gu,X1"));
+    case(Rules::LINUX_6_12, &format!("{guards} => [0,2)rw:gu,X1 [2,6)rw"));
+    // Droppable memory is registered.
+    let droppable = "given [0,2)rw:dp\n register 1 [0,2) um";
+    on_6_18(&format!("{droppable} = EINVAL => [0,2)rw:dp"));
+    case(Rules::LINUX_6_12, &format!("{droppable} => [0,2)rw:um@1,dp"));
+    // A source that cannot move is noticed before or after the target has gone.
+    let source = "given [0,2)rw [2,4)r [10,14)r\n mremap [0,3) [10,14) = EFAULT";
+    on_6_18(&format!("{source} => [0,2)rw [2,4)r [10,14)r"));
+    case(Rules::LINUX_6_12, &format!("{source} => [0,2)rw [2,4)r"));
+    // What grows in place joins unfaulted memory above it, whatever its chain.
+    let grown = "given [0,2)rw:X1* [3,5)rw\n mremap [0,2) 3";
+    on_6_18(&format!("{grown} => [0,5)rw:X1*"));
+    case(Rules::LINUX_6_12, &format!("{grown} => [0,3)rw:X1* [3,5)rw"));
+    let other = "given [0,2)rw:X1* [3,5)rw:X2*\n mremap [0,2) 3";
+    on_6_18(&format!("{other} => [0,3)rw:X1* [3,5)rw:X2*"));
+}
+
+#[test]
+fn kernel_7_1_differs_from_6_18_in_one_limit() {
+    let limit = Rules { mremap_limit_up_front: false, ..Rules::LINUX_7_1 };
+    assert_eq!(limit, Rules::LINUX_6_18);
+    assert_ne!(Rules::LINUX_7_1, Rules::LINUX_6_18);
 }

@@ -137,6 +137,16 @@ fn visible(space: &AddressSpace) -> Vec<(Addr, Addr, VmaFlags, Option<CtxId>)> {
     space.iter().map(|vma| (vma.start(), vma.end(), vma.flags(), vma.uffd())).collect()
 }
 
+/// Each mapped page: its number, flags and context.
+fn by_page(space: &AddressSpace) -> Vec<(u64, VmaFlags, Option<CtxId>)> {
+    let mut pages = Vec::new();
+    for vma in space.iter() {
+        let (from, to) = (vma.start().raw() - addr(0), vma.end().raw() - addr(0));
+        pages.extend((from >> 12..to >> 12).map(|page| (page, vma.flags(), vma.uffd())));
+    }
+    pages
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
@@ -256,6 +266,53 @@ proptest! {
         if space.mremap(&grow, |_| false).result.is_err() {
             prop_assert!(space == before);
         }
+    }
+
+    /// A call that fails half-way leaves cuts, and what it had changed up to there; not a page
+    /// beyond that. What replaces or unmaps leaves cuts alone.
+    #[test]
+    fn what_fails_half_way_leaves_what_it_had_done(
+        rules in rules(), steps in steps(), seal in 0..PAGES,
+        at in 0..PAGES - 4, len in 1..12u64, room in 0..3usize,
+    ) {
+        let mut space = after(rules, &steps);
+        let _ = space.mseal(addr(seal), 1 << 12);
+        space.limits_mut().max_map_count = space.map_count() + room;
+        let before = space.clone();
+        let pages = by_page(&before);
+        let (start, bytes) = (addr(at), len << 12);
+
+        if space.munmap(start, bytes).is_err() {
+            prop_assert_eq!(by_page(&space), pages.clone());
+        }
+        space = before.clone();
+        if space.mmap(&Mmap::fixed(start, bytes, Prot::NONE)).is_err() {
+            prop_assert_eq!(by_page(&space), pages.clone());
+        }
+        let up_to = |space: &AddressSpace, done: &dyn Fn(VmaFlags) -> bool| {
+            let now = by_page(space);
+            let mut stopped = false;
+            now.len() == pages.len()
+                && now.iter().zip(&pages).all(|(now, old)| {
+                    let inside = (at..at + len).contains(&now.0);
+                    let as_asked = done(now.1);
+                    stopped |= inside && !as_asked;
+                    now == old || (inside && as_asked && !stopped && now.0 == old.0)
+                })
+        };
+        space = before.clone();
+        if space.mprotect(start, bytes, Prot::NONE).is_err() {
+            prop_assert!(up_to(&space, &|flags| !flags.intersects(VmaFlags::ACCESS)));
+        }
+        space = before.clone();
+        if space.mlock(start, bytes, true).is_err() {
+            prop_assert!(up_to(&space, &|flags| flags.contains(VmaFlags::LOCKED)));
+        }
+        space = before.clone();
+        if space.uffd_unregister(Span::new(Addr::new(start), Len::new(bytes)), CtxId(1)).is_err() {
+            prop_assert!(up_to(&space, &|flags| !flags.intersects(VmaFlags::UFFD)));
+        }
+        prop_assert_eq!(space.validate(), Ok(()));
     }
 
     #[test]

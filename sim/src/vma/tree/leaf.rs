@@ -15,20 +15,34 @@ const FEW: usize = 12;
 /// How many VMAs a leaf gets memory for at a time. A piece for 12 is still one of the small
 /// sizes of common allocators.
 const STEP: usize = 4;
+/// A leaf with memory for so many more than it needs is not copied with all of it.
+const SPARE: usize = 2 * STEP;
 
 /// What stands before the VMAs: all that a search reads. In the same piece of memory, so that
 /// the VMA it finds is not on a page of its own.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     len: u32,
-    /// In which slot each VMA stands, in address order. VMAs themselves do not move when
-    /// others come and go, but for one that fills a slot left empty.
+    /// In which slot each VMA stands, in address order, and behind them the slots that are
+    /// free, the one that is taken next first. VMAs themselves do not move when others come
+    /// and go. All slots there is memory for come before those there is none for.
     order: [u8; LEAF],
     /// The start of each VMA, in address order; [`PAD`] beyond the last.
     starts: [u64; LEAF],
 }
 
-/// The head and slots for VMAs; what stands beyond the first `len` means nothing.
+/// Every slot in its place.
+const IN_ORDER: [u8; LEAF] = {
+    let mut order = [0; LEAF];
+    let mut i = 0;
+    while i < LEAF {
+        order[i] = i as u8;
+        i += 1;
+    }
+    order
+};
+
+/// The head and slots for VMAs; what stands in a free one means nothing.
 pub(super) type Body = HeaderSlice<Head, [Vma]>;
 
 /// Up to [`LEAF`] VMAs; one at least in a tree. Cloning shares them until one side changes.
@@ -38,20 +52,19 @@ pub(super) struct Leaf(Arc<Body>);
 impl Leaf {
     /// A leaf of VMAs that come in address order.
     pub(super) fn of(vmas: &[Vma]) -> Leaf {
-        let mut head = Head { len: vmas.len() as u32, order: [0; LEAF], starts: [PAD; LEAF] };
-        for (i, vma) in vmas.iter().enumerate() {
-            head.order[i] = i as u8;
-            head.starts[i] = vma.start;
+        let mut head = Head { len: vmas.len() as u32, order: IN_ORDER, starts: [PAD; LEAF] };
+        for (start, vma) in head.starts.iter_mut().zip(vmas) {
+            *start = vma.start;
         }
-        Leaf::with_room(head, vmas, vmas.len())
+        Leaf::with_room(head, vmas.len(), |i| vmas[i])
     }
 
-    /// `slots` with memory for `room` of them at least. It grows in small steps: doubling would
-    /// come to twice what a leaf can hold.
-    fn with_room(head: Head, slots: &[Vma], room: usize) -> Leaf {
-        let room = room.next_multiple_of(STEP);
-        let filler = slots[0];
-        let all = (0..room).map(|i| slots.get(i).copied().unwrap_or(filler));
+    /// The leaf with this head, whose VMAs stand in order, and memory for `room` at least. It
+    /// grows in small steps: doubling would come to twice what a leaf can hold.
+    fn with_room(head: Head, room: usize, vma: impl Fn(usize) -> Vma) -> Leaf {
+        let room = room.next_multiple_of(STEP).min(LEAF);
+        let len = head.len as usize;
+        let all = (0..room).map(|i| vma(if i < len { i } else { 0 }));
         Leaf(Arc::from_header_and_iter(head, all))
     }
 
@@ -73,11 +86,13 @@ impl Leaf {
         #[inline(never)]
         fn copy(leaf: &mut Leaf, more: usize) {
             let Body { header, slice } = &*leaf.0;
-            let len = leaf.len();
             // A leaf is copied to be changed, and most changes add one VMA at most.
-            *leaf = match slice.get(..len + more.max(1)) {
-                Some(slice) => Leaf(Arc::from_header_and_slice(*header, slice)),
-                None => Leaf::with_room(*header, &slice[..len], len + more),
+            let room = (leaf.len() + more.max(1)).min(LEAF);
+            *leaf = if (room..room + SPARE).contains(&slice.len()) {
+                Leaf(Arc::from_header_and_slice(*header, slice))
+            } else {
+                let head = Head { order: IN_ORDER, ..*header };
+                Leaf::with_room(head, room, |i| *leaf.at(i))
             };
         }
         let lacks = more > 0 && self.0.slice.len() < self.len() + more;
@@ -118,30 +133,26 @@ impl Own<'_> {
     pub(super) fn insert(&mut self, at: usize, vma: &Vma) {
         let Body { header, slice } = &mut *self.0;
         let len = header.len as usize;
+        let slot = header.order[len];
         header.starts.copy_within(at..len, at + 1);
         header.starts[at] = vma.start;
         header.order.copy_within(at..len, at + 1);
-        header.order[at] = len as u8;
+        header.order[at] = slot;
         header.len += 1;
-        slice[len] = *vma;
+        slice[usize::from(slot)] = *vma;
     }
 
     /// Take out the VMA at index `at`.
     #[inline]
     pub(super) fn remove(&mut self, at: usize) {
-        let Body { header, slice } = &mut *self.0;
+        let header = &mut self.0.header;
         let last = header.len as usize - 1;
         let slot = header.order[at];
         header.starts.copy_within(at + 1..=last, at);
         header.starts[last] = PAD;
         header.order.copy_within(at + 1..=last, at);
+        header.order[last] = slot;
         header.len -= 1;
-        if usize::from(slot) != last {
-            // What stands in the last slot fills the one that is empty now.
-            slice[usize::from(slot)] = slice[last];
-            let moved = header.order.iter_mut().find(|of| usize::from(**of) == last);
-            *moved.expect("somebody stands there") = slot;
-        }
     }
 
     /// Change the VMA at index `at` within its place between its neighbours.
@@ -259,12 +270,13 @@ impl View for Body {
 
     fn is_sound(&self) -> bool {
         let len = self.len();
-        if len == 0 || len > LEAF || len > self.slice.len() {
+        let room = self.slice.len();
+        if len == 0 || len > room || room > LEAF {
             return false;
         }
-        let mut slots = self.header.order[..len].to_vec();
-        slots.sort_unstable();
-        slots.iter().enumerate().all(|(i, slot)| i == usize::from(*slot))
+        let mut slots = self.header.order;
+        slots[..room].sort_unstable();
+        slots == IN_ORDER
             && (0..len).all(|i| self.start(i) == self.at(i).start)
             && (len..LEAF).all(|i| self.start(i) == PAD)
             && (1..len).all(|i| self.at(i - 1).end <= self.start(i))

@@ -7,7 +7,7 @@ use super::super::Vma;
 use super::leaf::{Leaf, View as _};
 
 /// The most children of an inner node.
-pub(super) const INNER: usize = 64;
+pub(super) const INNER: usize = 128;
 
 /// What a parent knows of a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -175,11 +175,17 @@ impl Inner {
     /// The child in which `addr` belongs.
     #[inline]
     pub(super) fn child_of(&self, addr: u64) -> usize {
-        const FEW: usize = INNER / 4;
-        let above = match self.starts.first_chunk::<FEW>() {
+        const FEW: usize = 16;
+        const HALF: usize = INNER / 2;
+        let starts = &self.starts;
+        let children = self.children.len();
+        let above = if children <= FEW {
             // So it is high up in most trees.
-            Some(few) if self.children.len() <= FEW => rank::<FEW, 4>(few, addr),
-            _ => rank::<INNER, 8>(&self.starts, addr),
+            rank::<FEW, 4>(starts.first_chunk().expect("it is shorter"), addr)
+        } else if children <= HALF {
+            rank::<HALF, 8>(starts.first_chunk().expect("it is shorter"), addr)
+        } else {
+            rank::<INNER, 8>(starts, addr)
         };
         above.saturating_sub(1)
     }

@@ -6,8 +6,6 @@ use rand::{RngExt, SeedableRng};
 use super::super::{Vma, VmaFlags};
 use super::Tree;
 
-const END: u64 = 4000;
-
 fn vma(start: u64, end: u64) -> Vma {
     Vma::anonymous(start << 12, end << 12, VmaFlags::READ)
 }
@@ -21,13 +19,23 @@ fn gaps(model: &[Vma], low: u64, high: u64, len: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// The pages a test's VMAs are in: from 0 up to here.
+#[derive(Clone, Copy)]
+struct Pages(u64);
+
 /// Splice like the address space does: a few VMAs become a few others in their place.
-fn random_splice(rng: &mut ChaCha8Rng, model: &mut Vec<Vma>, tree: &mut Tree, fill: bool) {
+fn random_splice(
+    rng: &mut ChaCha8Rng,
+    Pages(end): Pages,
+    model: &mut Vec<Vma>,
+    tree: &mut Tree,
+    fill: bool,
+) {
     let at = rng.random_range(0..=model.len());
     let most = if rng.random_ratio(1, 20) { 200 } else { 3 };
     let remove = if fill { 0 } else { rng.random_range(0..=most.min(model.len() - at)) };
     let floor = at.checked_sub(1).map_or(0, |i| model[i].end) >> 12;
-    let ceiling = model.get(at + remove).map_or(END, |v| v.start >> 12);
+    let ceiling = model.get(at + remove).map_or(end, |v| v.start >> 12);
     let mut insert = Vec::new();
     let mut from = floor;
     for _ in 0..rng.random_range(0..=3u32) {
@@ -46,20 +54,52 @@ fn random_splice(rng: &mut ChaCha8Rng, model: &mut Vec<Vma>, tree: &mut Tree, fi
 }
 
 /// Edit in place where the tree allows it, and expect nothing to happen where it does not.
-fn random_edit_in_place(rng: &mut ChaCha8Rng, model: &mut Vec<Vma>, tree: &mut Tree) -> bool {
-    let addr = rng.random_range(0..END) << 12;
+fn random_edit_in_place(
+    rng: &mut ChaCha8Rng,
+    Pages(end): Pages,
+    model: &mut Vec<Vma>,
+    tree: &mut Tree,
+) -> bool {
+    let addr = rng.random_range(0..end) << 12;
     let at = model.iter().position(|v| v.end > addr).unwrap_or(model.len());
     let floor = at.checked_sub(1).map_or(0, |i| model[i].end);
     let near =
         if tree.near_alone(addr).is_some() { tree.near_alone(addr) } else { tree.near(addr) };
     let Some(near) = near else { return false };
-    if near.sees(0) {
+    if near.sees() {
         assert_eq!(near.get(), model.get(at));
+    }
+    let start = |at: usize| model.get(at).map_or(super::node::PAD, |vma| vma.start);
+    if near.knows(0) {
+        assert_eq!(near.start(), start(at));
+    }
+    if near.sees() && at < model.len() && near.knows(1) {
+        assert_eq!(near.next_start(), start(at + 1));
     }
     if near.sees_prev() {
         assert_eq!(near.prev(), at.checked_sub(1).map(|i| &model[i]));
     }
-    let Some(&here) = model.get(at).filter(|_| near.sees(0)) else { return false };
+    if !near.sees() && near.knows(0) {
+        // Above the last VMA of a leaf.
+        let to = floor + 4096;
+        if !near.sees_prev() || start(at) < to {
+            return false;
+        }
+        let mut after = model.clone();
+        let done = if rng.random() {
+            let new = vma(floor >> 12, to >> 12);
+            after.insert(at, new);
+            near.insert(&new)
+        } else {
+            after[at - 1].end = to;
+            near.grow_prev(to, |prev| prev.end = to)
+        };
+        if done {
+            *model = after;
+        }
+        return done;
+    }
+    let Some(&here) = model.get(at).filter(|_| near.sees()) else { return false };
     let pages = here.pages();
     let cut = here.start + (rng.random_range(0..pages) << 12);
     let mut after = model.clone();
@@ -87,7 +127,7 @@ fn random_edit_in_place(rng: &mut ChaCha8Rng, model: &mut Vec<Vma>, tree: &mut T
         }
         5 if near.sees_prev() && at > 0 && model[at - 1].end < here.start => {
             after[at - 1].end = here.start;
-            near.grow_prev(|prev| prev.end = here.start)
+            near.grow_prev(here.start, |prev| prev.end = here.start)
         }
         _ if near.sees_prev() && at > 0 => {
             after[at - 1].end = here.end;
@@ -102,11 +142,11 @@ fn random_edit_in_place(rng: &mut ChaCha8Rng, model: &mut Vec<Vma>, tree: &mut T
     done
 }
 
-fn agree(rng: &mut ChaCha8Rng, model: &[Vma], tree: &mut Tree) {
+fn agree(rng: &mut ChaCha8Rng, Pages(end): Pages, model: &[Vma], tree: &mut Tree) {
     assert!(tree.is_sound());
     assert!(tree.iter_from(0).eq(model.iter()));
     for _ in 0..4 {
-        let addr = rng.random_range(0..END) << 12;
+        let addr = rng.random_range(0..end) << 12;
         let above = model.iter().position(|v| v.end > addr);
         let cursor = tree.seek(addr);
         assert_eq!(cursor.get(), above.map(|i| &model[i]));
@@ -117,7 +157,7 @@ fn agree(rng: &mut ChaCha8Rng, model: &[Vma], tree: &mut Tree) {
         let here = model.iter().find(|v| v.start <= addr && addr < v.end);
         assert_eq!(tree.containing(addr), here);
         assert!(tree.iter_from(addr).eq(model.iter().skip_while(|v| v.end <= addr)));
-        let high = rng.random_range(addr >> 12..END) << 12;
+        let high = rng.random_range(addr >> 12..end) << 12;
         let len = rng.random_range(1..12) << 12;
         let wanted = gaps(model, addr, high, len);
         let highest = tree.highest_gap(addr, high, len, |above| above.start);
@@ -131,17 +171,19 @@ fn agree(rng: &mut ChaCha8Rng, model: &[Vma], tree: &mut Tree) {
 
 #[test]
 fn every_query_agrees_with_a_sorted_vector_after_every_edit() {
+    let pages = Pages(4_000);
     let mut edited = 0;
     for seed in 0..12 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (mut model, mut tree) = (Vec::new(), Tree::default());
         let mut forks: Vec<(Vec<Vma>, Tree)> = Vec::new();
         for step in 0..800 {
-            random_splice(&mut rng, &mut model, &mut tree, step % 400 < 200);
+            random_splice(&mut rng, pages, &mut model, &mut tree, step % 400 < 200);
             for _ in 0..3 {
-                edited += usize::from(random_edit_in_place(&mut rng, &mut model, &mut tree));
+                let done = random_edit_in_place(&mut rng, pages, &mut model, &mut tree);
+                edited += usize::from(done);
             }
-            agree(&mut rng, &model, &mut tree);
+            agree(&mut rng, pages, &model, &mut tree);
             if step % 100 == 0 {
                 forks.push((model.clone(), tree.clone()));
                 assert!(Tree::from_sorted(model.iter().copied()) == tree);
@@ -149,8 +191,32 @@ fn every_query_agrees_with_a_sorted_vector_after_every_edit() {
         }
         // What was cloned has not changed under its clone's edits.
         for (model, mut tree) in forks {
-            agree(&mut rng, &model, &mut tree);
+            agree(&mut rng, pages, &model, &mut tree);
         }
     }
     assert!(edited > 2_000, "edits in place are common: {edited}");
+}
+
+#[test]
+fn the_same_where_leaves_have_several_parents() {
+    let pages = Pages(36_000);
+    let mut edited = 0;
+    for seed in 0..2 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut model: Vec<Vma> =
+            (0..4_000).map(|i| vma(i * 9, i * 9 + rng.random_range(1..=8))).collect();
+        let mut tree = Tree::from_sorted(model.iter().copied());
+        let kept = (model.clone(), tree.clone());
+        for _ in 0..400 {
+            random_splice(&mut rng, pages, &mut model, &mut tree, false);
+            for _ in 0..20 {
+                let done = random_edit_in_place(&mut rng, pages, &mut model, &mut tree);
+                edited += usize::from(done);
+            }
+            agree(&mut rng, pages, &model, &mut tree);
+        }
+        let (model, mut tree) = kept;
+        agree(&mut rng, pages, &model, &mut tree);
+    }
+    assert!(edited > 5_000, "edits in place are common: {edited}");
 }
