@@ -44,7 +44,6 @@ mutants=(
   'reuse: a forked chain is taken over|s/compatible \&\& !anon\.is_forked()/compatible/'
   'in place: a gap nobody above the parent knows of|tree/near.rs:s/gap <= up\.bound;/true;/'
   'in place: a gap the parent does not know of|tree/near.rs:s/up\.gaps\[up\.child\] = gap;//'
-  'in place: a gap between leaves is taken for one inside|tree/near.rs:s/if inside \&\& gap </if gap </'
   'in place: the neighbour below is in another leaf|tree/near.rs:s/self\.index > 0 || self\.up\.is_none()/true/'
   'in place: the place is above the leaf|simple.rs:s/ || (touches \&\& !near\.sees())//'
   'in place: the neighbour below is of another parent|tree/near.rs:s/self\.index > 0 || self\.up\.as_ref()\.is_none_or(|up| up\.child > 0)/true/'

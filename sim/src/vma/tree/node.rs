@@ -180,8 +180,8 @@ impl Inner {
         let starts = &self.starts;
         let above = match self.children.len() {
             // So it is high up in most trees.
-            0..=FEW => rank::<FEW, 4>(starts.first_chunk().expect("it is shorter"), addr),
-            ..=HALF => rank::<HALF, 8>(starts.first_chunk().expect("it is shorter"), addr),
+            n if n <= FEW => rank::<FEW, 4>(starts.first_chunk().expect("it is shorter"), addr),
+            n if n <= HALF => rank::<HALF, 8>(starts.first_chunk().expect("it is shorter"), addr),
             _ => rank::<INNER, 8>(starts, addr),
         };
         above.saturating_sub(1)
