@@ -401,3 +401,17 @@ fn nothing_is_mapped_below_mmap_min_addr() {
     assert!(map(16).is_ok());
     assert_eq!(map(15).map_err(|refused| refused.errno), Err(Errno::EPERM));
 }
+
+#[test]
+fn a_hole_between_two_leaves_is_joined_on_both_sides() {
+    let mut space = AddressSpace::new(Rules::LINUX_6_18);
+    let page = |at: u64| (0x1000 + at) << 12;
+    for i in 0..200 {
+        space.mmap(&Mmap::fixed(page(2 * i), 1 << 12, Prot::RW)).unwrap();
+    }
+    for i in (0..200).rev().skip(1) {
+        let mut filled = space.clone();
+        filled.mmap(&Mmap::fixed(page(2 * i + 1), 1 << 12, Prot::RW)).unwrap();
+        assert_eq!(filled.map_count(), 199, "the hole above VMA {i}");
+    }
+}

@@ -178,14 +178,11 @@ impl Inner {
         const FEW: usize = 16;
         const HALF: usize = INNER / 2;
         let starts = &self.starts;
-        let children = self.children.len();
-        let above = if children <= FEW {
+        let above = match self.children.len() {
             // So it is high up in most trees.
-            rank::<FEW, 4>(starts.first_chunk().expect("it is shorter"), addr)
-        } else if children <= HALF {
-            rank::<HALF, 8>(starts.first_chunk().expect("it is shorter"), addr)
-        } else {
-            rank::<INNER, 8>(starts, addr)
+            n if n <= FEW => rank::<FEW, 4>(starts.first_chunk().expect("it is shorter"), addr),
+            n if n <= HALF => rank::<HALF, 8>(starts.first_chunk().expect("it is shorter"), addr),
+            _ => rank::<INNER, 8>(starts, addr),
         };
         above.saturating_sub(1)
     }
