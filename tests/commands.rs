@@ -137,10 +137,7 @@ fn whatever_ends_a_command_its_processes_end_and_huge_pages_go_back() {
         for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
             let before = pool();
             let mut child = copy.start(args);
-            let busy = || {
-                let workers = copy.children(child.id()).len();
-                workers > usize::from(huge) && (!huge || pool() > before)
-            };
+            let busy = || !copy.children(child.id()).is_empty() && (!huge || pool() > before);
             wait(&format!("{args:?} is at work"), 60, busy);
             send(child.id() as i32, signal);
             child.wait().expect("the command ends");

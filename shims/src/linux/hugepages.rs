@@ -5,36 +5,31 @@
 use core::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-#[cfg(target_arch = "x86_64")]
 use super::keeper::{Keeper, Will};
 use super::{errno, io_errno, probe};
 use crate::Errno;
 
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 
-/// Pages added to the pool, taken out again when dropped. On x86-64 a process beside this one
-/// takes them out if it ends in another way, `SIGKILL` included.
+/// Pages added to the pool, taken out again when dropped. A shell beside this process takes them
+/// out if it ends in another way, `SIGKILL` included.
 #[derive(Debug)]
 pub struct Reservation {
     pages: u64,
-    #[cfg(target_arch = "x86_64")]
-    keeper: Keeper,
+    keeper: Option<Keeper>,
 }
 
 impl Reservation {
     /// Add `pages` pages to the pool. `ENOMEM` if the kernel finds no room for all of
     /// them, `EACCES` without the right to change the pool.
     pub fn new(pages: u64) -> Result<Reservation, Errno> {
-        #[cfg(target_arch = "x86_64")]
-        let keeper = Keeper::of(&open()?)?;
-        let mut reservation = Reservation {
-            pages: 0,
-            #[cfg(target_arch = "x86_64")]
-            keeper,
-        };
+        // Who may not change the pool needs no keeper.
+        drop(open()?);
+        let mut reservation = Reservation { pages: 0, keeper: Keeper::of(Path::new(POOL)) };
         let mut pool = lock()?;
         let before = size(&mut pool)?;
         // Nobody else changes the pool now, so what is above `before` is this reservation's.
@@ -73,21 +68,15 @@ impl Reservation {
     }
 
     /// If this process ends now, `pages` pages are to go, but the pool is to keep `floor`.
-    #[cfg(target_arch = "x86_64")]
     fn leave(&mut self, pages: u64, floor: u64) -> Result<(), Errno> {
-        self.keeper.will(Will { pages, floor })
-    }
-
-    /// Nobody sees to it.
-    #[cfg(not(target_arch = "x86_64"))]
-    fn leave(&mut self, _: u64, _: u64) -> Result<(), Errno> {
-        Ok(())
+        self.keeper.as_mut().map_or(Ok(()), |keeper| keeper.will(Will { pages, floor }))
     }
 
     fn give_back(&mut self) -> Result<(), Errno> {
         let mut pool = lock()?;
         let left = size(&mut pool)?.saturating_sub(self.pages);
-        self.leave(self.pages, left)?;
+        // Pages go back, whether or not somebody has killed the keeper.
+        let _ = self.leave(self.pages, left);
         resize(&mut pool, left)?;
         self.leave(0, 0)
     }
@@ -127,7 +116,7 @@ impl core::error::Error for Shortage {}
 /// Pages of the pool that nobody uses and nobody was promised.
 fn free() -> u64 {
     let number = |name: &str| -> Option<u64> {
-        let folder = std::path::Path::new(POOL).parent()?;
+        let folder = Path::new(POOL).parent()?;
         std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
     };
     let (free, promised) = (number("free_hugepages"), number("resv_hugepages"));

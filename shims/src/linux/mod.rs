@@ -19,7 +19,6 @@ mod arena;
 mod fd;
 pub mod hugepages;
 mod ioctl;
-#[cfg(target_arch = "x86_64")]
 mod keeper;
 mod map;
 mod pagemap;
