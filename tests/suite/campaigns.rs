@@ -219,6 +219,28 @@ fn there_is_no_moment_in_which_a_failure_that_was_found_is_not_on_disk() {
 }
 
 #[test]
+fn an_exhaustive_search_that_is_killed_has_kept_what_it_found() {
+    let dir = folder("exhaustive");
+    let out = dir.join("out");
+    let mut explore = explore(&dir, "1/1", "1");
+    let mut child = explore.args(["lost_install", "--exhaustive"]).spawn().expect("it runs");
+    let found = loop {
+        let over = child.try_wait().expect("it can be asked").is_some();
+        if let Some(found) = files(&out, ".found").pop() {
+            break found;
+        }
+        assert!(!over, "it ended, and kept nothing before it did");
+    };
+    // It goes on: there are more states.
+    assert!(child.try_wait().expect("it can be asked").is_none());
+    child.kill().expect("it was running");
+    child.wait().expect("it has ended");
+    all_are_whole(&out);
+    let text = std::fs::read_to_string(found).unwrap();
+    assert!(Schedule::parse("found", &text).is_ok_and(|found| found.fails.is_some()));
+}
+
+#[test]
 fn a_failure_whose_shrunk_schedule_cannot_be_kept_stays_as_it_was_found() {
     let dir = folder("full");
     let out = dir.join("out");
