@@ -58,3 +58,36 @@ impl Kept {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Nothing that happens while a failure is shrunk can lose it. Here shrinking ends at once: no
+    /// world can be made of so many threads.
+    #[test]
+    fn a_failure_is_on_disk_before_it_is_shrunk() {
+        let dir = std::env::temp_dir().join(format!("faultbed-kept-{}", std::process::id()));
+        let mut setup = crate::catalogue::find("lost_install").expect("it is built in").setup;
+        setup.workers = sim::world::MAX_ACTORS;
+        let schedule = Schedule {
+            handler: "default".to_owned(),
+            seed: 1,
+            walk: 2,
+            fails: Some("hang".to_owned()),
+            digest: 3,
+            setup,
+            steps: Vec::new(),
+        };
+        let keep = || Kept::keep(&schedule, &Policy::default(), &dir);
+        let kept = catch_unwind(AssertUnwindSafe(keep));
+        assert!(kept.is_err(), "shrinking was to fail");
+        let files = std::fs::read_dir(&dir).expect("there is a folder");
+        let names: Vec<_> =
+            files.map(|file| file.expect("an entry").path().display().to_string()).collect();
+        let _ = std::fs::remove_dir_all(&dir);
+        assert!(matches!(&names[..], [found] if found.ends_with(".found")), "{names:?}");
+    }
+}

@@ -219,6 +219,33 @@ fn there_is_no_moment_in_which_a_failure_that_was_found_is_not_on_disk() {
 }
 
 #[test]
+fn an_exhaustive_search_that_is_killed_has_kept_what_it_found() {
+    let dir = folder("exhaustive");
+    let out = dir.join("out");
+    // It would go on for minutes: there are more states, and nothing is shrunk before the end.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_faultbed"))
+        .args(["explore", "two_removers", "--handler", "short-circuit", "--keep-going"])
+        .args(["--exhaustive", "--states", "1000000000", "--out", "out", "--jobs", "1"])
+        .current_dir(&dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command runs");
+    let mut waited = Duration::ZERO;
+    while files(&out, ".found").is_empty() && waited < Duration::from_secs(5) {
+        pause(Duration::from_millis(10));
+        waited += Duration::from_millis(10);
+    }
+    assert!(child.try_wait().expect("it can be asked").is_none(), "it was to go on");
+    child.kill().expect("it was running");
+    child.wait().expect("it has ended");
+    all_are_whole(&out);
+    let found = files(&out, ".found").pop().expect("it has found something and kept it");
+    let text = std::fs::read_to_string(found).unwrap();
+    assert!(Schedule::parse("found", &text).is_ok_and(|found| found.fails.is_some()));
+}
+
+#[test]
 fn a_failure_whose_shrunk_schedule_cannot_be_kept_stays_as_it_was_found() {
     let dir = folder("full");
     let out = dir.join("out");

@@ -150,7 +150,7 @@ pub(super) fn serve(
         let shop = Arc::clone(&shop);
         let ahead = thread::Builder::new().name("prefetcher".to_owned());
         let ahead = ahead.spawn(move || shop.prefetch()).map_err(|error| error.to_string())?;
-        started.extend(flaw.is_none_or(|flaw| flaw != Flaw::PrefetchOutlives).then_some(ahead));
+        started.extend((flaw != Some(Flaw::PrefetchOutlives)).then_some(ahead));
     }
     shop.read()?;
     if shop.has(Flaw::ClosesEarly) {
