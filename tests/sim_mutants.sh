@@ -79,7 +79,7 @@ mutants=(
   'd1: REMOVE is sent to whoever watches|remove.rs|s/\n\s+&& self\.ctx\(ctx\)\.features\.contains\(Features::EVENT_REMOVE\)//'
   'd6: a removal stops at a hole|remove.rs|s/call\.hole = true;\n\s+call\.next = page_of\(vma\.start\(\)\);/return fail(Errno::ENOMEM);/'
   'd10: locked memory is given up|remove.rs|s/vma\.flags\(\)\.contains\(VmaFlags::LOCKED\) && call/vma.flags().contains(VmaFlags::LOCKED) \&\& call.end == 0 \&\& call/'
-  'd20: the source is announced before the move|remap.rs|s/\n\s+self\.push_unmaps\(&mut list, span\(asked\.old, old_len\.min\(new_len\)\), &done\.source\);//; s/(for moved in &done\.moved \{)/self.push_unmaps(&mut list, span(asked.old, old_len.min(new_len)), &done.source);\n$1/'
+  'd20: the source is announced before the move|remap.rs|s/\n\s+self\.push_unmaps\(&mut list, span\(asked\.old, old_len\.min\(new_len\)\), &done\.source\);//; s/(for moved in &done\.moved \{\n\s+let &Moved)/self.push_unmaps(&mut list, span(asked.old, old_len.min(new_len)), &done.source);\n$1/'
   'd21: a move that shrinks names the length it was asked for|remap.rs|s/RemapLen::Moved => len,/RemapLen::Moved => old_len,/'
   'e1: arguments are looked at before the gate|resolve.rs|s/self\.gate\(ctx, request\)\?;\n(\s+\/\/ e20)/check_range(range).map_err(Outcome::bare)?; self.gate(ctx, request)?;\n$1/'
   'e2: ENOENT leaves the field alone|resolve.rs|s/return Err\(Outcome::mirrored\(Errno::ENOENT\)\);/return Err(Outcome::bare(Errno::ENOENT));/'

@@ -12,6 +12,7 @@ use sim::scenario;
 use crate::exit::{FOUND, Failed, OK};
 use crate::judge::program::{self, Body, Program};
 use crate::judge::{Backend, Shown, for_this_user, on_linux, on_sim, part};
+use crate::kernel::KernelArgs;
 
 /// Run a scenario with a scripted handler on the simulated kernel, on this one, or on both.
 #[derive(Args, Clone, Debug)]
@@ -19,6 +20,7 @@ use crate::judge::{Backend, Shown, for_this_user, on_linux, on_sim, part};
 Examples:
   faultbed run my.fbs                     on both kernels, compared line by line
   faultbed run my.fbs --backend sim       on the simulated one alone, anywhere
+  faultbed run my.fbs --backend sim --profile 5.15
   faultbed run my.fbs --transcript        with all that could be seen after each step
 
 Exit code: 0 the kernels agree and nothing unexpected came, 1 they do not, 2 bad usage or a
@@ -26,7 +28,9 @@ malformed file, 4 the running kernel cannot run it.")]
 pub struct RunFile {
     /// The file.
     file: PathBuf,
-    /// Which kernel.
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// On which kernel: the simulated one, this one or both.
     #[arg(long, value_enum, default_value = "both")]
     backend: Backend,
     /// Print all that could be seen after each step.
@@ -46,6 +50,7 @@ impl RunFile {
             return Err(Failed::usage(format!("{file}: {message}")));
         }
         let mut program = program::parse(&file, &text).map_err(Failed::usage)?;
+        self.kernel.apply_to(&mut program)?;
         if self.backend != Backend::Sim {
             program = for_this_user(&program).map_err(Failed::io)?;
         }
