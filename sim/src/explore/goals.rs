@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn the_changes_of_records_are_the_last_goals() {
         let is_change = |goal: &&str| goal.contains(" becomes ");
-        assert!(GOALS[CHANGES..].iter().all(|goal| is_change(goal)));
-        assert!(!GOALS[..CHANGES].iter().any(|goal| is_change(goal)));
+        assert!(GOALS[CHANGES..].iter().all(is_change));
+        assert!(!GOALS[..CHANGES].iter().any(is_change));
     }
 }
