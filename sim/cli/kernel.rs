@@ -6,6 +6,8 @@ use sim::Profile;
 use sim::world::Setup;
 
 use crate::exit::Failed;
+use crate::judge::profile_of;
+use crate::judge::program::Program;
 
 /// Which kernel.
 #[derive(Args, Clone, Debug, Default)]
@@ -22,19 +24,31 @@ pub struct KernelArgs {
 impl KernelArgs {
     /// Put the kernel into `setup`.
     pub fn apply(&self, setup: &mut Setup) -> Result<(), Failed> {
-        if let Some(name) = &self.profile {
-            setup.profile = Profile::by_name(name).ok_or_else(|| {
-                let known = Profile::NAMES.join(", ");
-                Failed::usage(format!("--profile: expected one of {known}, found `{name}`"))
-            })?;
-        }
-        for word in &self.bugs {
-            setup.profile = setup
-                .profile
-                .clone()
-                .switch_bug(word)
-                .map_err(|error| Failed::usage(format!("--bug: {error}")))?;
+        setup.profile = self.instead_of(&setup.profile)?;
+        Ok(())
+    }
+
+    /// Put the kernel into `program`, if one was asked for.
+    pub fn apply_to(&self, program: &mut Program) -> Result<(), Failed> {
+        if self.profile.is_some() || !self.bugs.is_empty() {
+            program.profile = Some(self.instead_of(&profile_of(program))?);
         }
         Ok(())
+    }
+
+    /// The kernel that was asked for, where there would be `profile`.
+    fn instead_of(&self, profile: &Profile) -> Result<Profile, Failed> {
+        let mut profile = match &self.profile {
+            None => profile.clone(),
+            Some(name) => Profile::by_name(name).ok_or_else(|| {
+                let known = Profile::NAMES.join(", ");
+                Failed::usage(format!("--profile: expected one of {known}, found `{name}`"))
+            })?,
+        };
+        for word in &self.bugs {
+            let switched = profile.switch_bug(word);
+            profile = switched.map_err(|error| Failed::usage(format!("--bug: {error}")))?;
+        }
+        Ok(profile)
     }
 }

@@ -15,6 +15,7 @@ use crate::exit::{FOUND, Failed, OK};
 use crate::judge::litmus::{self, Ending, Table, allowed, broken_conditions};
 use crate::judge::program::{self, Program};
 use crate::judge::{Backend, for_this_user};
+use crate::kernel::KernelArgs;
 
 /// Enumerate all endings of litmus tests, and run them on this kernel thousands of times.
 #[derive(Args, Clone, Debug)]
@@ -23,6 +24,7 @@ Examples:
   faultbed litmus                            every built-in test, 10,000 rounds each
   faultbed litmus zap_window_present --runs 100000
   faultbed litmus my.fbs --backend sim       what is allowed, anywhere
+  faultbed litmus --backend sim --bug Z2     what a kernel with that fault allows
   faultbed litmus --list
 
 Exit code: 0 nothing was seen that is not allowed, 1 something was, or a thread was stuck, 2 bad
@@ -30,6 +32,8 @@ usage or a malformed file, 4 this kernel cannot run any of it.")]
 pub struct Litmus {
     /// A built-in test by name, or a file; all built-in tests if nothing is said.
     tests: Vec<String>,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// Rounds of each test on the running kernel.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     runs: u64,
@@ -104,7 +108,10 @@ impl Litmus {
             }
             return Ok(OK);
         }
-        let programs = self.programs()?;
+        let mut programs = self.programs()?;
+        for program in &mut programs {
+            self.kernel.apply_to(program)?;
+        }
         let alone = programs.len() == 1;
         let mut verdicts = Vec::new();
         for program in &programs {

@@ -23,6 +23,7 @@ use crate::judge::Unable;
 use crate::judge::live::Live;
 use crate::judge::program::{self, Body, Program};
 use crate::judge::{Backend, Shown, for_this_user, on_linux, on_sim, part};
+use crate::kernel::KernelArgs;
 use crate::shard::Shard;
 
 /// Run a scenario on the simulated kernel, on this one, or on both.
@@ -31,6 +32,7 @@ use crate::shard::Shard;
 Examples:
   faultbed run my.fbs                     on both kernels
   faultbed run my.fbs --backend sim       on the simulated one alone, anywhere
+  faultbed run my.fbs --backend sim --profile 5.15
   faultbed run my.fbs --transcript        a script: all that could be seen after each step
   faultbed run my.fbs --runs 1000         our handler: a thousand rounds on each kernel
   faultbed run lost_install --handler short-circuit --runs 2000
@@ -44,7 +46,9 @@ malformed file, 4 the running kernel cannot run it.")]
 pub struct RunFile {
     /// The file, or a built-in scenario by name.
     file: PathBuf,
-    /// Which kernel.
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// On which kernel: the simulated one, this one or both.
     #[arg(long, value_enum, default_value = "both")]
     backend: Backend,
     /// Print all that could be seen after each step of a script.
@@ -83,6 +87,7 @@ impl RunFile {
             return Err(Failed::usage(format!("{file}: {message}")));
         }
         let mut program = program::parse(&file, &text).map_err(Failed::usage)?;
+        self.kernel.apply_to(&mut program)?;
         if self.backend != Backend::Sim {
             program = for_this_user(&program).map_err(Failed::io)?;
         }
@@ -96,7 +101,8 @@ impl RunFile {
     }
 
     /// A scenario whose handler is ours.
-    fn live(&self, setup: Setup) -> Result<ExitCode, Failed> {
+    fn live(&self, mut setup: Setup) -> Result<ExitCode, Failed> {
+        self.kernel.apply(&mut setup)?;
         if self.transcript {
             let message = "`--transcript` is for scenarios with a script; `faultbed explore` draws";
             return Err(Failed::usage(message));

@@ -14,6 +14,7 @@ use sim::world::Setup;
 use crate::campaign::{show, world};
 use crate::exit::{Failed, OK};
 use crate::explore::{policy, shell};
+use crate::kernel::KernelArgs;
 use crate::model::Model;
 use crate::save;
 
@@ -23,12 +24,15 @@ use crate::save;
 Examples:
   faultbed shrink faultbed-failures/lost-install-hang-1-3.schedule
   faultbed shrink found.schedule --out small --json
+  faultbed shrink found.schedule --profile 5.15          if it fails there as well
 
 Exit code: 0 it was shrunk, or was minimal already, 2 bad usage, a malformed file, or a schedule
 that does not fail as it says.")]
 pub struct Shrink {
     /// The schedule file.
     file: PathBuf,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// The folder in which the result is kept.
     #[arg(long, value_name = "DIR", default_value = "faultbed-failures")]
     out: PathBuf,
@@ -49,7 +53,8 @@ impl Shrink {
         let file = self.file.display().to_string();
         let text = fs::read_to_string(&self.file)
             .map_err(|error| Failed::usage(format!("{file}: cannot be read: {error}")))?;
-        let schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        let mut schedule = Schedule::parse(&file, &text).map_err(Failed::usage)?;
+        self.kernel.apply(&mut schedule.setup)?;
         let policy = policy(&schedule.handler)?;
         let effort = Effort { attempts: self.attempts, states: self.states, ..Effort::default() };
         let Some(shrunk) = shrink(&schedule, &policy, effort) else {

@@ -220,10 +220,10 @@ fn z14_a_page_that_came_before_the_fault_was_queued_is_slept_on() {
     }
 }
 
-/// What a search of one of `docs/examples/bugs` with our handler comes to on the measured kernel
+/// What a search of one of `docs/bugs` with our handler comes to on the measured kernel
 /// with `bug`, as `faultbed explore FILE --bug BUG` would: the class of what it found.
 fn searched(file: &str, bug: &str) -> Option<String> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/examples/bugs").join(file);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/bugs").join(file);
     let text = std::fs::read_to_string(path).expect("the example");
     let mut setup = sim::scenario::parse(file, &text).expect("a scenario");
     setup.profile = setup.profile.switch_bug(bug).expect("a switch");
@@ -264,7 +264,7 @@ fn z2_the_command_line_finds_the_stale_page() {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("z2");
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("a folder for the test");
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/examples/bugs/z2.fbs");
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/bugs/z2.fbs");
     for (bug, code) in [("Z2", 1), ("no-Z2", 0)] {
         let output = Command::new(env!("CARGO_BIN_EXE_faultbed"))
             .arg("explore")

@@ -26,6 +26,22 @@ fn a22_a_fault_during_a_release_queues_nothing_and_starts_over() {
     assert_eq!(bed.on(guest), Some(Ret::Loaded(sim::Content::Zero)));
 }
 
+/// The same between F1 and F2: who was about to queue its fault queues it no more.
+/// Rules: F2
+#[test]
+fn a22_a_release_between_the_look_and_the_queue_queues_nothing() {
+    let mut bed = Bed::with(1, Profile::default(), NONE);
+    let (closer, guest) = (bed.thread(), bed.thread());
+    bed.kernel.begin(guest, Call::Load { addr: page(0) });
+    assert!(matches!(bed.step(guest), Did::Miss { .. }));
+    bed.kernel.begin(closer, Call::Close { ctx: bed.ctx });
+    assert_eq!(bed.step(closer), Did::Release { ctx: bed.ctx });
+    assert_eq!(bed.step(guest), Did::SkipSleep { page: page(0) });
+    assert_eq!(bed.kernel.ctx(bed.ctx).faults_waiting(), 0);
+    assert_eq!(bed.on(closer), Some(Ret::Ok(0)));
+    assert_eq!(bed.on(guest), Some(Ret::Loaded(sim::Content::Zero)));
+}
+
 #[test]
 fn b8_registering_a_part_splits_and_giving_it_back_merges() {
     let mut bed = Bed::with(6, Profile::default(), NONE);

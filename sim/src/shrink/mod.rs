@@ -263,7 +263,7 @@ impl<S: Subject, F: Fn(&Arc<Setup>) -> World<S>> Shrinker<'_, S, F> {
 /// it was kept waiting by the schedule, and that the others go round meanwhile is no livelock.
 fn is_unfair(refused: &[u64]) -> bool {
     let half = &refused[refused.len() / 2..];
-    half.iter().fold(u64::MAX, |kept, refused| kept & refused) != 0
+    !half.is_empty() && half.iter().fold(u64::MAX, |kept, refused| kept & refused) != 0
 }
 
 /// Walks that a handler which is right has to survive in a smaller world.
@@ -301,5 +301,19 @@ impl Chooser for Follow<'_> {
             self.last = behind.unwrap_or(enabled.trailing_zeros() as usize);
         }
         self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_unfair;
+
+    #[test]
+    fn a_schedule_is_unfair_that_keeps_one_actor_waiting_to_the_end() {
+        assert!(is_unfair(&[0, 0b110, 0b010, 0b011]));
+        // Each has had its turn, or could not move.
+        assert!(!is_unfair(&[0b001, 0b001, 0b010, 0b001]));
+        assert!(!is_unfair(&[0b001, 0b001, 0, 0b001]));
+        assert!(!is_unfair(&[]));
     }
 }
