@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Break one rule of the simulated kernel after another, in a copy of the tree, and list the tests
 # that notice: conformance cases, or, for mutants whose file is marked `suite:`, tests of the
-# suite. The list is tests/mutants/kernel.txt. A mutant that nothing notices fails the script. Prints a Markdown table. Wants a Linux
-# with a userfaultfd. Arguments, if any, choose mutants by a part of their names.
+# suite. The list is tests/mutants/kernel.txt. A mutant that nothing notices fails the script. Prints a
+# Markdown table. Wants a Linux with a userfaultfd. Arguments, if any, choose mutants by a part of
+# their names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/mutants/lib.sh

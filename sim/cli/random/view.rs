@@ -31,7 +31,8 @@ impl View {
     }
 
     /// Is `seen` this, but for accesses that were left asleep, with a message each, where a
-    /// write of another thread has replaced the zero page that they were to find (c10)?
+    /// write of another thread has replaced the page that they were to find, that of zeros or one
+    /// that a fork has shared (c10)?
     pub(super) fn is_overtaken_by_a_write(&self, seen: &View) -> bool {
         let same = self.answer == seen.answer
             && self.areas == seen.areas
