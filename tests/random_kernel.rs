@@ -47,6 +47,33 @@ fn steps_with_huge_pages_agree() {
     compare("steps_with_huge_pages_agree", 4_000, 2_000_000, 24);
 }
 
+/// The largest `COPY` that a program can ask for, four huge pages: there is room for its source.
+#[test]
+fn a_copy_of_all_memory_agrees() {
+    let test = "a_copy_of_all_memory_agrees";
+    if Capability::gate(test, OpenFlags::empty(), Features::empty()).is_none() {
+        return;
+    }
+    let pages = 4 * 512;
+    let whole = Part { at: 0, len: pages * PAGE };
+    let ask = |ask| Step::Ask { uffd: 0, ask };
+    let program = Program {
+        setup: Setup {
+            pages,
+            pieces: vec![Piece::new(0, pages, Kind::Anon)],
+            threads: 1,
+            user_mode_only: false,
+        },
+        steps: vec![
+            Step::Open(Features::empty()),
+            ask(Ask::Register(whole, RegisterModes::MISSING.bits())),
+            ask(Ask::Copy(whole, 0, 1)),
+        ],
+    };
+    let difference = differ(&program).expect("a process");
+    assert_eq!(difference, None, "{program}");
+}
+
 /// What scenarios have no word for: scans.
 #[test]
 fn what_was_found_with_scans_is_the_same_on_both_kernels() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Break each condition of the merge predicates, and each of the conditions on which a leaf is
-# edited in place, in turn, in a copy of the tree, and list the tests that notice. A mutant that
+# edited in place (tests/mutants/vma.txt), in turn, in a copy of the tree, and list the tests that
+# notice. A mutant that
 # no test notices fails the script. Prints a Markdown table. An argument picks the mutants whose
 # names contain it.
 set -euo pipefail
@@ -25,6 +26,7 @@ for mutant in "${mutants[@]}"; do
   status=0
   out=$(cd "$work" && CARGO_TARGET_DIR=$target \
     timeout 300 cargo test -p faultbed-sim --lib vma:: 2>&1) || status=$?
+  mend
   if [ "$status" = 124 ]; then
     echo "| ${mutant%%|*} | they do not end | |"
     continue

@@ -159,12 +159,33 @@ fn e21_a_hole_counts_as_moved_and_wakes_who_waits_for_it() {
     let request = Request::Move { dst: span(0, 2), src: page(2), mode: HOLES };
     bed.kernel.begin(handler, Call::Resolve { ctx, request, payload: Payload::None });
     assert_eq!(bed.step(handler), Did::PassGate);
+    assert_eq!(bed.step(handler), Did::FindEmpty { page: page(0) });
     assert_eq!(bed.step(handler), Did::MoveHole { from: page(2), page: page(0) });
+    assert_eq!(bed.step(handler), Did::FindEmpty { page: page(1) });
     assert!(matches!(bed.step(handler), Did::Move { content, .. } if content == source(3)));
     assert_eq!(bed.on(handler), Some(Ret::Outcome(Outcome::done(2 * 4096))));
     assert_eq!(bed.pte(0), Pte::None);
     assert_eq!(bed.on(sleeper), None, "awake, and asking anew");
     assert_eq!(bed.read(8).len(), 1);
+}
+
+/// The place and the source are looked at one after the other: what another `MOVE` does between
+/// the two decides which of them is found fault with.
+#[test]
+fn e21_another_move_comes_between_the_two_looks() {
+    let mut bed = bed(2);
+    bed.copy(1, 2);
+    let (ctx, first, second) = (bed.ctx, bed.handler, bed.thread());
+    let request = Request::Move { dst: span(0, 1), src: page(1), mode: MoveMode::empty() };
+    for thread in [first, second] {
+        bed.kernel.begin(thread, Call::Resolve { ctx, request, payload: Payload::None });
+        assert_eq!(bed.step(thread), Did::PassGate);
+    }
+    assert_eq!(bed.step(first), Did::FindEmpty { page: page(0) });
+    assert_eq!(bed.on(second), Some(Ret::Outcome(Outcome::done(4096))));
+    let outcome = Outcome::mirrored(Errno::ENOENT);
+    assert_eq!(bed.on(first), Some(Ret::Outcome(outcome)), "although the place is taken");
+    assert_eq!(move_(&mut bed, 0, 1, 1, MoveMode::empty()), Outcome::mirrored(Errno::EEXIST));
 }
 
 #[test]

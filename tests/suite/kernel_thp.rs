@@ -333,6 +333,7 @@ fn e21_a_huge_page_moves_in_one_step_and_wakes_all_its_faulters() {
     let request = Request::Move { dst: span(0, H), src: page(2 * H), mode: MoveMode::empty() };
     bed.kernel.begin(handler, Call::Resolve { ctx, request, payload: Payload::None });
     bed.step(handler);
+    assert_eq!(bed.step(handler), Did::FindEmpty { page: page(0) });
     let what = HugeDid::Move { from: page(2 * H) };
     assert_eq!(bed.step(handler), Did::Huge { page: page(0), what });
     assert_eq!(bed.on(handler), Some(Ret::Outcome(Outcome::done(H * 4096))));

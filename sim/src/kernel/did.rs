@@ -171,6 +171,11 @@ pub enum Did {
         /// Page.
         page: Addr,
     },
+    /// `MOVE` found nothing where a page is to go, and looks at the source next.
+    FindEmpty {
+        /// Page.
+        page: Addr,
+    },
     /// `MOVE` moved a page.
     Move {
         /// Where it was.
@@ -436,6 +441,7 @@ impl Did {
             Did::Guard { page } => (tag(61) ^ page.raw(), 0),
             Did::GiveUp { page, content } => (tag(62) ^ page.raw(), content.word()),
             Did::Scan { page, protected } => (tag(60) ^ page.raw(), u64::from(*protected)),
+            Did::FindEmpty { page } => (tag(67) ^ page.raw(), 0),
             Did::MoveHole { from, page } => (tag(31) ^ page.raw(), from.raw()),
         }
     }

@@ -212,7 +212,10 @@ impl Kernel {
             }
             ResolvePc::Enter => looks,
             ResolvePc::Wake { .. } => Footprint::writes(Footprint::FAULTS),
-            ResolvePc::Locked | ResolvePc::Page(_) | ResolvePc::Protect(_) => {
+            ResolvePc::Locked
+            | ResolvePc::Page(_)
+            | ResolvePc::Source(_)
+            | ResolvePc::Protect(_) => {
                 // More than one page: the fill keeps an event from starting.
                 let fill = if pages > 1 { Footprint::CHANGING } else { 0 };
                 let page = match at {

@@ -412,6 +412,7 @@ impl Kernel {
                     ResolvePc::Page(done) => done as usize,
                     ResolvePc::Enter
                     | ResolvePc::Locked
+                    | ResolvePc::Source(_)
                     | ResolvePc::Protect(_)
                     | ResolvePc::Wake { .. } => 0,
                 });

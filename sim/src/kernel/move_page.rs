@@ -4,11 +4,13 @@
 //! `EBUSY` is answered for a page that a fork has shared. The other reasons Linux has for it
 //! (pinned pages, same-page merging, swap) do not exist here.
 
-use shims::{Addr, Errno, Span};
+use shims::{Addr, Errno, Request, Span};
 
 use super::did::Did;
 use super::page_table::{Pte, PteBits, Vpn};
-use super::{Kernel, Mm, page_addr};
+use super::resolve::stop;
+use super::run::{Next, ResolvePc};
+use super::{Kernel, Mm, page_addr, page_of};
 use crate::Content;
 use crate::vma::{Backing, CtxId, Vma, VmaFlags};
 
@@ -40,21 +42,41 @@ impl Kernel {
             && to.uffd() == Some(ctx);
         if fits { Ok(()) } else { Err(Errno::EINVAL) }
     }
+
+    /// The first look at a page of `MOVE` is at the place it goes to. Another `MOVE` may be done
+    /// with it, and with the source, before the second.
+    #[inline(never)]
+    pub(super) fn look_where_to(
+        &mut self,
+        ctx: CtxId,
+        request: &Request,
+        done: u64,
+        held: bool,
+    ) -> (Next<ResolvePc>, Did) {
+        let mm = self.ctx(ctx).mm;
+        let to = page_of(request.range().start) + done;
+        let empty = self.mm(mm).table.get(to).is_none();
+        self.hold(ctx, mm, held, empty);
+        if empty {
+            (Next::At(ResolvePc::Source(done)), Did::FindEmpty { page: page_addr(to) })
+        } else {
+            stop(done, Errno::EEXIST)
+        }
+    }
 }
 
 impl Mm {
-    /// Move one page; the destination is looked at first. A protected page arrives
-    /// unprotected.
+    /// Move one page, the place for which was empty when it was looked at. It is looked at again
+    /// when there is something to be moved: nothing there is `ENOENT` although the place has been
+    /// filled meanwhile. A protected page arrives unprotected.
     #[inline(never)]
     pub(super) fn move_page(&mut self, to: Vpn, from: Vpn, holes: bool) -> Result<Did, Errno> {
-        if !self.table.get(to).is_none() {
-            return Err(Errno::EEXIST);
-        }
         let (page, source) = (page_addr(to), page_addr(from));
         let (pte, content) = match self.table.get(from) {
             // It counts as moved: whoever waits for the page is woken, and asks anew.
             Pte::None if holes => return Ok(Did::MoveHole { from: source, page }),
             Pte::None => return Err(Errno::ENOENT),
+            _ if !self.table.get(to).is_none() => return Err(Errno::EEXIST),
             Pte::Marker(_) => return Err(Errno::EFAULT),
             Pte::Present { bits, .. } if bits.contains(PteBits::FORKED) => {
                 return Err(Errno::EBUSY);

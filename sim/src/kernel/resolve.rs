@@ -47,10 +47,18 @@ impl Kernel {
                 Ok(()) if matches!(request, Request::WriteProtect { .. }) => {
                     self.step_protect(ctx, &request, None)
                 }
+                Ok(()) if matches!(request, Request::Move { .. }) => {
+                    self.look_where_to(ctx, &request, 0, false)
+                }
                 Ok(()) => self.do_page(ctx, &request, content, 0, false),
                 Err(outcome) => answer(0, outcome),
             },
+            ResolvePc::Page(done) if matches!(request, Request::Move { .. }) => {
+                self.look_where_to(ctx, &request, done, true)
+            }
             ResolvePc::Page(done) => self.do_page(ctx, &request, content, done, true),
+            // No content: what moves brings its own.
+            ResolvePc::Source(done) => self.do_page(ctx, &request, content, done, true),
             ResolvePc::Protect(next) => self.step_protect(ctx, &request, Some(next)),
             ResolvePc::Wake { bytes, stopped } => {
                 let range = Span::new(request.range().start, shims::Len::new(bytes));
@@ -206,13 +214,7 @@ impl Kernel {
             Ok(did) => did,
             Err(errno) => {
                 self.hold(ctx, mm, held, false);
-                if done == 0 {
-                    return answer(0, Outcome::mirrored(errno));
-                }
-                // Only the pages done are woken (e5).
-                let at =
-                    ResolvePc::Wake { bytes: done * granule * PAGE.bytes(), stopped: Some(errno) };
-                return (Next::At(at), Did::Return(Ret::Err(errno)));
+                return stop(done * granule, errno);
             }
         };
         let at = if done + count == pages {
@@ -295,6 +297,15 @@ impl Kernel {
         mm.table.set(vpn, pte);
         Ok(did)
     }
+}
+
+/// It goes no further than that. Only the pages done are woken (e5).
+pub(super) fn stop(pages: u64, errno: Errno) -> (Next<ResolvePc>, Did) {
+    if pages == 0 {
+        return answer(0, Outcome::mirrored(errno));
+    }
+    let at = ResolvePc::Wake { bytes: pages * PAGE.bytes(), stopped: Some(errno) };
+    (Next::At(at), Did::Return(Ret::Err(errno)))
 }
 
 /// b1: the check every ranged ioctl begins with.

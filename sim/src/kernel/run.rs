@@ -234,6 +234,8 @@ pub(crate) enum ResolvePc {
     Locked,
     /// So many pages are done; `mmap_changing` cannot rise and the mapping cannot change.
     Page(u64),
+    /// `MOVE` has done so many pages, and found the place for the next one empty.
+    Source(u64),
     /// `WRITEPROTECT` has come as far as this page, with the same locks.
     Protect(Vpn),
     /// The pages are done; wake their faulters and return.

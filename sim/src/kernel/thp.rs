@@ -224,6 +224,7 @@ impl Mm {
     ) -> Option<Result<Did, Errno>> {
         let base = self.unit_of(from)?;
         let whole = base == from && to.is_multiple_of(UNIT) && left >= UNIT;
+        // Filled since the place was looked at.
         if !self.table.get(to).is_none() {
             return Some(Err(Errno::EEXIST));
         }

@@ -214,6 +214,7 @@ impl fmt::Display for Move {
             Did::Move { from, page: p, content } => {
                 write!(f, "move page {} to page {}: {content}", page(*from), page(*p))
             }
+            Did::FindEmpty { page: p } => write!(f, "find nothing at page {}", page(*p)),
             Did::MoveHole { from, page: p } => {
                 write!(f, "no page {} to move to page {}", page(*from), page(*p))
             }

@@ -24,7 +24,8 @@ pub use script::{LINE, Line};
 
 /// How many threads, of all its processes together, a stage has room for.
 pub const SLOTS: usize = 64;
-/// Bytes of memory that the processes share with the one that pulls the strings.
+/// Bytes of memory that the processes share with the one that pulls the strings: room for the
+/// source of a `COPY` of four huge pages, behind 1 MiB of everything else.
 pub const SCRATCH: u64 = 9 << 20;
 
 /// Where the scratch memory begins: the slots lie before it.

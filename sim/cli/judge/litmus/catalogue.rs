@@ -78,6 +78,8 @@ pub const FILES: &[(&str, &str)] = files! {
     "protect_against_remove"
     "protect_against_copy"
     "async_protect_against_write"
+    "protect_against_zeropage"
+    "protected_remove_against_zeropage"
     "marker_against_copy"
     "continue_against_fault"
     "continue_against_punch"
