@@ -116,6 +116,99 @@ fn what_was_found_with_scans_is_the_same_on_both_kernels() {
     }
 }
 
+/// Rules: b15, f3, f5
+#[test]
+fn poison_that_a_scan_has_protected_goes_alike_on_both_kernels() {
+    let test = "poison_that_a_scan_has_protected_goes_alike_on_both_kernels";
+    if Capability::gate(test, OpenFlags::empty(), Features::empty()).is_none() {
+        return;
+    }
+    let ask = |ask| Step::Ask { uffd: 0, ask };
+    let (page, both) = (Part { at: 2 * PAGE, len: PAGE }, Part { at: 2 * PAGE, len: 2 * PAGE });
+    let modes = RegisterModes::MISSING | RegisterModes::WP;
+    let mut wrong = Vec::new();
+    for kind in [Kind::Anon, Kind::Shmem, Kind::ShmemPrivate] {
+        let file = 1;
+        let removals = [
+            Op::dontneed(2, 3),
+            Op::Truncate { file, len: 0 },
+            Op::Punch { file, at: 0, len: PAGE },
+            Op::advise(2, 3, Advise::Remove),
+        ];
+        for op in removals {
+            let of_file = matches!(op, Op::Truncate { .. } | Op::Punch { .. });
+            if of_file && kind == Kind::Anon {
+                continue;
+            }
+            for (scanned, again) in [(true, false), (false, false), (true, true)] {
+                let mut steps = vec![
+                    Step::Open(Features::WP_ASYNC),
+                    ask(Ask::Register(both, modes.bits())),
+                    ask(Ask::Poison(page, 0)),
+                ];
+                if scanned {
+                    steps.push(ask(Ask::Scan(page, 1, 2)));
+                }
+                if again {
+                    steps.push(ask(Ask::Register(both, RegisterModes::MISSING.bits())));
+                }
+                steps.push(Step::Thread { thread: 0, op });
+                let pieces = vec![Piece { file, ..Piece::new(2, 2, kind) }];
+                let setup = Setup { pages: 4, pieces, threads: 1, user_mode_only: false };
+                let program = Program { setup, steps };
+                if let Some(difference) = differ(&program).expect("a process") {
+                    wrong.push(format!(
+                        "{kind:?} {op:?} scanned {scanned}, again {again}: {difference}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Rules: b13, d26, e17, f5
+#[test]
+fn what_a_scan_has_put_on_poison_and_guards_stays_or_goes_alike_on_both_kernels() {
+    let test = "what_a_scan_has_put_on_poison_and_guards_stays_or_goes_alike_on_both_kernels";
+    if Capability::gate(test, OpenFlags::empty(), Features::WP_ASYNC).is_none() {
+        return;
+    }
+    let ask = |ask| Step::Ask { uffd: 0, ask };
+    let thread = |op| Step::Thread { thread: 0, op };
+    let page = Part { at: 2 * PAGE, len: PAGE };
+    let modes = RegisterModes::MISSING | RegisterModes::WP;
+    let ends = [
+        thread(Op::Fork),
+        ask(Ask::Unregister(page)),
+        ask(Ask::Protect(page, 0)),
+        ask(Ask::Protect(page, 1)),
+        thread(Op::remap(2, 3, 0)),
+    ];
+    let mut wrong = Vec::new();
+    for kind in [Kind::Anon, Kind::Shmem, Kind::ShmemPrivate] {
+        let poison = ask(Ask::Poison(page, 0));
+        for mark in [poison, thread(Op::advise(2, 3, Advise::GuardInstall))] {
+            for end in &ends {
+                let steps = vec![
+                    Step::Open(Features::WP_ASYNC),
+                    ask(Ask::Register(page, modes.bits())),
+                    mark.clone(),
+                    ask(Ask::Scan(page, 1, 2)),
+                    end.clone(),
+                ];
+                let pieces = vec![Piece { file: 1, ..Piece::new(2, 1, kind) }];
+                let setup = Setup { pages: 4, pieces, threads: 1, user_mode_only: false };
+                let program = Program { setup, steps };
+                if let Some(difference) = differ(&program).expect("a process") {
+                    wrong.push(format!("{program}\n{difference}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn what_was_found_is_the_same_on_both_kernels() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/found");

@@ -134,6 +134,8 @@ impl Pte {
                 Pte::Marker(Marker::WriteProtect)
             }
             Pte::Present { .. } => Pte::None,
+            // Measured: the poison goes, and what a scan has put on it is a marker of its own.
+            Pte::Marker(Marker::PoisonScanned) if wp => Pte::Marker(Marker::WriteProtect),
             Pte::Marker(marker) if marker.is_poison() => Pte::None,
             pte => pte,
         }
@@ -147,6 +149,17 @@ impl Pte {
             }
             Pte::Marker(Marker::WriteProtect) => Pte::None,
             pte => pte,
+        }
+    }
+
+    /// The same where nobody watches the place it goes to, in a child or after a move: poison and
+    /// guards lose what a scan has put on them, which un-protecting and unregistering leave
+    /// (measured).
+    pub(super) fn unwatched(self) -> Pte {
+        match self {
+            Pte::Marker(Marker::PoisonScanned) => Pte::Marker(Marker::Poison),
+            Pte::Marker(Marker::GuardScanned) => Pte::Marker(Marker::Guard),
+            pte => pte.without_wp(),
         }
     }
 }
@@ -236,12 +249,7 @@ impl PageTable {
         let moved: Vec<_> = self.entries_in(from, from + pages).collect();
         for (vpn, pte) in moved {
             self.set(vpn, Pte::None);
-            let stripped = || match pte {
-                Pte::Marker(Marker::PoisonScanned) => Pte::Marker(Marker::Poison),
-                Pte::Marker(Marker::GuardScanned) => Pte::Marker(Marker::Guard),
-                pte => pte.without_wp(),
-            };
-            self.set(to + (vpn - from), if keep_wp { pte } else { stripped() });
+            self.set(to + (vpn - from), if keep_wp { pte } else { pte.unwatched() });
         }
     }
 
