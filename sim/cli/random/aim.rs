@@ -15,6 +15,8 @@ pub(super) struct Aim {
     pub(super) features: Features,
     /// Features that would hide it.
     pub(super) without: Features,
+    /// What the memory is registered for at first, if that matters.
+    pub(super) modes: Option<u64>,
     /// Answers come late, so that queues grow.
     pub(super) lazy: bool,
     /// Which memory it needs.
@@ -28,7 +30,15 @@ const fn any(_: &Setup) -> bool {
 impl Default for Aim {
     fn default() -> Aim {
         let features = Features::empty();
-        Aim { ops: &[], asks: &[], features, without: features, lazy: false, fits: any }
+        Aim {
+            ops: &[],
+            asks: &[],
+            features,
+            without: features,
+            modes: None,
+            lazy: false,
+            fits: any,
+        }
     }
 }
 
@@ -86,7 +96,7 @@ pub(super) fn at(rule: Rule) -> Aim {
         Rule::e12 => Aim { asks: &[3], fits: huge, ..none },
         Rule::e14 => Aim { asks: &[4], ..none },
         Rule::e20 | Rule::e21 => Aim { asks: &[3, 8], fits: anon, ..none },
-        Rule::e22 => Aim { asks: &[1, 3, 6, 8], fits: anon, ..none },
+        Rule::e22 => Aim { asks: &[3, 6, 8], modes: Some(3), fits: anon, ..none },
         Rule::e23 => Aim { asks: &[9], ..none },
         Rule::f1 => Aim { asks: &[1, 6], ..none },
         Rule::f4 => Aim { ops: &[10], asks: &[1, 3, 6], ..none },

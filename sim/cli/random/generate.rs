@@ -21,6 +21,8 @@ use crate::judge::{Advise, Arm, Kind, Op, PAGE, Piece, Settled};
 pub(super) struct Mix {
     setup: Setup,
     features: Features,
+    /// What memory is registered for at first; anything if nothing is said.
+    modes: Option<u64>,
     /// How often each kind of thread's operation, and each kind of request.
     ops: [u32; OPS],
     asks: [u32; ASKS],
@@ -83,7 +85,7 @@ impl Mix {
             features -= Features::EVENT_FORK;
         }
         let diligence = if aim.lazy { 2 } else { rng.random_range(3..=12) };
-        Mix { setup, features, ops, asks, diligence, stores: 0, rng }
+        Mix { setup, features, modes: aim.modes, ops, asks, diligence, stores: 0, rng }
     }
 
     pub(super) fn setup(&self) -> &Setup {
@@ -113,7 +115,8 @@ impl Mix {
             if self.rng.random_ratio(1, 4) {
                 part = self.part_of(piece);
             }
-            let modes = self.modes(piece.kind);
+            let any = self.modes(piece.kind);
+            let modes = self.modes.unwrap_or(any);
             steps.push(Step::Ask { uffd, ask: Ask::Register(part, modes) });
         }
         steps
@@ -265,9 +268,11 @@ impl Mix {
             6 => Ask::Protect(part, *[1, 1, 1, 0, 0, 2, 3].choose(&mut self.rng).expect("some")),
             7 => Ask::Poison(part, mode),
             8 => {
-                let from = self.part().at;
                 let mode = mode | if self.rng.random_ratio(1, 3) { 2 } else { 0 };
-                Ask::Move(part, from, mode)
+                match self.sensible_move(world) {
+                    Some((to, from)) if self.rng.random() => Ask::Move(to, from, mode),
+                    _ => Ask::Move(part, self.part().at, mode),
+                }
             }
             9 => Ask::Wake(part),
             10 if self.rng.random_ratio(1, 4) => return Step::Close(uffd),
@@ -283,6 +288,22 @@ impl Mix {
             }
         };
         Step::Ask { uffd, ask }
+    }
+
+    /// A page that is there, and a place of the same kind of memory where there is none.
+    fn sensible_move(&mut self, world: &mut World) -> Option<(Part, u64)> {
+        let entries = world.arm.entries(0);
+        let anon = |page: u64| {
+            let inside = |piece: &&Piece| (piece.at..piece.at + piece.pages).contains(&page);
+            self.setup.pieces.iter().find(inside).is_some_and(|piece| piece.kind == Kind::Anon)
+        };
+        let (there, absent): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .filter(|(page, _)| anon(*page))
+            .partition(|(_, e)| e.content.is_some());
+        let (from, _) = *there.choose(&mut self.rng)?;
+        let (to, _) = *absent.choose(&mut self.rng)?;
+        Some((Part { at: to * PAGE, len: PAGE }, from * PAGE))
     }
 
     fn nonblocking(&self, world: &mut World, uffd: usize) -> bool {

@@ -128,12 +128,21 @@ impl Kernel {
     pub(super) fn step_unregister(&mut self, ctx: CtxId, range: Span) -> (Ret, Did) {
         let mm = self.ctx(ctx).mm;
         self.mm(mm).writer = false;
+        let parts = self.space(mm).uffd_parts(range, ctx);
         let ret = match self.mm(mm).space.uffd_unregister(range, ctx) {
             Ok(parts) => {
                 self.clear_wp(mm, &parts);
                 Ret::Ok(0)
             }
-            Err(errno) => Ret::Err(errno),
+            Err(errno) => {
+                // b14: the protection is gone by the time the end is found to cut a huge page.
+                if errno == Errno::EINVAL
+                    && let Ok(parts) = parts
+                {
+                    self.clear_wp(mm, &parts);
+                }
+                Ret::Err(errno)
+            }
         };
         (ret, Did::Return(ret))
     }
