@@ -132,6 +132,27 @@ fn a_page_is_shared_until_it_is_written_on_either_side() {
     assert_ne!(pte(&bed, child, 1), bed.pte(1));
 }
 
+/// Rules: b9, f4
+#[test]
+fn a_page_that_the_other_side_has_let_go_of_is_written_in_place() {
+    // Measured: found by random programs, and kept in `tests/found`.
+    for let_go in [true, false] {
+        let mut bed = bed(1, Features::empty(), RegisterModes::WP);
+        bed.copy(0, 1);
+        let (_, thread, _) = fork(&mut bed);
+        bed.protect(0, 1, WriteProtectMode::WP);
+        assert_ne!(bed.register(0, 1, RegisterModes::MISSING), Ret::Err(Errno::EINVAL));
+        if let_go {
+            assert_eq!(bed.store(thread, 0), Some(Ret::Stored));
+        }
+        let parent = bed.thread();
+        assert_eq!(bed.store(parent, 0), Some(Ret::Stored));
+        let Pte::Present { bits, .. } = bed.pte(0) else { panic!("it is there") };
+        assert_eq!(bits.contains(PteBits::UFFD_WP), let_go, "a copy has nothing left on it");
+        assert!(!bits.contains(PteBits::FORKED));
+    }
+}
+
 #[test]
 fn e21_a_page_shared_by_a_fork_cannot_be_moved_until_it_is_written() {
     // Measured: EBUSY after the child has exited, too, until the parent writes.

@@ -173,6 +173,7 @@ impl Kernel {
                 Walk::Hit(content) => Fault::Ready(content),
                 Walk::Copy(_) if !self.may_copy(mm, vpn) => Fault::Refused(Signal::BusAdrErr),
                 Walk::Copy(content) => {
+                    self.take_over(mm, vpn);
                     self.mm(mm).write_huge(vpn);
                     self.mm(mm).space.note_anon_fault(page);
                     if self.open_gap(thread, mm, vpn, content) {

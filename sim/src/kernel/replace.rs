@@ -1,4 +1,4 @@
-//! A write that has to copy its page first: the entry is empty for a moment, while other
+//! A write that has to copy its page first, if it has to: the entry is empty for a moment, while other
 //! processors forget the old page, and whoever looks without a lock sees that (rule c10). Owns
 //! that moment, the *gap*; who looks, and when, is in `fault.rs`.
 //!
@@ -9,8 +9,10 @@
 //!
 //! # Divergence from Linux
 //!
-//! A gap opens only where somebody could look into it: a thread between F1 and F3 of the same
-//! page, or, in memory of a file that is watched, anybody. Huge pages of hugetlb have none.
+//! - Who shares a page is told by its place and its content: a page that has moved on one side of a fork
+//!   is taken for one that nobody shares.
+//! - A gap opens only where somebody could look into it: a thread between F1 and F3 of the same
+//!   page, or, in memory of a file that is watched, anybody. Huge pages of hugetlb have none.
 
 use shims::Addr;
 
@@ -32,6 +34,27 @@ pub(crate) struct Gap {
 }
 
 impl Kernel {
+    /// A page that a fork has shared and everybody else has let go of is written in place, and
+    /// keeps the protection that an earlier registration has left (rule b9; measured). Where there
+    /// is none a copy looks the same.
+    pub(super) fn take_over(&mut self, mm: MmId, vpn: Vpn) {
+        let Pte::Present { content, bits } = self.table(mm).get(vpn) else { return };
+        if bits & (PteBits::FORKED | PteBits::UFFD_WP | PteBits::CACHED)
+            != PteBits::FORKED | PteBits::UFFD_WP
+        {
+            return;
+        }
+        let shares = |pte| {
+            matches!(pte, Pte::Present { content: theirs, bits }
+            if theirs == content && bits.contains(PteBits::FORKED))
+        };
+        let others = (0..).map(MmId).zip(&self.mms).filter(|(other, _)| *other != mm);
+        if !others.into_iter().any(|(_, other)| shares(other.table.get(vpn))) {
+            let bits = bits.difference(PteBits::FORKED);
+            self.mm(mm).table.set(vpn, Pte::Present { content, bits });
+        }
+    }
+
     /// Replace page `vpn`, which holds `content`, if somebody may see that happen. If not, the
     /// caller's write replaces it in one step.
     pub(super) fn open_gap(
