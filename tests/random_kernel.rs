@@ -167,6 +167,47 @@ fn poison_that_a_scan_has_protected_goes_alike_on_both_kernels() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Rules: a27, d26, e21
+#[test]
+fn what_is_pinned_after_a_fork_is_ones_own_alike_on_both_kernels() {
+    let test = "what_is_pinned_after_a_fork_is_ones_own_alike_on_both_kernels";
+    if Capability::gate(test, OpenFlags::empty(), Features::MOVE).is_none() {
+        return;
+    }
+    let ask = |ask| Step::Ask { uffd: 0, ask };
+    let thread = |op| Step::Thread { thread: 0, op };
+    let (page, both) = (Part { at: 2 * PAGE, len: PAGE }, Part { at: 2 * PAGE, len: 2 * PAGE });
+    let modes = RegisterModes::MISSING | RegisterModes::WP;
+    let mut wrong = Vec::new();
+    for kind in [Kind::Anon, Kind::ShmemPrivate] {
+        for protected in [0, 1, 2] {
+            for last in [
+                ask(Ask::Move(Part { at: 3 * PAGE, len: PAGE }, 2 * PAGE, 0)),
+                thread(Op::Store(2, 7)),
+                ask(Ask::Protect(page, 0)),
+            ] {
+                let steps = vec![
+                    Step::Open(Features::empty()),
+                    ask(Ask::Register(both, modes.bits())),
+                    ask(Ask::Copy(page, protected & 2, 0)),
+                    thread(Op::Fork),
+                    ask(Ask::Protect(page, protected & 1)),
+                    thread(Op::Remote { at: 2 * PAGE, write: false }),
+                    last.clone(),
+                    thread(Op::Load(2)),
+                ];
+                let pieces = vec![Piece { file: 1, ..Piece::new(2, 2, kind) }];
+                let setup = Setup { pages: 4, pieces, threads: 1, user_mode_only: false };
+                let program = Program { setup, steps };
+                if let Some(difference) = differ(&program).expect("a process") {
+                    wrong.push(format!("{program}\n{difference}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Rules: b13, d26, e17, f5
 #[test]
 fn what_a_scan_has_put_on_poison_and_guards_stays_or_goes_alike_on_both_kernels() {

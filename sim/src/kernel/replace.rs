@@ -55,6 +55,17 @@ impl Kernel {
         }
     }
 
+    /// A pin makes a page that a fork has shared the reader's own first, so that it stays the one
+    /// that is pinned: a copy in its place, protected as it was (measured; e21, d26).
+    pub(super) fn unshare(&mut self, mm: MmId, vpn: Vpn) {
+        if let Pte::Present { content, bits } = self.table(mm).get(vpn)
+            && bits & (PteBits::FORKED | PteBits::CACHED) == PteBits::FORKED
+        {
+            let bits = bits.difference(PteBits::FORKED);
+            self.mm(mm).table.set(vpn, Pte::Present { content, bits });
+        }
+    }
+
     /// Replace page `vpn`, which holds `content`, if somebody may see that happen. If not, the
     /// caller's write replaces it in one step.
     pub(super) fn open_gap(

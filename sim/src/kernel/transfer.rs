@@ -144,7 +144,12 @@ impl Kernel {
                 }
                 Did::Populated { page, content }
             }
-            (Kind::Copy(..), None) => Did::Load { page, content },
+            (Kind::Copy(via, _), None) => {
+                if matches!(via, Via::Pinned(_)) {
+                    self.unshare(mm, vpn);
+                }
+                Did::Load { page, content }
+            }
         };
         let end = after.min(transfer.end);
         transfer.done += end.raw() - transfer.next.raw();
