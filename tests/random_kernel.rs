@@ -116,6 +116,21 @@ fn what_was_found_with_scans_is_the_same_on_both_kernels() {
     }
 }
 
+/// `steps` of one thread and a handler, on pages 2 and 3.
+fn of(kind: Kind, steps: Vec<Step>) -> Program {
+    let pieces = vec![Piece { file: 1, ..Piece::new(2, 2, kind) }];
+    Program { setup: Setup { pages: 4, pieces, threads: 1, user_mode_only: false }, steps }
+}
+
+fn agree(programs: &[Program]) {
+    let differs = |program: &Program| {
+        let difference = differ(program).expect("a process")?;
+        Some(format!("{program}\n{difference}"))
+    };
+    let wrong: Vec<_> = programs.iter().filter_map(differs).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Rules: b15, f3, f5
 #[test]
 fn poison_that_a_scan_has_protected_goes_alike_on_both_kernels() {
@@ -126,7 +141,7 @@ fn poison_that_a_scan_has_protected_goes_alike_on_both_kernels() {
     let ask = |ask| Step::Ask { uffd: 0, ask };
     let (page, both) = (Part { at: 2 * PAGE, len: PAGE }, Part { at: 2 * PAGE, len: 2 * PAGE });
     let modes = RegisterModes::MISSING | RegisterModes::WP;
-    let mut wrong = Vec::new();
+    let mut programs = Vec::new();
     for kind in [Kind::Anon, Kind::Shmem, Kind::ShmemPrivate] {
         let file = 1;
         let removals = [
@@ -153,18 +168,11 @@ fn poison_that_a_scan_has_protected_goes_alike_on_both_kernels() {
                     steps.push(ask(Ask::Register(both, RegisterModes::MISSING.bits())));
                 }
                 steps.push(Step::Thread { thread: 0, op });
-                let pieces = vec![Piece { file, ..Piece::new(2, 2, kind) }];
-                let setup = Setup { pages: 4, pieces, threads: 1, user_mode_only: false };
-                let program = Program { setup, steps };
-                if let Some(difference) = differ(&program).expect("a process") {
-                    wrong.push(format!(
-                        "{kind:?} {op:?} scanned {scanned}, again {again}: {difference}"
-                    ));
-                }
+                programs.push(of(kind, steps));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    agree(&programs);
 }
 
 /// Rules: a27, d26, e21
@@ -178,7 +186,7 @@ fn what_is_pinned_after_a_fork_is_ones_own_alike_on_both_kernels() {
     let thread = |op| Step::Thread { thread: 0, op };
     let (page, both) = (Part { at: 2 * PAGE, len: PAGE }, Part { at: 2 * PAGE, len: 2 * PAGE });
     let modes = RegisterModes::MISSING | RegisterModes::WP;
-    let mut wrong = Vec::new();
+    let mut programs = Vec::new();
     for kind in [Kind::Anon, Kind::ShmemPrivate] {
         for protected in [0, 1, 2] {
             for last in [
@@ -196,16 +204,11 @@ fn what_is_pinned_after_a_fork_is_ones_own_alike_on_both_kernels() {
                     last.clone(),
                     thread(Op::Load(2)),
                 ];
-                let pieces = vec![Piece { file: 1, ..Piece::new(2, 2, kind) }];
-                let setup = Setup { pages: 4, pieces, threads: 1, user_mode_only: false };
-                let program = Program { setup, steps };
-                if let Some(difference) = differ(&program).expect("a process") {
-                    wrong.push(format!("{program}\n{difference}"));
-                }
+                programs.push(of(kind, steps));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    agree(&programs);
 }
 
 /// Rules: b13, d26, e17, f5
@@ -226,7 +229,7 @@ fn what_a_scan_has_put_on_poison_and_guards_stays_or_goes_alike_on_both_kernels(
         ask(Ask::Protect(page, 1)),
         thread(Op::remap(2, 3, 0)),
     ];
-    let mut wrong = Vec::new();
+    let mut programs = Vec::new();
     for kind in [Kind::Anon, Kind::Shmem, Kind::ShmemPrivate] {
         let poison = ask(Ask::Poison(page, 0));
         for mark in [poison, thread(Op::advise(2, 3, Advise::GuardInstall))] {
@@ -238,16 +241,11 @@ fn what_a_scan_has_put_on_poison_and_guards_stays_or_goes_alike_on_both_kernels(
                     ask(Ask::Scan(page, 1, 2)),
                     end.clone(),
                 ];
-                let pieces = vec![Piece { file: 1, ..Piece::new(2, 1, kind) }];
-                let setup = Setup { pages: 4, pieces, threads: 1, user_mode_only: false };
-                let program = Program { setup, steps };
-                if let Some(difference) = differ(&program).expect("a process") {
-                    wrong.push(format!("{program}\n{difference}"));
-                }
+                programs.push(of(kind, steps));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    agree(&programs);
 }
 
 #[test]
