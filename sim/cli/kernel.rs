@@ -25,7 +25,14 @@ impl KernelArgs {
     /// Put the kernel into `setup`.
     pub fn apply(&self, setup: &mut Setup) -> Result<(), Failed> {
         setup.profile = self.instead_of(&setup.profile)?;
-        Ok(())
+        match setup.refused_by_kernel() {
+            Some(what) => Err(Failed::usage(format!(
+                "`{}` does not run on {}, which does not know {what}: name scenarios that do",
+                setup.name,
+                setup.profile.name()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Put the kernel into `program`, if one was asked for.

@@ -113,3 +113,20 @@ fn a_goal_that_is_never_met_fails_a_campaign_that_requires_them() {
     }
     assert!(!out.contains("never met: missing becomes clean"), "{out}");
 }
+
+#[test]
+fn a_scenario_that_an_old_kernel_cannot_run_is_refused_by_name() {
+    let dir = folder("old-kernel");
+    for command in ["explore", "run"] {
+        let args: &[&str] = match command {
+            "run" => &["run", "minor_filled", "--backend", "sim", "--profile", "5.7"],
+            _ => &["explore", "minor_filled", "--profile", "5.7"],
+        };
+        let out = faultbed(&dir, args);
+        assert_eq!(out.status.code(), Some(2), "{command}");
+        let said = text(&out.stderr);
+        assert!(said.contains("does not run on 5.7") && !said.contains("panicked"), "{said}");
+    }
+    let out = faultbed(&dir, &["explore", "lost_install", "--schedules", "50", "--profile", "5.7"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+}

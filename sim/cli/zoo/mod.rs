@@ -8,6 +8,7 @@ mod plain;
 mod worlds;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,6 +21,7 @@ pub use mistake::{Mistake, all, places};
 pub use worlds::Place;
 
 use crate::exit::{FOUND, Failed, OK};
+use crate::kernel::KernelArgs;
 
 /// Find the mistakes of wrong handlers, and none in the right ones.
 #[derive(Args, Clone, Debug)]
@@ -28,12 +30,15 @@ Examples:
   faultbed zoo                             all mistakes, all strategies, 20 seeds each
   faultbed zoo short-circuit late-join     some of them
   faultbed zoo --seeds 3 --strategy pct:3
+  faultbed zoo short-circuit --profile 5.15
   faultbed zoo --list
 
 Exit code: 0 every mistake was found and nothing in the right handlers, 1 otherwise, 2 bad usage.")]
 pub struct Zoo {
     /// Which mistakes; all, if none is named.
     mistakes: Vec<String>,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// Seeds for each mistake and strategy.
     #[arg(long, value_name = "N", default_value_t = 20)]
     seeds: u64,
@@ -61,7 +66,12 @@ const STRATEGIES: [Strategy; 5] =
 impl Zoo {
     /// Do it.
     pub fn run(self) -> Result<ExitCode, Failed> {
-        let mistakes = self.chosen()?;
+        let mut mistakes = self.chosen()?;
+        let mut places = places();
+        let theirs = mistakes.iter_mut().map(|mistake| &mut mistake.place);
+        for place in theirs.chain(&mut places) {
+            self.kernel.apply(Arc::make_mut(&mut place.setup))?;
+        }
         if self.list {
             for one in mistakes {
                 println!("{:<20} {:<9} {}", one.key, one.entry, one.about);
@@ -78,7 +88,7 @@ impl Zoo {
         for mistake in mistakes {
             bad += u32::from(!self.show(&mistake));
         }
-        for place in places() {
+        for place in places {
             let wrong = wrong_in(&place, self.right);
             if self.json {
                 let name = place.name;

@@ -170,6 +170,21 @@ impl Setup {
         self.memory.addr(index)
     }
 
+    /// What of this world its kernel refuses because it does not know it. `None` if it can be built.
+    pub fn refused_by_kernel(&self) -> Option<&'static str> {
+        let mut kernel = Kernel::new(self.profile.clone());
+        let mm = kernel.new_mm();
+        let main = kernel.new_thread(mm);
+        let Ok(ctx) = kernel.userfaultfd(mm, self.features) else {
+            return Some("a feature of the userfaultfd");
+        };
+        self.make_memory(&mut kernel, main);
+        let range = self.memory.span(0, self.pages);
+        let register = Call::Register { ctx, range, modes: self.modes };
+        let refused = !matches!(kernel.run(main, register), Ret::Ok(_));
+        refused.then_some("to watch memory of its kind in its modes")
+    }
+
     /// Make the memory and map it; the file behind it, if there is one.
     pub(super) fn make_memory(&self, kernel: &mut Kernel, thread: ThreadId) -> Option<MapFile> {
         let size = self.memory.span(0, self.pages).len.bytes();
