@@ -48,10 +48,9 @@ impl Kernel {
             matches!(pte, Pte::Present { content: theirs, bits }
             if theirs == content && bits.contains(PteBits::FORKED))
         };
-        let others = (0..).map(MmId).zip(&self.mms).filter(|(other, _)| *other != mm);
-        if !others.into_iter().any(|(_, other)| shares(other.table.get(vpn))) {
-            let bits = bits.difference(PteBits::FORKED);
-            self.mm(mm).table.set(vpn, Pte::Present { content, bits });
+        let mut others = (0..).map(MmId).zip(&self.mms).filter(|(other, _)| *other != mm);
+        if !others.any(|(_, other)| shares(other.table.get(vpn))) {
+            self.unshare(mm, vpn);
         }
     }
 
