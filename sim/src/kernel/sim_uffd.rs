@@ -4,12 +4,12 @@
 use core::cell::RefCell;
 
 use shims::{
-    Addr, ApiReply, ContinueMode, CopyMode, Errno, Event, Features, MoveMode, Outcome, PoisonMode,
-    RangeIoctls, RegisterModes, Request, Span, Uffd, WriteProtectMode, ZeropageMode,
+    Addr, ApiReply, ContinueMode, CopyMode, Errno, Event, Features, MoveMode, Outcome, PageSize,
+    PoisonMode, RangeIoctls, RegisterModes, Request, Span, Uffd, WriteProtectMode, ZeropageMode,
 };
 
 use super::call::{Call, Payload, Ret, ThreadId};
-use super::{Kernel, PAGE, page_of};
+use super::{Kernel, PAGE};
 use crate::Content;
 use crate::vma::CtxId;
 
@@ -43,17 +43,36 @@ impl<'k> SimUffd<'k> {
     }
 }
 
-/// The content of each page of a buffer that `UFFDIO_COPY` is given.
-pub(crate) fn payload_of(src: &[u8], len: usize) -> Payload {
-    payload_in(src, len, PAGE.bytes() as usize)
+/// The content of each page of a buffer that `UFFDIO_COPY` is given for `dst`, whose pages have
+/// `page` bytes; nothing where the length is refused whatever the bytes are.
+///
+/// # Panics
+///
+/// If `dst` is whole pages and the buffer is shorter.
+pub(crate) fn payload_of(dst: Span, src: &[u8], page: PageSize) -> Payload {
+    if dst.len.bytes() == 0 || !dst.len.is_aligned(PAGE) {
+        return Payload::None;
+    }
+    let len = usize::try_from(dst.len.bytes()).unwrap_or(usize::MAX);
+    assert!(src.len() >= len, "the source buffer is shorter than the destination");
+    let mut pages = src[..len].chunks(page.bytes() as usize).map(Content::of_bytes);
+    match (pages.next(), pages.len()) {
+        (Some(only), 0) => Payload::One(only),
+        (first, _) => Payload::Many(first.into_iter().chain(pages).collect()),
+    }
 }
 
-/// The same where the pages of the destination have `page` bytes.
-fn payload_in(src: &[u8], len: usize, page: usize) -> Payload {
-    if len <= page {
-        return Payload::One(Content::of_bytes(&src[..len]));
+impl Kernel {
+    /// What a `UFFDIO_COPY` of these bytes to `dst` brings along, a content for each page of the
+    /// size that the pages of `dst` have.
+    ///
+    /// # Panics
+    ///
+    /// If `dst` is whole pages and the buffer is shorter.
+    pub fn payload(&self, ctx: CtxId, dst: Span, src: &[u8]) -> Payload {
+        let vma = self.space(self.ctx(ctx).mm).find(dst.start);
+        payload_of(dst, src, vma.map_or(PAGE, |vma| vma.page_size()))
     }
-    Payload::Many(src[..len].chunks(page).map(Content::of_bytes).collect())
 }
 
 impl Uffd for SimUffd<'_> {
@@ -93,16 +112,7 @@ impl Uffd for SimUffd<'_> {
     }
 
     fn copy(&self, dst: Span, src: &[u8], mode: CopyMode) -> Outcome {
-        let len = usize::try_from(dst.len.bytes()).unwrap_or(usize::MAX);
-        assert!(src.len() >= len, "the source buffer is shorter than the destination");
-        // An empty or unaligned length is EINVAL whatever the bytes are.
-        let whole = len > 0 && dst.len.is_aligned(PAGE);
-        let page = {
-            let kernel = self.kernel.borrow();
-            let pages = kernel.granule_pages(kernel.ctx(self.ctx).mm, page_of(dst.start));
-            (pages * PAGE.bytes()) as usize
-        };
-        let payload = if whole { payload_in(src, len, page) } else { Payload::None };
+        let payload = self.kernel.borrow().payload(self.ctx, dst, src);
         self.resolve(Request::Copy { dst, mode }, payload)
     }
 
