@@ -248,6 +248,31 @@ fn what_a_scan_has_put_on_poison_and_guards_stays_or_goes_alike_on_both_kernels(
     agree(&programs);
 }
 
+/// Rules: a19, a20
+#[test]
+fn a_copy_that_holds_the_last_reference_ends_alike_on_both_kernels() {
+    let test = "a_copy_that_holds_the_last_reference_ends_alike_on_both_kernels";
+    if Capability::gate(test, OpenFlags::empty(), Features::empty()).is_none() {
+        return;
+    }
+    // The answer of one userfaultfd lets a thread return that has kept another one open: the list of
+    // mappings changes with a step that does not change it by itself.
+    let ask = |uffd, ask| Step::Ask { uffd, ask };
+    let part = |at| Part { at: at * PAGE, len: PAGE };
+    let missing = RegisterModes::MISSING.bits();
+    let copy = Op::CopyFrom { uffd: 0, to: 3 * PAGE, from: 2 * PAGE, len: PAGE };
+    let steps = vec![
+        Step::Open(Features::empty()),
+        Step::Open(Features::empty()),
+        ask(1, Ask::Register(part(2), missing)),
+        ask(0, Ask::Register(part(3), missing)),
+        Step::Thread { thread: 0, op: copy },
+        Step::Close(0),
+        ask(1, Ask::Zero(part(2), 0)),
+    ];
+    agree(&[of(Kind::Anon, steps)]);
+}
+
 #[test]
 fn what_was_found_is_the_same_on_both_kernels() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/found");

@@ -32,6 +32,8 @@ mod kernel_guard;
 mod kernel_handshake;
 #[path = "suite/kernel_hugetlb.rs"]
 mod kernel_hugetlb;
+#[path = "suite/kernel_locked.rs"]
+mod kernel_locked;
 #[path = "suite/kernel_madvise.rs"]
 mod kernel_madvise;
 #[path = "suite/kernel_minor.rs"]

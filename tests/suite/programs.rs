@@ -73,6 +73,12 @@ fn op() -> impl Strategy<Value = Op> {
         part().prop_map(|Part { at, len }| Op::DontNeedSelf { at, len }),
         (part(), advice).prop_map(|(Part { at, len }, advice)| Op::Advise { at, len, advice }),
         (part(), prot()).prop_map(|(Part { at, len }, prot)| Op::Map { at, len, prot }),
+        (part(), prot(), any::<bool>()).prop_map(|(Part { at, len }, prot, locked)| Op::MapNow {
+            at,
+            len,
+            prot,
+            locked
+        }),
         (0..9_u64, piece(false))
             .prop_map(|(at, piece)| Op::MapFile { piece: Piece { at, ..piece } }),
         part().prop_map(|Part { at, len }| Op::Unmap { at, len }),
@@ -88,6 +94,7 @@ fn op() -> impl Strategy<Value = Op> {
             }
         ),
         part().prop_map(|Part { at, len }| Op::Lock { at, len }),
+        part().prop_map(|Part { at, len }| Op::LockOnFault { at, len }),
         part().prop_map(|Part { at, len }| Op::Seal { at, len }),
         part().prop_map(|Part { at, len }| Op::SysvAttach { at, len }),
         (0..3_u8, 0..99_u64).prop_map(|(file, len)| Op::Truncate { file, len }),

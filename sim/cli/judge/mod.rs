@@ -13,6 +13,7 @@ pub mod program;
 mod run;
 mod sim_arm;
 mod sim_fd_uffd;
+mod sim_ops;
 mod steps;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -122,7 +122,9 @@ pub enum Op {
     DontNeedSelf { at: u64, len: u64 },
     /// `mmap` with `MAP_FIXED`.
     Map { at: u64, len: u64, prot: Prot },
-    /// The same, of a memory file that is there.
+    /// The same, with `MAP_LOCKED` or `MAP_POPULATE`: the pages are to be there at once.
+    MapNow { at: u64, len: u64, prot: Prot, locked: bool },
+    /// As [`Op::Map`], of a memory file that is there.
     MapFile { piece: Piece },
     /// `munmap`.
     Unmap { at: u64, len: u64 },
@@ -132,6 +134,8 @@ pub enum Op {
     Remap { at: u64, len: u64, new_len: u64, to: Option<u64>, flags: RemapFlags },
     /// `mlock`.
     Lock { at: u64, len: u64 },
+    /// `mlock2` with `MLOCK_ONFAULT`.
+    LockOnFault { at: u64, len: u64 },
     /// `mseal`.
     Seal { at: u64, len: u64 },
     /// A segment of `shmget` and `shmat`, in place of what is there.

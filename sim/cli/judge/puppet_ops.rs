@@ -20,6 +20,8 @@ const SHARED: u64 = 1;
 const PRIVATE: u64 = 2;
 const FIXED: u64 = 0x10;
 const ANONYMOUS: u64 = 0x20;
+const LOCKED: u64 = 0x2000;
+const POPULATE: u64 = 0x8000;
 const NORESERVE: u64 = 0x4000;
 
 impl PuppetArm {
@@ -225,6 +227,10 @@ pub(crate) fn system_call(
             let flags = PRIVATE | ANONYMOUS | FIXED;
             (sys::__NR_mmap, [place(at), len, prot.bits(), flags, u64::MAX, 0])
         }
+        Op::MapNow { at, len, prot, locked } => {
+            let flags = PRIVATE | ANONYMOUS | FIXED | if locked { LOCKED } else { POPULATE };
+            (sys::__NR_mmap, [place(at), len, prot.bits(), flags, u64::MAX, 0])
+        }
         Op::MapFile { piece } => (sys::__NR_mmap, mmap_args(&piece, files, reserve)),
         Op::Unmap { at, len } => (sys::__NR_munmap, [place(at), len, 0, 0, 0, 0]),
         Op::Protect { at, len, prot } => {
@@ -235,6 +241,8 @@ pub(crate) fn system_call(
             (sys::__NR_mremap, [place(at), len, new_len, flags.bits(), to, 0])
         }
         Op::Lock { at, len } => (sys::__NR_mlock, [place(at), len, 0, 0, 0, 0]),
+        // `MLOCK_ONFAULT`.
+        Op::LockOnFault { at, len } => (sys::__NR_mlock2, [place(at), len, 1, 0, 0, 0]),
         Op::Seal { at, len } => (sys::__NR_mseal, [place(at), len, 0, 0, 0, 0]),
         Op::Truncate { file, len } => (sys::__NR_ftruncate, [files[&file], len, 0, 0, 0, 0]),
         // `FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`.

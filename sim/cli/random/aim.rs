@@ -72,6 +72,7 @@ pub(super) fn at(rule: Rule) -> Aim {
         Rule::c9 => Aim { ops: &[1, 2, 3, 4, 13], ..none },
         Rule::c12 | Rule::e16 => Aim { asks: &[7], ..none },
         Rule::c13 => Aim { ops: &[0, 5, 9, 10, 11], lazy: true, ..none },
+        Rule::c15 => Aim { ops: &[10, 11, 13], ..none },
         Rule::d3 | Rule::d6 | Rule::d7 => {
             Aim { ops: &[5, 7], asks: &[3], features: Features::EVENT_REMOVE, ..none }
         }

@@ -28,7 +28,7 @@ macro_rules! rules {
 rules! {
     a11 a12 a13 a14 a18 a20 a23 a25 a28
     b1 b2 b6 b7 b12 b13
-    c1 c2 c3 c4 c5 c7 c9 c11 c12 c13
+    c1 c2 c3 c4 c5 c7 c9 c11 c12 c13 c15
     d3 d4 d6 d7 d9 d11 d12 d14 d18 d19 d25 d26 d28 d34
     e1 e2 e3 e5 e6 e7 e10 e11 e12 e13 e14 e15 e16 e17 e18 e19 e20 e21 e22 e23
     f1 f2 f3 f4 f5

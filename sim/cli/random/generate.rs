@@ -384,10 +384,15 @@ impl Mix {
             5 => Op::DontNeed { at, len },
             6 => Op::Advise { at, len, advice: self.advice() },
             7 => Op::DontNeedSelf { at, len },
+            8 if !huge && self.rng.random_ratio(1, 5) => {
+                let prot = self.prot();
+                Op::MapNow { at: one.at, len: one.len, prot, locked: self.rng.random() }
+            }
             8 if !huge => Op::Map { at: one.at, len: one.len, prot: self.prot() },
             9 => Op::Unmap { at, len },
             10 => Op::Protect { at, len, prot: self.prot() },
             11 | 12 if !huge => self.remap(one),
+            13 if self.rng.random_ratio(1, 5) => Op::LockOnFault { at: one.at, len: one.len },
             13 => Op::Lock { at: one.at, len: one.len },
             15 if home == 0 && self.has_files() => {
                 let piece = self.file_piece();

@@ -48,6 +48,7 @@ fn announced(op: Op) -> Option<Range<u64>> {
     match op {
         Op::Unmap { at, len }
         | Op::Map { at, len, .. }
+        | Op::MapNow { at, len, .. }
         | Op::Remap { at, len, .. }
         | Op::Advise { at, len, advice: Advise::Free } => Some(pages(at, len)),
         op => removed(op),
@@ -230,6 +231,18 @@ fn asked(
     }
 }
 
+/// The pages that a call may bring by itself.
+fn brought(op: Op) -> Option<Range<u64>> {
+    match op {
+        Op::Protect { at, len, .. } | Op::MapNow { at, len, .. } => Some(pages(at, len)),
+        Op::Remap { at, len, new_len, to, .. } if new_len > len => {
+            let to = to.unwrap_or(at);
+            Some(pages(to + len, new_len - len))
+        }
+        _ => None,
+    }
+}
+
 /// What a call of a thread of `home` shows that has come back at once.
 fn changed(
     op: Op,
@@ -261,6 +274,11 @@ fn changed(
             }
         }
         _ => {}
+    }
+    let absent = |view, page| entry(view, home, page).content.is_none();
+    let new = |page| absent(before, page) && !absent(after, page);
+    if brought(op).is_some_and(|mut pages| pages.any(new)) {
+        cover.add(Rule::c15);
     }
     let range = match op {
         Op::Protect { at, len, .. } => Some(pages(at, len)),

@@ -14,7 +14,7 @@ use shims::{
     Span, WriteProtectMode, ZeropageMode,
 };
 use sim::kernel::{Call, FileCall, Payload, Reading, Ret, Sig, flags};
-use sim::vma::{Vma, VmaFlags};
+use sim::vma::Vma;
 use sim::world::BASE;
 use sim::{Content, Digest, Profile};
 
@@ -110,11 +110,6 @@ impl World {
                     Op::Advise { at, len, advice: Advise::GuardInstall } => {
                         !self.guard_would_spin(*thread, *at, *len)
                     }
-                    // What locked memory gets at once when it becomes writable, or moves, is
-                    // not modelled.
-                    Op::Protect { at, len, .. } | Op::Remap { at, len, .. } => {
-                        !self.is_locked(*thread, *at, *len)
-                    }
                     _ => true,
                 };
                 fits && *thread < self.threads.len() && self.is_free(*thread)
@@ -157,15 +152,6 @@ impl World {
         let watched = |vma: &Vma| vma.uffd_modes().contains(RegisterModes::WP);
         let space = kernel.space(self.arm.processes[0].0);
         flags & 3 != 0 || space.iter().filter(inside).all(watched)
-    }
-
-    fn is_locked(&self, thread: usize, at: u64, len: u64) -> bool {
-        let Some(home) = self.homes.get(thread) else { return false };
-        let kernel = self.arm.kernel.borrow();
-        let (start, end) = (BASE.raw() + at, BASE.raw() + at + len);
-        let inside = |vma: &&Vma| vma.start().raw() < end && start < vma.end().raw();
-        let mut vmas = kernel.space(self.arm.processes[*home].0).iter().filter(inside);
-        vmas.any(|vma| vma.flags().contains(VmaFlags::LOCKED))
     }
 
     /// Is somebody in the middle of a fork?

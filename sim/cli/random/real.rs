@@ -75,10 +75,15 @@ impl Real {
         step: &Step,
         expected: &[(World, View)],
     ) -> Result<View, Errno> {
+        let before = self.threads.clone();
         let answer = self.begin(setup, step)?;
         let stuck = self.settle(expected)?;
         let counts = (self.uffds, self.processes);
-        let areas = (!moves_areas(step)).then_some(&self.areas[..]);
+        // Who comes back may have held the last reference to a userfaultfd.
+        let asleep = |thread: &Option<Settled>| *thread == Some(Settled::Asleep);
+        let mut both = before.iter().zip(&self.threads);
+        let came_back = both.any(|(before, now)| asleep(before) && !asleep(now));
+        let areas = (!came_back && !moves_areas(step)).then_some(&self.areas[..]);
         let answer = stuck.map_or(answer, |stuck| format!("STUCK {stuck}"));
         let view = View::take(&mut self.arm, answer, self.threads.clone(), counts, areas);
         self.areas.clone_from(&view.areas);
@@ -310,7 +315,7 @@ impl Real {
 /// `O_CLOEXEC | O_NONBLOCK`.
 const CLOEXEC_NONBLOCK: u64 = 0o2_000_000 | 0o4000;
 
-/// Can the list of mappings be another one after `step`?
+/// Can `step` by itself change the list of mappings?
 fn moves_areas(step: &Step) -> bool {
     match step {
         Step::Thread { op, .. } => !matches!(

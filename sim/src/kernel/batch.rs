@@ -37,9 +37,21 @@ impl Kernel {
         self.go_on_batch(thread, run)
     }
 
-    /// `run` is what `thread` does next. If that is the end of one range of its batch, the next
-    /// one begins, or the bytes that are done are the result.
+    /// `run` is what `thread` does next. If that is the end of a part of what it was asked for, the
+    /// next part begins.
     #[inline(never)]
+    pub(super) fn go_on_aside(&mut self, thread: ThreadId, run: Run) -> Run {
+        match run {
+            Run::Done(_) => {
+                let run = self.fault_in_last(thread, run);
+                self.go_on_batch(thread, run)
+            }
+            run => run,
+        }
+    }
+
+    /// If `run` is the end of one range of its batch, the next one begins, or the bytes that are
+    /// done are the result.
     pub(super) fn go_on_batch(&mut self, thread: ThreadId, mut run: Run) -> Run {
         let guards = self.profile.guard.exist;
         let is_batch =

@@ -211,7 +211,7 @@ pub enum Did {
         /// The page it was about to install.
         page: Addr,
     },
-    /// Mappings were locked; their pages follow.
+    /// Mappings were locked, or made to be there at once; their pages follow.
     Lock {
         /// What is to be faulted in.
         span: Span,

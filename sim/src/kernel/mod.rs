@@ -33,6 +33,7 @@ mod footprint;
 mod fork;
 mod guard;
 mod handshake;
+mod locked;
 mod madvise;
 mod move_page;
 mod object;
@@ -120,7 +121,7 @@ pub struct Mm {
 
 impl Mm {
     fn empty(profile: &Profile) -> Mm {
-        let space = AddressSpace::new(profile.vma.clone());
+        let space = AddressSpace::new(profile.vma.clone()).with_pages_apart();
         let table = PageTable::default();
         Mm { space, table, huge: Vec::new(), readers: 0, writer: false, dead: false }
     }
@@ -143,6 +144,8 @@ enum Aside {
     Batch(Batch),
     /// It replaces a page.
     Gap(Gap),
+    /// What its call faults in when it is over but for that.
+    FaultIn(Transfer),
 }
 
 /// A whole simulated kernel. Cloning forks the world.
@@ -317,6 +320,7 @@ impl Kernel {
                 FaultPc::Asleep(_) => self.killed(id),
                 _ => true,
             },
+            Run::FaultIn(call) => !matches!(call.pages.at, FaultPc::Asleep(_)) || self.killed(id),
             Run::Remove(remove) => match remove.at {
                 RemovePc::Asleep { .. } => self.killed(id),
                 // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
@@ -450,6 +454,10 @@ impl Kernel {
                 let put = |run: &mut Run, transfer| *run = Run::Transfer(Box::new(transfer));
                 (self.go_on(index, next, put), did)
             }
+            Run::FaultIn(ref call) => {
+                let pages = call.pages;
+                self.step_fault_in(thread, mm, pages)
+            }
             Run::Walk(ref walk) => {
                 let walk = **walk;
                 let (next, did) = self.step_walk(mm, walk);
@@ -466,6 +474,8 @@ impl Kernel {
                     Call::File(call) => self.step_file_call(thread, mm, call),
                     Call::Process(call) => self.step_process_call(thread, mm, call),
                     Call::Fork if self.processes.is_some() => self.fork_process(thread, mm, false),
+                    Call::Mprotect { range, prot } => self.mprotect(thread, mm, range, prot),
+                    Call::Mmap(request) => self.step_mmap(thread, mm, &request),
                     call => self.step_once(mm, call),
                 };
                 self.settle_huge();
@@ -482,7 +492,7 @@ impl Kernel {
             }
         };
         if let Some(run) = done {
-            let run = if self.asides.is_empty() { run } else { self.go_on_batch(thread, run) };
+            let run = if self.asides.is_empty() { run } else { self.go_on_aside(thread, run) };
             self.threads[index].run = match run {
                 Run::Done(ret) if self.processes.is_some() => self.leave(thread, ret),
                 run => run,

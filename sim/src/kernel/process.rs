@@ -412,7 +412,7 @@ impl Kernel {
     pub(super) fn tear_down(&mut self, mm: MmId) {
         let rules = self.profile.vma.clone();
         let mm = self.mm(mm);
-        mm.space = AddressSpace::new(rules);
+        mm.space = AddressSpace::new(rules).with_pages_apart();
         mm.table = PageTable::default();
         mm.dead = true;
     }

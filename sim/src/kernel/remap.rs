@@ -35,7 +35,8 @@ impl Kernel {
             }
         };
         let list = self.remap_events(asked, &done);
-        self.announce(list, ret)
+        let run = self.announce(list, ret);
+        self.grown(mm, asked, ret, run)
     }
 
     /// Bug Z5: a move that was prepared and then failed leaves the count raised, for ever. What

@@ -136,6 +136,7 @@ fn looks_at(run: &Run, vpn: Vpn) -> bool {
         Run::Populate { next, at, .. } => looks(*at) && *next == vpn,
         // Of one of its pages; these are rare.
         Run::Transfer(transfer) => looks(transfer.at),
+        Run::FaultIn(call) => looks(call.pages.at),
         Run::CopyFrom(_) | Run::WithStruct(_) => true,
         _ => false,
     }

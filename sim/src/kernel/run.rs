@@ -7,6 +7,7 @@ use shims::{Addr, Event, Request};
 use super::Sleep;
 use super::call::{Call, MmId, Payload, Ret, ThreadId};
 use super::copy_from::CopyFrom;
+use super::locked::FaultIn;
 use super::madvise::{Madvise, Walk};
 use super::object::{Cut, RemoveFile};
 use super::page_table::Vpn;
@@ -51,6 +52,8 @@ pub(crate) enum Run {
     WithStruct(Box<WithStruct>),
     /// An access by the kernel. Boxed: it is rare.
     Transfer(Box<Transfer>),
+    /// A call that faults in what it has locked or mapped, before its end. Boxed: it is rare.
+    FaultIn(Box<FaultIn>),
     /// A `madvise` that announces nothing. Boxed: it is rare.
     Walk(Box<Walk>),
     /// `PAGEMAP_SCAN`. Boxed: it is rare.
@@ -123,6 +126,7 @@ impl Run {
         match self {
             Run::Access { at, .. } | Run::Populate { at, .. } => Some(at),
             Run::Transfer(transfer) => Some(&mut transfer.at),
+            Run::FaultIn(call) => Some(&mut call.pages.at),
             Run::CopyFrom(copy) => copy.fault_pc(),
             Run::WithStruct(call) => call.fault_pc(),
             _ => None,

@@ -122,7 +122,9 @@ impl Kernel {
         let at = self.asides.iter().position(is_scan)?;
         match self.asides.remove(at) {
             (_, Aside::Scanned(scanned)) => Some(scanned),
-            (_, Aside::Batch(_) | Aside::Gap(_)) => unreachable!("it was a scan"),
+            (_, Aside::Batch(_) | Aside::Gap(_) | Aside::FaultIn(_)) => {
+                unreachable!("it was a scan")
+            }
         }
     }
 

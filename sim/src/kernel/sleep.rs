@@ -5,6 +5,7 @@ use shims::{Addr, Event};
 
 use super::call::ThreadId;
 use super::run::{EventPc, FaultPc, Run};
+use super::transfer::Transfer;
 use super::{Kernel, ctx};
 use crate::vma::CtxId;
 
@@ -45,16 +46,21 @@ impl Kernel {
             | Run::Populate { at: FaultPc::Asleep(ctx), .. } => self.faulter(thread, *ctx),
             Run::WithStruct(call) => call.asleep().and_then(|ctx| self.faulter(thread, ctx)),
             Run::CopyFrom(copy) => copy.asleep().and_then(|ctx| self.faulter(thread, ctx)),
-            Run::Transfer(transfer) => match transfer.at {
-                FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
-                _ => Some(Sleep::Lock),
-            },
+            Run::Transfer(transfer) => self.transferrer(thread, transfer),
+            Run::FaultIn(call) => self.transferrer(thread, &call.pages),
             Run::Remove(_) | Run::RemoveFile(_) | Run::Events { at: EventPc::Asleep, .. } => self
                 .ctxs
                 .iter()
                 .flat_map(|ctx| &ctx.events)
                 .find(|sender| sender.thread == thread)
                 .map_or(Some(Sleep::Lock), |sender| Some(Sleep::Event(sender.event))),
+            _ => Some(Sleep::Lock),
+        }
+    }
+
+    fn transferrer(&self, thread: ThreadId, transfer: &Transfer) -> Option<Sleep> {
+        match transfer.at {
+            FaultPc::Asleep(ctx) => self.faulter(thread, ctx),
             _ => Some(Sleep::Lock),
         }
     }

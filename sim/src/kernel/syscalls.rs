@@ -3,14 +3,14 @@
 
 use shims::{Errno, Event, Features, RangeIoctls, RegisterModes, Span};
 
-use super::call::{Call, MmId, Ret};
+use super::call::{Call, MmId, Ret, ThreadId};
 use super::did::Did;
 use super::madvise::Madvise;
 use super::page_table::{Pte, Vpn};
 use super::resolve::check_range;
 use super::run::{EventPc, Run};
 use super::{Kernel, PAGE, page_of};
-use crate::vma::{CtxId, Part, Refused, Removed};
+use crate::vma::{CtxId, Mmap, Part, Refused, Removed};
 
 impl Kernel {
     pub(super) fn step_once(&mut self, mm: MmId, call: Call) -> (Run, Did) {
@@ -24,21 +24,6 @@ impl Kernel {
                     Err(refused) => self.announce_refused(range, &refused),
                 }
             }
-            Call::Mmap(request) => match self.mmap(mm, &request) {
-                Ok(mapped) => {
-                    self.drop_pages(mm, &mapped.removed);
-                    let ret = Ret::Ok(mapped.addr.raw());
-                    let range = Span::new(mapped.addr, shims::Len::new(request.len));
-                    self.announce_unmap(range, &mapped.removed, ret)
-                }
-                Err(refused) => {
-                    let (start, len) = (shims::Addr::new(request.addr), request.len);
-                    self.announce_refused(Span::new(start, shims::Len::new(len)), &refused)
-                }
-            },
-            Call::Mprotect { range, prot } => done(
-                self.mm(mm).space.mprotect(range.start.raw(), range.len.bytes(), prot).map(|()| 0),
-            ),
             Call::Mseal { range } => {
                 done(self.mm(mm).space.mseal(range.start.raw(), range.len.bytes()).map(|()| 0))
             }
@@ -67,6 +52,22 @@ impl Kernel {
                 (Run::Closing { ctx }, Did::Release { ctx })
             }
             call => unreachable!("{call:?} takes more than one step"),
+        }
+    }
+
+    pub(super) fn step_mmap(&mut self, thread: ThreadId, mm: MmId, asked: &Mmap) -> (Run, Did) {
+        match self.mmap(mm, asked) {
+            Ok(mapped) => {
+                self.drop_pages(mm, &mapped.removed);
+                let ret = Ret::Ok(mapped.addr.raw());
+                let range = Span::new(mapped.addr, shims::Len::new(asked.len));
+                let run = self.announce_unmap(range, &mapped.removed, ret);
+                self.mapped(thread, mm, asked, mapped.addr, run)
+            }
+            Err(refused) => {
+                let (start, len) = (shims::Addr::new(asked.addr), asked.len);
+                self.announce_refused(Span::new(start, shims::Len::new(len)), &refused)
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Accesses by the kernel on behalf of a thread: what system calls copy from and to user
-//! memory, what other processes' memory is read and written through, and `mlock`. Owns their
-//! progress, page by page, and what a refusal looks like (rules c6, c9, c12); the fault itself
-//! is in `fault.rs`.
+//! memory, what other processes' memory is read and written through, and what locked memory has
+//! faulted in. Owns their progress, page by page, and what a refusal looks like (rules c6, c9,
+//! c12); the fault itself is in `fault.rs`, what is locked in `locked.rs`.
 //!
 //! # Divergence from Linux
 //!
@@ -19,7 +19,6 @@ use super::resolve::TASK_SIZE;
 use super::run::{FaultPc, Next, Run};
 use super::{Kernel, page_addr, page_of};
 use crate::Content;
-use crate::vma::VmaFlags;
 
 /// How the kernel gets at the memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -39,8 +38,10 @@ pub enum Via {
 enum Kind {
     /// Bytes go from memory (`None`), or to it, and leave this stamp in each page.
     Copy(Via, Option<Content>),
-    /// The pages are faulted in, to stay.
+    /// The pages are faulted in; a page that is not to be had ends it, with an error.
     Lock,
+    /// The same, and nobody is told of an error: the rest of the mapping stays as it is.
+    FaultIn,
 }
 
 /// A transfer under way.
@@ -65,6 +66,12 @@ impl Transfer {
         }
     }
 
+    /// The pages of `range` are faulted in; with an error if one is not to be had, or without.
+    pub(super) fn pages(range: Span, tells: bool) -> Transfer {
+        let end = range.end().expect("mappings end");
+        Transfer::new(if tells { Kind::Lock } else { Kind::FaultIn }, range.start, end)
+    }
+
     fn new(kind: Kind, next: Addr, end: Addr) -> Transfer {
         Transfer { kind, next, end, done: 0, at: FaultPc::Classify }
     }
@@ -80,14 +87,14 @@ impl Transfer {
         match self.kind {
             Kind::Copy(Via::Forced(_), _) => Errno::EIO,
             Kind::Copy(..) => Errno::EFAULT,
-            Kind::Lock => Errno::ENOMEM,
+            Kind::Lock | Kind::FaultIn => Errno::ENOMEM,
         }
     }
 
     fn ret(&self) -> Ret {
         match self.kind {
             Kind::Copy(..) => Ret::Ok(self.done),
-            Kind::Lock => Ret::Ok(0),
+            Kind::Lock | Kind::FaultIn => Ret::Ok(0),
         }
     }
 }
@@ -111,10 +118,16 @@ impl Kernel {
                 };
                 (mm, by, store)
             }
-            Kind::Lock => match self.lock_by(caller, &mut transfer) {
-                Some(by) => (caller, by, None),
-                None => return over(transfer.ret()),
-            },
+            Kind::Lock | Kind::FaultIn => {
+                let (start, end) = (transfer.next, transfer.end);
+                match self.lock_by(caller, start, end, transfer.at) {
+                    Some((next, by)) => {
+                        transfer.next = next;
+                        (caller, by, None)
+                    }
+                    None => return over(transfer.ret()),
+                }
+            }
         };
         let vpn = self.granule(mm, page_of(transfer.next));
         let page = page_addr(vpn);
@@ -126,9 +139,10 @@ impl Kernel {
                 transfer.at = at;
                 return (Next::At(transfer), did);
             }
-            Fault::Refused(_) if transfer.done > 0 && transfer.kind != Kind::Lock => {
+            Fault::Refused(_) if matches!(transfer.kind, Kind::Copy(..)) && transfer.done > 0 => {
                 return over(transfer.ret());
             }
+            Fault::Refused(_) if transfer.kind == Kind::FaultIn => return over(transfer.ret()),
             Fault::Refused(_) => return over(Ret::Err(transfer.errno())),
             Fault::Killed(did) => return (Next::Done(Ret::Err(Errno::EINTR)), did),
             Fault::Ready(content) => content,
@@ -138,7 +152,7 @@ impl Kernel {
                 self.write_page(mm, vpn, content);
                 Did::Store { page, content }
             }
-            (Kind::Lock, None) => {
+            (Kind::Lock | Kind::FaultIn, None) => {
                 if by == By::PopulateWrite {
                     self.write_page(mm, vpn, content);
                 }
@@ -157,54 +171,6 @@ impl Kernel {
         transfer.at = FaultPc::Classify;
         let over = transfer.next == transfer.end;
         (if over { Next::Done(transfer.ret()) } else { Next::At(transfer) }, did)
-    }
-
-    /// `mlock(2)` or `mlock2(2)`: the mappings are locked at once, and then the pages come one
-    /// after another. What could be locked stays locked if they do not.
-    pub(super) fn mlock(&mut self, mm: MmId, range: Span, on_fault: bool) -> (Run, Did) {
-        let space = &mut self.mm(mm).space;
-        let locked = space.lock_vmas(range.start.raw(), range.len.bytes(), on_fault);
-        let ret = match locked {
-            Ok((start, end)) if start < end && !on_fault => {
-                let pages = Transfer::new(Kind::Lock, Addr::new(start), Addr::new(end));
-                let span = Span::between(pages.next, pages.end).expect("it ascends");
-                return (Run::Transfer(Box::new(pages)), Did::Lock { span });
-            }
-            Ok(_) => Ret::Ok(0),
-            Err(errno) => Ret::Err(errno),
-        };
-        (Run::Done(ret), Did::Return(ret))
-    }
-
-    /// How `mlock` faults the next page in: private memory that may be written gets pages of its
-    /// own. Mappings that are locked on fault are passed over; `None` at the end. Memory without
-    /// any access is refused by the fault.
-    fn lock_by(&self, mm: MmId, transfer: &mut Transfer) -> Option<By> {
-        loop {
-            let vma = self.space(mm).find_next(transfer.next);
-            if transfer.at == FaultPc::Classify {
-                // What was unmapped meanwhile is passed over; a hole from the start was refused.
-                transfer.next = vma?.start().max(transfer.next);
-                if transfer.next >= transfer.end {
-                    return None;
-                }
-            }
-            let flags = vma.map_or(VmaFlags::empty(), |vma| vma.flags());
-            if transfer.at == FaultPc::Classify && flags.contains(VmaFlags::LOCKONFAULT) {
-                transfer.next = vma?.end();
-                if transfer.next >= transfer.end {
-                    return None;
-                }
-                continue;
-            }
-            let own = flags & (VmaFlags::WRITE | VmaFlags::SHARED) == VmaFlags::WRITE;
-            let by = match own {
-                true => By::PopulateWrite,
-                // Any access will do, where `MADV_POPULATE_READ` goes by the letter.
-                false => By::CopyFrom,
-            };
-            return Some(by);
-        }
     }
 }
 

@@ -42,6 +42,7 @@ impl AddressSpace {
             next_file: self.next_file,
             future_flags: VmaFlags::empty(),
             heap: self.heap,
+            pages_apart: self.pages_apart,
         };
         let vmas: Vec<_> = child.iter().copied().collect();
         vmas.iter().for_each(|vma| child.count_pages(vma));

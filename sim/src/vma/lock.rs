@@ -144,6 +144,9 @@ impl AddressSpace {
     /// Fault `[start, end)` in, as far as the tree is concerned: private writable memory gets
     /// anon_vmas. Goes on over what cannot be faulted in.
     pub(super) fn populate(&mut self, start: u64, end: u64) {
+        if self.pages_apart {
+            return;
+        }
         let mut at = start;
         while let Some(vma) = self.tree.at_or_above(at).filter(|vma| vma.start < end) {
             let from = at.max(vma.start);

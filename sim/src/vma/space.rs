@@ -25,6 +25,9 @@ pub struct AddressSpace {
     /// What every new mapping gets besides what was asked: `mlockall(MCL_FUTURE)`.
     pub(super) future_flags: VmaFlags,
     pub(super) heap: Heap,
+    /// Whoever owns this faults pages in itself, and tells of each
+    /// ([`note_anon_fault`](AddressSpace::note_anon_fault)).
+    pub(super) pages_apart: bool,
 }
 
 impl AddressSpace {
@@ -46,7 +49,15 @@ impl AddressSpace {
             next_file: 1 << 31,
             future_flags: VmaFlags::empty(),
             heap: Heap::default(),
+            pages_apart: false,
         }
+    }
+
+    /// The same address space for an owner who keeps its pages: what a call has to be there at once
+    /// counts as faulted when the owner says so, page by page, and not with the call.
+    #[must_use]
+    pub fn with_pages_apart(self) -> AddressSpace {
+        AddressSpace { pages_apart: true, ..self }
     }
 
     /// The VMA that contains `addr`.

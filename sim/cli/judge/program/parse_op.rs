@@ -132,7 +132,14 @@ fn thread(word: &str, words: &mut Words<'_>) -> Result<Option<Op>, ScenarioError
         }
         "mmap" => {
             let Part { at, len } = part(words)?;
-            Op::Map { at, len, prot: value(words, PROTS, "a protection")? }
+            let prot = value(words, PROTS, "a protection")?;
+            if took(words, "locked") {
+                Op::MapNow { at, len, prot, locked: true }
+            } else if took(words, "populate") {
+                Op::MapNow { at, len, prot, locked: false }
+            } else {
+                Op::Map { at, len, prot }
+            }
         }
         "map-file" => {
             let Part { at, len } = part(words)?;
@@ -179,7 +186,7 @@ fn thread(word: &str, words: &mut Words<'_>) -> Result<Option<Op>, ScenarioError
         }
         "mlock" => {
             let Part { at, len } = part(words)?;
-            Op::Lock { at, len }
+            if took(words, "on-fault") { Op::LockOnFault { at, len } } else { Op::Lock { at, len } }
         }
         "mseal" => {
             let Part { at, len } = part(words)?;

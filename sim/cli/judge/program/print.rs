@@ -224,6 +224,10 @@ impl fmt::Display for Op {
             Op::Map { at, len, prot } => {
                 write!(f, "mmap {} {}", part(at, len), name(PROTS, &prot))
             }
+            Op::MapNow { at, len, prot, locked } => {
+                let how = if locked { "locked" } else { "populate" };
+                write!(f, "mmap {} {} {how}", part(at, len), name(PROTS, &prot))
+            }
             Op::MapFile { piece: mapped } => {
                 let at = part(mapped.at * PAGE, mapped.pages * PAGE);
                 write!(f, "map-file {at} {}", name(KINDS, &mapped.kind))?;
@@ -251,6 +255,7 @@ impl fmt::Display for Op {
                 }
             }
             Op::Lock { at, len } => write!(f, "mlock {}", part(at, len)),
+            Op::LockOnFault { at, len } => write!(f, "mlock {} on-fault", part(at, len)),
             Op::Seal { at, len } => write!(f, "mseal {}", part(at, len)),
             Op::SysvAttach { at, len } => write!(f, "shmat {}", part(at, len)),
             Op::Truncate { file, len } => write!(f, "truncate {file} {len:#x}"),
