@@ -100,6 +100,18 @@ fn the_test_is_a_test() {
     assert!(pasted.starts_with(head), "{head}");
     let text = rest.split("\"#;\n").next().unwrap().split_once("r#\"").unwrap().1;
     assert_eq!(text, schedule.to_string());
+    // One dependency is enough for it.
+    for other in ["sim::", "handler::", "shims::"] {
+        assert!(!head.contains(other), "{head}");
+    }
+}
+
+/// What is pasted objects to a handler that does not survive.
+#[test]
+#[should_panic(expected = "HANG: guest sleeps on a write of page 0")]
+fn the_test_would_fail() {
+    const SCHEDULE: &str = include_str!("../../docs/gallery/b1-lost-install.schedule");
+    faultbed::replay::assert_survives("short-circuit", SCHEDULE);
 }
 
 /// The gallery: the schedules of `docs/gallery` fail as they say, with the handler they name, and
@@ -156,9 +168,7 @@ fn the_gallery_shows_failures_that_are_real() {
 /// The handler `short-circuit` fails on this schedule (hang). Found by `faultbed explore`.
 #[test]
 fn the_default_handler_survives_lost_install_hang_1() {
-    let schedule = sim::schedule::Schedule::parse("lost-install-hang-1", SCHEDULE).unwrap();
-    let showing = faultbed::campaign::show(&schedule, handler::Policy::default());
-    assert_eq!(showing.outcome.failure, None, "{}", showing.timeline);
+    faultbed::replay::assert_survives("default", SCHEDULE);
 
     const SCHEDULE: &str = include_str!("../../docs/gallery/b1-lost-install.schedule");
 }
