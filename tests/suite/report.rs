@@ -66,6 +66,14 @@ fn the_page_fetches_nothing_and_tells_everything() {
     for turn in &turns {
         assert!(page.contains(&format!("<li value=\"{}\">", turn.step)), "{turn:?}");
     }
+    // A sheet of paper is narrow, and has lanes with names all the same.
+    for query in page.split("@media").skip(1) {
+        let (medium, _) = query.split_once('{').expect("a query has a block");
+        assert!(
+            [" screen and (max-width:760px)", " print"].contains(&medium.trim_end()),
+            "{query}"
+        );
+    }
     // The rule of the window is one of those it meets.
     assert!(story.rules().iter().any(|rule| rule.id == "E5"));
 }
@@ -84,8 +92,20 @@ fn the_trace_is_json_with_a_track_for_every_actor() {
     assert!(events.iter().any(|event| event["name"] == "asleep for ever"));
     let threads = events.iter().filter(|event| event["name"] == "thread_name").count();
     assert_eq!(threads, story.actors.len());
+    // On a track, what begins later has ended before, or lies within.
+    let named: Vec<_> = events.iter().filter(|event| event["name"] == "thread_name").collect();
+    let mut ends: std::collections::BTreeMap<String, Vec<u64>> = std::collections::BTreeMap::new();
     for event in events.iter().filter(|event| event["ph"] == "X") {
-        assert!(event["ts"].is_u64() && event["dur"].is_u64(), "{event}");
+        let (start, long) = (event["ts"].as_u64().unwrap(), event["dur"].as_u64().unwrap());
+        let track = |other: &&serde_json::Value| {
+            other["tid"] == event["tid"] && other["pid"] == event["pid"]
+        };
+        assert!(named.iter().copied().any(|name| track(&name)), "{event}");
+        let open = ends.entry(format!("{} {}", event["pid"], event["tid"])).or_default();
+        open.retain(|end| *end > start);
+        assert!(open.iter().all(|end| start + long <= *end), "{event}");
+        open.push(start + long);
+        assert!(event["name"] != "asleep for ever" || long > 0, "it is not to be seen: {event}");
     }
 }
 
@@ -146,17 +166,18 @@ fn the_gallery_shows_failures_that_are_real() {
                 "its zap is still to come",
                 "the kernel has no page 0, and the handler says dirty",
                 "which is never woken",
-                "and does nothing",
+                "and does nothing: it takes the page for dirty",
             ],
             _ => &[
                 "it brings the bytes of the source",
                 "the handler is told that the page goes",
                 "from here on nobody may see the bytes",
-                "this is how source page 0 in page 0 came",
+                "this is how source page 0 came into page 0",
                 "the process finds them",
             ],
         };
         let says: Vec<&str> = turns.iter().map(|turn| turn.says.as_str()).collect();
+        assert!(says.iter().any(|says| says.contains("the process gives page 0 up")), "{says:?}");
         let place = |words: &&str| says.iter().position(|says| says.contains(*words));
         let at: Vec<usize> = told.iter().filter_map(place).collect();
         assert!(at.is_sorted() && at.len() == told.len(), "{name}: {says:?}");
