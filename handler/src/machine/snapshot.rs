@@ -6,6 +6,7 @@ use shims::{PageNo, Time};
 use super::slots::{Ending, Req, Stage, Why};
 use super::{Completion, Machine};
 use crate::PageStates;
+use crate::policy::Slip;
 
 /// A snapshot that was asked for and not yet taken.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -75,7 +76,9 @@ impl Machine {
         assert!(self.snapshot_ready(), "the snapshot is not ready");
         self.snapshot = None;
         let states = self.states();
-        self.tracker.forget_probes();
+        if self.setup.policy.slip != Some(Slip::ProbesKept) {
+            self.tracker.forget_probes();
+        }
         states
     }
 
