@@ -23,7 +23,15 @@ fn compare(test: &str, ops: u64, seed: u64, huge: u64) {
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let run = Random { ops, seed, huge, out, ..Random::default() };
     let mut found = Vec::new();
-    let report = run.run_with(|_| {}, |one| found.push(one.to_string())).expect("a userfaultfd");
+    let report = run
+        .run_with(
+            |_| {},
+            |one| {
+                found.push(one.to_string());
+                true
+            },
+        )
+        .expect("a userfaultfd");
     eprintln!("{test}: {report}");
     assert!(found.is_empty(), "{test}: {}", found.join("\n"));
     assert!(report.compared >= ops, "{test}");

@@ -74,6 +74,12 @@ pub enum Slip {
     /// Whoever waits for a baseline may go on when it is exported, before the pages that were
     /// dirty are made clean.
     BaselineLate,
+    /// A baseline that is given up while its bytes are being saved counts as taken.
+    CancelledCounts,
+    /// A read fault that finds its page there makes it clean, whoever wrote it meanwhile.
+    ReadOverwrites,
+    /// What probes have found for one snapshot holds for the next as well.
+    ProbesKept,
 }
 
 /// Delays that double from one attempt to the next, up to a limit.

@@ -225,6 +225,16 @@ impl Tracker {
         self.update(page, |byte| byte & !(STATE | UNCONFIRMED) | PageState::Dirty as u8);
     }
 
+    /// An install for a read found `page` present, and what was recorded of it is forgotten: wrong
+    /// on purpose.
+    pub(crate) fn read_over(&mut self, page: PageNo) {
+        self.update(page, |byte| match PageState::from_bits(byte) {
+            PageState::Dirty => byte & !STATE | PageState::Clean as u8,
+            _ => byte,
+        });
+        self.present(page, false);
+    }
+
     /// What is known of the pages of a child. Its parent's removals may not have taken effect
     /// when the pages were copied.
     pub(crate) fn forked(&self) -> Tracker {

@@ -115,6 +115,34 @@ struct Turn {
     walks: Range<u64>,
 }
 
+impl Turn {
+    /// Do the walks with `run`, up to the first that fails unless all are wanted. Some are watched
+    /// for goals; some are done twice, and must come out the same.
+    fn walk(
+        &self,
+        name: &str,
+        keep_going: bool,
+        mut run: impl FnMut(u64, Option<&mut Goals>) -> Outcome,
+    ) -> (Vec<Outcome>, Goals) {
+        let mut outcomes = Vec::with_capacity(TURN as usize);
+        let mut goals = Goals::default();
+        for walk in self.walks.clone() {
+            let outcome = run(walk, (walk % WATCHED == 0).then_some(&mut goals));
+            if walk % TWICE == 0 {
+                // The same, or nothing that this campaign says can be relied on.
+                let again = run(walk, None);
+                assert_eq!(outcome, again, "walk {walk} of `{name}` is not deterministic");
+            }
+            let over = outcome.failure.is_some() && !keep_going;
+            outcomes.push(outcome);
+            if over {
+                break;
+            }
+        }
+        (outcomes, goals)
+    }
+}
+
 impl Campaign {
     /// Run it. `progress` is called after each turn with the walks done so far, and stops
     /// the campaign by returning false.
@@ -174,37 +202,17 @@ impl Campaign {
         })
     }
 
-    /// Do the walks of a turn, up to the first that fails unless all are wanted.
+    /// Do the walks of a turn.
     fn turn(&self, start: &Start, turn: &Turn) -> (Vec<Outcome>, Goals) {
-        let mut outcomes = Vec::with_capacity(TURN as usize);
-        let mut goals = Goals::default();
-        for walk in turn.walks.clone() {
-            let outcome = if walk % WATCHED == 0 {
-                explore::run_watched(
-                    &mut start.world.clone(),
-                    &mut self.chooser(start, turn.scenario, walk),
-                    &mut goals,
-                )
-            } else {
-                self.walk(start, turn.scenario, walk)
-            };
-            if walk % TWICE == 0 {
-                // The same, or nothing that this campaign says can be relied on.
-                let again = self.walk(start, turn.scenario, walk);
-                assert_eq!(
-                    outcome,
-                    again,
-                    "walk {walk} of `{}` is not deterministic",
-                    start.world.setup().name
-                );
-            }
-            let over = outcome.failure.is_some() && !self.keep_going;
-            outcomes.push(outcome);
-            if over {
-                break;
-            }
-        }
-        (outcomes, goals)
+        let name = &start.world.setup().name;
+        turn.walk(name, self.keep_going, |walk, goals| match goals {
+            Some(goals) => explore::run_watched(
+                &mut start.world.clone(),
+                &mut self.chooser(start, turn.scenario, walk),
+                goals,
+            ),
+            None => self.walk(start, turn.scenario, walk),
+        })
     }
 
     fn start(&self, setup: &Arc<Setup>) -> Start {
@@ -284,4 +292,43 @@ pub fn show(schedule: &Schedule, policy: Policy) -> Showing {
         None => "ended well".to_owned(),
     };
     Showing { timeline: timeline.render(&verdict), outcome, report }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// A turn whose walk `flaky` comes out differently each time it is done, by its digest or by
+    /// its verdict; and how often each walk was done.
+    fn walk_with(flaky: u64, by_digest: bool) -> (Option<String>, Vec<(u64, bool)>) {
+        let mut done = Vec::new();
+        let turn = Turn { scenario: 0, walks: TWICE - 2..TWICE + 2 };
+        let run = |walk, goals: Option<&mut Goals>| {
+            let times = done.iter().filter(|(other, _)| *other == walk).count() as u64;
+            done.push((walk, goals.is_some()));
+            let changes = walk == flaky && times > 0;
+            let failure = (changes && !by_digest).then_some(Failure::Lost { page: 0 });
+            Outcome { failure, steps: 7, digest: walk + u64::from(changes && by_digest) }
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| turn.walk("toy", true, run)));
+        let said = ended.err().and_then(|why| why.downcast_ref::<String>().cloned());
+        (said, done)
+    }
+
+    #[test]
+    fn a_walk_that_does_not_come_out_the_same_twice_ends_the_campaign() {
+        let (said, done) = walk_with(u64::MAX, true);
+        let once = |walk| (walk, false);
+        let twice = [once(TWICE - 2), once(TWICE - 1), (TWICE, true), once(TWICE), once(TWICE + 1)];
+        assert_eq!((said, done), (None, twice.to_vec()));
+        for by_digest in [true, false] {
+            let (said, done) = walk_with(TWICE, by_digest);
+            let said = said.expect("it ends");
+            let name = format!("walk {TWICE} of `toy` is not deterministic");
+            assert!(said.contains(&name), "{said}");
+            assert_eq!(done.len(), 4, "at once");
+        }
+    }
 }

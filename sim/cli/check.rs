@@ -9,6 +9,7 @@ use sim::scenario;
 
 use crate::exit::{Failed, OK};
 use crate::judge::program;
+use crate::out;
 
 /// Check scenario files, of the default handler and of scripts, without running them.
 #[derive(Args, Clone, Debug)]
@@ -41,7 +42,7 @@ impl Check {
                     .map_err(|error| error.to_string()),
             };
             match verdict {
-                Ok(name) => println!("{file}: {name}"),
+                Ok(name) => out::say!("{file}: {name}")?,
                 Err(error) => wrong.push(error),
             }
         }

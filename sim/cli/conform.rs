@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::clock::Stopwatch;
 use crate::conform_vma::ConformVma;
 use crate::exit::{FOUND, Failed, OK};
-use crate::random::Random;
+use crate::out;
+use crate::random::{Disagreement, Random};
 
 /// Compare the simulator with the running kernel.
 #[derive(Args, Clone, Debug)]
@@ -42,7 +43,7 @@ impl Conform {
         let watch = Stopwatch::start();
         let report = vma.run_with(|done| bar.set_position(done)).map_err(Failed::io)?;
         bar.finish_and_clear();
-        println!("{report}\n{:.1} s", watch.elapsed().as_secs_f64());
+        out::say!("{report}\n{:.1} s", watch.elapsed().as_secs_f64())?;
         Ok(if report.disagreement.is_none() { OK } else { FOUND })
     }
 }
@@ -52,10 +53,14 @@ fn all(random: &Random) -> Result<ExitCode, Failed> {
     let style = "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
     let watch = Stopwatch::start();
-    let report = random
-        .run_with(|done| bar.set_position(done), |found| bar.suspend(|| println!("{found}")))
-        .map_err(Failed::io)?;
+    let mut said = Ok(());
+    let show = |found: &Disagreement| {
+        said = bar.suspend(|| out::say!("{found}"));
+        said.is_ok()
+    };
+    let report = random.run_with(|done| bar.set_position(done), show).map_err(Failed::io)?;
+    said?;
     bar.finish_and_clear();
-    println!("{report}\n{:.1} s", watch.elapsed().as_secs_f64());
+    out::say!("{report}\n{:.1} s", watch.elapsed().as_secs_f64())?;
     Ok(if report.disagreements.is_empty() { OK } else { FOUND })
 }

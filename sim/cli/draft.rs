@@ -99,3 +99,25 @@ fn nameless(_: &Path) -> Option<File> {
 fn name(_: &File, _: &Path) -> io::Result<()> {
     unreachable!("every draft has a name here")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In another container a process may have the number of this one, and write into the same
+    /// folder.
+    #[test]
+    fn a_draft_of_somebody_with_the_same_number_is_left_alone() {
+        let dir = std::env::temp_dir().join(format!("faultbed-draft-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a folder");
+        let path = dir.join("results.jsonl");
+        let number = u64::from(std::process::id()) << 16;
+        let theirs = dir.join(format!("results.jsonl.{number:x}.part"));
+        fs::write(&theirs, "theirs").expect("it can be written");
+        Draft::write(&path, "ours").and_then(|draft| draft.replace(&path)).expect("it is written");
+        let read = |path: &Path| fs::read_to_string(path).expect("it is there");
+        let came = (read(&path), read(&theirs), fs::read_dir(&dir).expect("a folder").count());
+        fs::remove_dir_all(&dir).expect("it can be removed");
+        assert_eq!(came, ("ours".to_owned(), "theirs".to_owned(), 2));
+    }
+}

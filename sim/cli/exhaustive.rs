@@ -17,6 +17,7 @@ use crate::exit::{FOUND, Failed, OK};
 use crate::jobs;
 use crate::kept::Kept;
 use crate::model::Model;
+use crate::out;
 use crate::save;
 
 /// Outcomes that are written out for a scenario.
@@ -40,28 +41,31 @@ struct Searched {
 
 impl All<'_> {
     /// Search, say what was found, keep the failures.
-    pub(crate) fn run(&self, setups: &[Setup], out: &Path, json: bool) -> Result<ExitCode, Failed> {
+    pub(crate) fn run(&self, setups: &[Setup], dir: &Path, json: bool) -> Result<ExitCode, Failed> {
         let watch = Stopwatch::start();
         let mut results: Vec<Searched> = Vec::new();
-        let mut print = std::io::stdout().lock();
         let width = setups.iter().map(|setup| setup.name.chars().count()).max().unwrap_or(8);
         let width = width.max(8);
         if !json {
-            let _ = writeln!(
-                print,
+            out::say!(
                 "{:<width$}  {:>10}  {:>12}  {:>7}  {:>8}  {:>8}  ",
-                "scenario", "states", "transitions", "longest", "outcomes", "failures"
-            );
+                "scenario",
+                "states",
+                "transitions",
+                "longest",
+                "outcomes",
+                "failures"
+            )?;
         }
+        let mut said = Ok(());
         jobs::in_order(
             setups.iter(),
             self.jobs,
-            |setup| self.search(setup, out),
+            |setup| self.search(setup, dir),
             |setup, one| {
                 if !json {
                     let census = &one.census;
-                    let _ = writeln!(
-                        print,
+                    said = out::say!(
                         "{:<width$}  {:>10}  {:>12}  {:>7}  {:>8}  {:>8}  {}",
                         setup.name,
                         census.states,
@@ -74,13 +78,14 @@ impl All<'_> {
                 }
                 let go_on = self.search.keep_going || one.found.is_empty();
                 results.push(one);
-                go_on
+                go_on && said.is_ok()
             },
         );
         let mut kept = Vec::new();
         for schedule in results.iter().flat_map(|one| &one.found) {
-            kept.push((schedule, Kept::keep(schedule, &self.policy, out)?));
+            kept.push((schedule, Kept::keep(schedule, &self.policy, dir)?));
         }
+        said?;
         if json {
             let kept: Vec<_> = kept
                 .iter()
@@ -94,14 +99,16 @@ impl All<'_> {
                     })
                 })
                 .collect();
-            println(&mut print, &self.as_json(setups, &results, &kept));
+            out::say!("{}", self.as_json(setups, &results, &kept))?;
         } else {
+            let mut print = Vec::new();
             self.claim(&mut print, setups, &results, watch.elapsed());
             for (schedule, kept) in &kept {
                 let class = schedule.fails.as_deref().unwrap_or("run");
                 let _ = writeln!(print, "\nFAILURE in {}: {class}\n", schedule.setup.name);
                 kept.print(&mut print, &self.policy);
             }
+            out::text(print)?;
         }
         Ok(if kept.is_empty() { OK } else { FOUND })
     }
@@ -215,8 +222,4 @@ fn class(class: Option<&str>) -> String {
 
 fn times(n: u32) -> String {
     if n == 1 { "once".to_owned() } else { format!("{n} times") }
-}
-
-fn println(out: &mut impl Write, value: &serde_json::Value) {
-    let _ = writeln!(out, "{value}");
 }

@@ -26,6 +26,12 @@ impl Failed {
         Failed { code: 4, message: message.to_string() }
     }
 
+    /// Nobody reads what the command says any more, and nothing is to be said about that: what a
+    /// shell reports of a tool that the signal of a closed pipe ends.
+    pub fn unheard() -> Failed {
+        Failed { code: 128 + 13, message: String::new() }
+    }
+
     /// The exit code.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.code)

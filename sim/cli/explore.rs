@@ -24,6 +24,7 @@ use crate::jobs;
 use crate::kept::Kept;
 use crate::kernel::KernelArgs;
 use crate::ledger::Ledger;
+use crate::out;
 use crate::results::goal_names;
 use crate::shard::Shard;
 
@@ -104,7 +105,7 @@ impl Explore {
     pub fn run(self) -> Result<ExitCode, Failed> {
         if self.list {
             for entry in catalogue::all() {
-                println!("{:<32} {}", entry.key, entry.setup.about);
+                out::say!("{:<32} {}", entry.key, entry.setup.about)?;
             }
             return Ok(OK);
         }
@@ -136,9 +137,9 @@ impl Explore {
         let kept = ledger.close(&report)?;
         let kept: Vec<(&Found, Kept)> = report.found.iter().zip(kept).collect();
         if self.json {
-            println!("{}", self.as_json(&names, &report, &kept, elapsed));
+            out::say!("{}", self.as_json(&names, &report, &kept, elapsed))?;
         } else {
-            self.print(&names, &report, &kept, elapsed, campaign.policy);
+            out::text(self.text(&names, &report, &kept, elapsed, campaign.policy))?;
         }
         let unmet = self.require_goals && report.goals.unmet().next().is_some();
         Ok(if report.found.is_empty() && !unmet { OK } else { FOUND })
@@ -210,13 +211,13 @@ impl Explore {
                 }
                 if bar.is_hidden() && elapsed - said >= Duration::from_secs(10) {
                     said = elapsed;
-                    eprintln!(
+                    out::note(format_args!(
                         "{} of {} schedules, {} failures, {:.0} s",
                         total.schedules,
                         self.schedules,
                         total.failures,
                         elapsed.as_secs_f64()
-                    );
+                    ));
                 }
             }
             true
@@ -225,15 +226,15 @@ impl Explore {
         report
     }
 
-    fn print(
+    fn text(
         &self,
         names: &[String],
         report: &Report,
         kept: &[(&Found, Kept)],
         elapsed: Duration,
         policy: Policy,
-    ) {
-        let mut out = std::io::stdout().lock();
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(8).max(8);
         let _ = writeln!(
             out,
@@ -285,6 +286,7 @@ impl Explore {
             );
             kept.print(&mut out, &policy);
         }
+        out
     }
 
     fn as_json(

@@ -45,6 +45,7 @@ impl Kept {
         let _ =
             writeln!(out, "{}\n{}\nreplay: faultbed replay {path}", showing.timeline, self.words);
         let _ = writeln!(out, "look:   {}", shell(&self.path.with_extension("html")));
+        let _ = writeln!(out, "test:   {}", shell(&self.path.with_extension("rs")));
     }
 
     /// What a machine wants to know of the shrinking.

@@ -26,8 +26,8 @@ impl KernelArgs {
     pub fn apply(&self, setup: &mut Setup) -> Result<(), Failed> {
         setup.profile = self.instead_of(&setup.profile)?;
         match setup.refused_by_kernel() {
-            Some(what) => Err(Failed::usage(format!(
-                "`{}` does not run on {}, which does not know {what}: name scenarios that do",
+            Some(why) => Err(Failed::usage(format!(
+                "`{}` does not run on {}: {why}; name scenarios that do",
                 setup.name,
                 setup.profile.name()
             ))),

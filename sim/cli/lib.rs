@@ -3,6 +3,9 @@
 //!
 //! This is the only place that knows both `sim` and `handler`.
 
+// They panic when nobody reads: `out` has what commands print with.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod campaign;
 pub mod catalogue;
 pub mod check;
@@ -24,6 +27,7 @@ mod ledger;
 pub mod litmus;
 pub mod merge;
 pub mod model;
+pub mod out;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod random;
 pub mod replay;

@@ -16,6 +16,7 @@ use crate::judge::litmus::{self, Ending, Table, allowed, broken_conditions};
 use crate::judge::program::{self, Program};
 use crate::judge::{Backend, for_this_user};
 use crate::kernel::KernelArgs;
+use crate::out;
 
 /// Enumerate all endings of litmus tests, and run them on this kernel thousands of times.
 #[derive(Args, Clone, Debug)]
@@ -104,7 +105,7 @@ impl Litmus {
     pub fn run(self) -> Result<ExitCode, Failed> {
         if self.list {
             for (key, program) in litmus::all() {
-                println!("{key:<32} {}", program.about);
+                out::say!("{key:<32} {}", program.about)?;
             }
             return Ok(OK);
         }
@@ -116,16 +117,16 @@ impl Litmus {
         let mut verdicts = Vec::new();
         for program in &programs {
             let verdict = self.judge(program)?;
-            println!("{}", verdict.line());
+            out::say!("{}", verdict.line())?;
             let shown = alone || !verdict.good();
             if shown {
-                print!("{}", verdict.text);
+                out::text(&verdict.text)?;
             }
             for line in verdict.broken.iter().chain(&verdict.stuck) {
-                println!("          {line}");
+                out::say!("          {line}")?;
             }
             for line in &verdict.freed {
-                println!("          known (Z19), and let out by a signal: {line}");
+                out::say!("          known (Z19), and let out by a signal: {line}")?;
             }
             verdicts.push(verdict);
             // What is done is kept, however long the rest takes.
@@ -140,12 +141,12 @@ impl Litmus {
                 0 => (allowed, seen),
                 _ => (allowed + v.table.allowed(), seen + v.table.seen()),
             });
-        println!(
+        out::say!(
             "{} tests, {} good, {} not run here; {seen} of {allowed} allowed endings seen",
             verdicts.len(),
             count(&|v| v.good()),
             count(&|v| v.skipped.is_some()),
-        );
+        )?;
         if self.backend != Backend::Sim && verdicts.iter().all(|v| v.skipped.is_some()) {
             let why = verdicts[0].skipped.clone().unwrap_or_default();
             return Err(Failed::io(format!("this kernel runs none of it: {why}")));
@@ -206,7 +207,11 @@ impl Litmus {
         let shown = std::io::stderr().is_terminal();
         let mut progress = |done: u64| {
             if shown && done.is_multiple_of(1024) {
-                eprint!("\r{} {done}/{}   \r", program.name, self.runs);
+                let mut stderr = std::io::stderr();
+                let _ = std::io::Write::write_fmt(
+                    &mut stderr,
+                    format_args!("\r{} {done}/{}   \r", program.name, self.runs),
+                );
             }
         };
         match litmus::observe(program, endings, self.runs, self.seed, &mut progress) {

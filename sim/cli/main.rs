@@ -48,7 +48,10 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
     };
     result.unwrap_or_else(|failed| {
-        eprintln!("faultbed: {failed}");
+        let message = failed.to_string();
+        if !message.is_empty() {
+            faultbed::out::note(format_args!("faultbed: {message}"));
+        }
         failed.code()
     })
 }

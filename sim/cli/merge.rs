@@ -11,6 +11,7 @@ use sim::explore::GOALS;
 
 use crate::exit::{FOUND, Failed, OK};
 use crate::explore::shell;
+use crate::out;
 use crate::results::{Merged, goal_names};
 
 /// Add up the results of the shards of a campaign.
@@ -45,7 +46,7 @@ impl Merge {
         }
         let missing = merged.missing();
         let unshrunk = self.unshrunk();
-        let mut out = std::io::stdout().lock();
+        let mut out = Vec::new();
         if self.json {
             let _ = writeln!(out, "{}", as_json(&merged, &missing, &unshrunk));
         } else {
@@ -55,6 +56,7 @@ impl Merge {
                 let _ = writeln!(out, "FOUND, not shrunk yet: faultbed shrink {path}");
             }
         }
+        out::text(out)?;
         let well = merged.failures.is_empty() && missing.is_empty() && unshrunk.is_empty();
         Ok(if well { OK } else { FOUND })
     }

@@ -354,7 +354,7 @@ impl Subject for Model {
             Control::BeginSnapshot | Control::BeginBaseline => !self.snapshotting,
             Control::Snapshot if self.has(Tamper::SnapshotEarly) => true,
             Control::Snapshot | Control::Export => self.machine.snapshot_ready(),
-            Control::Baseline => true,
+            Control::Baseline | Control::Cancel => true,
         }
     }
 
@@ -374,6 +374,10 @@ impl Subject for Model {
             Control::Baseline => {
                 self.snapshotting = false;
                 self.machine.take_baseline();
+            }
+            Control::Cancel => {
+                self.snapshotting = false;
+                self.machine.abandon_snapshot();
             }
             Control::Snapshot => {
                 self.snapshotting = false;

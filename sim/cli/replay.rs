@@ -11,6 +11,7 @@ use crate::campaign::show;
 use crate::exit::{FOUND, Failed, OK};
 use crate::explore::policy;
 use crate::kernel::KernelArgs;
+use crate::out;
 use crate::{report, save};
 
 /// Run one recorded schedule again and draw its timeline.
@@ -70,11 +71,11 @@ impl Replay {
                 "class": showing.outcome.failure.as_ref().map(|failure| failure.class()),
                 "what": showing.outcome.failure.as_ref().map(ToString::to_string),
             });
-            println!("{json}");
+            out::say!("{json}")?;
         } else {
-            print!("{}", showing.timeline);
+            out::text(&showing.timeline)?;
             if !showing.report.exact() {
-                println!(
+                out::say!(
                     "\nnot the recorded run: {} steps skipped{}, {} did something else{}, \
                      {} taken after the schedule's end",
                     showing.report.skipped.len(),
@@ -82,13 +83,26 @@ impl Replay {
                     showing.report.different.len(),
                     list(&showing.report.different),
                     showing.report.beyond,
-                );
+                )?;
             } else if !same {
-                println!("\nnot the recorded run: its digest differs");
+                out::say!("\nnot the recorded run: its digest differs")?;
             }
         }
         Ok(if failed { FOUND } else { OK })
     }
+}
+
+/// For tests: replay the text of a schedule with the handler of that name, which has to end well.
+///
+/// # Panics
+///
+/// If it does not, with the timeline; or if the text is no schedule, or the name no handler's.
+#[track_caller]
+pub fn assert_survives(handler: &str, schedule: &str) {
+    let policy = policy(handler).unwrap_or_else(|error| panic!("{error}"));
+    let schedule = Schedule::parse("schedule", schedule).unwrap_or_else(|error| panic!("{error}"));
+    let showing = show(&schedule, policy);
+    assert!(showing.outcome.failure.is_none(), "{}", showing.timeline);
 }
 
 fn list(places: &[usize]) -> String {

@@ -24,6 +24,7 @@ use crate::judge::live::Live;
 use crate::judge::program::{self, Body, Program};
 use crate::judge::{Backend, Shown, for_this_user, on_linux, on_sim, part};
 use crate::kernel::KernelArgs;
+use crate::out;
 use crate::shard::Shard;
 
 /// Run a scenario on the simulated kernel, on this one, or on both.
@@ -111,7 +112,7 @@ impl RunFile {
         let policy = policy(name)?;
         let mut good = true;
         if self.backend != Backend::Linux {
-            good = self.simulate(&setup, name, policy.clone());
+            good = self.simulate(&setup, name, policy.clone())?;
         }
         if self.backend != Backend::Sim {
             good &= self.play(&setup, policy)?;
@@ -119,7 +120,7 @@ impl RunFile {
         Ok(if good { OK } else { FOUND })
     }
 
-    fn simulate(&self, setup: &Setup, handler: &str, policy: Policy) -> bool {
+    fn simulate(&self, setup: &Setup, handler: &str, policy: Policy) -> Result<bool, Failed> {
         let campaign = Campaign {
             setups: vec![Arc::new(setup.clone())],
             handler: handler.to_owned(),
@@ -135,14 +136,14 @@ impl RunFile {
         match report.found.first() {
             None => {
                 let count = report.total().schedules;
-                println!("simulated kernel: as expected in {count} orders of the steps");
+                out::say!("simulated kernel: as expected in {count} orders of the steps")?;
             }
             Some(found) => {
-                print!("{}", show(&found.schedule, policy).timeline);
-                println!("simulated kernel: the order of walk {} went wrong", found.after);
+                out::text(&show(&found.schedule, policy).timeline)?;
+                out::say!("simulated kernel: the order of walk {} went wrong", found.after)?;
             }
         }
-        report.found.is_empty()
+        Ok(report.found.is_empty())
     }
 
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -150,7 +151,7 @@ impl RunFile {
         let no = |why: Unable| Failed::io(format!("the running kernel does not run it: {why}"));
         let live = Live::new(setup, policy).map_err(no)?;
         if live.is_user_mode_only() {
-            println!("running kernel: with UFFD_USER_MODE_ONLY, all that this user may have");
+            out::say!("running kernel: with UFFD_USER_MODE_ONLY, all that this user may have")?;
         }
         let runs = self.runs.unwrap_or(RUNS);
         for round in 0..runs {
@@ -158,16 +159,16 @@ impl RunFile {
             if objections.is_empty() {
                 continue;
             }
-            println!("running kernel: round {} of {runs} went wrong", round + 1);
+            out::say!("running kernel: round {} of {runs} went wrong", round + 1)?;
             for objection in objections.iter().take(SHOWN) {
-                println!("  {objection}");
+                out::say!("  {objection}")?;
             }
             if objections.len() > SHOWN {
-                println!("  and {} more", objections.len() - SHOWN);
+                out::say!("  and {} more", objections.len() - SHOWN)?;
             }
             return Ok(false);
         }
-        println!("running kernel: as expected in {runs} rounds");
+        out::say!("running kernel: as expected in {runs} rounds")?;
         Ok(true)
     }
 
@@ -193,7 +194,7 @@ impl RunFile {
         if self.transcript
             && let Some(shown) = linux.as_ref().or(sim.as_ref())
         {
-            println!("{}", shown.log.join("\n"));
+            out::say!("{}", shown.log.join("\n"))?;
         }
         let mut good = true;
         for (name, shown) in [("simulated", &sim), ("running", &linux)] {
@@ -201,23 +202,23 @@ impl RunFile {
             match &shown.broken {
                 Some(broken) => {
                     good = false;
-                    println!("{name} kernel: step {}: {}", broken.step, broken.what);
+                    out::say!("{name} kernel: step {}: {}", broken.step, broken.what)?;
                 }
-                None => println!("{name} kernel: as expected, {} lines seen", shown.log.len()),
+                None => out::say!("{name} kernel: as expected, {} lines seen", shown.log.len())?,
             }
         }
         if let (Some(sim), Some(linux)) = (&sim, &linux) {
             match part(&sim.log, &linux.log) {
                 Some(parting) => {
                     good = false;
-                    println!("the kernels part after");
+                    out::say!("the kernels part after")?;
                     for line in &parting.context {
-                        println!("  {line}");
+                        out::say!("  {line}")?;
                     }
-                    println!("simulated: {}", parting.sim.as_deref().unwrap_or("(the end)"));
-                    println!("running:   {}", parting.linux.as_deref().unwrap_or("(the end)"));
+                    out::say!("simulated: {}", parting.sim.as_deref().unwrap_or("(the end)"))?;
+                    out::say!("running:   {}", parting.linux.as_deref().unwrap_or("(the end)"))?;
                 }
-                None => println!("the kernels agree"),
+                None => out::say!("the kernels agree")?,
             }
         }
         Ok(if good { OK } else { FOUND })

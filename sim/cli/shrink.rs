@@ -16,6 +16,7 @@ use crate::exit::{Failed, OK};
 use crate::explore::{policy, shell};
 use crate::kernel::KernelArgs;
 use crate::model::Model;
+use crate::out;
 use crate::save;
 
 /// Make a failing schedule small: a smaller world, fewer steps, the same class of failure.
@@ -76,11 +77,11 @@ impl Shrink {
                 "fewest": shrunk.fewest,
                 "schedule": path,
             });
-            println!("{json}");
+            out::say!("{json}")?;
         } else {
-            println!("{}", show(&shrunk.schedule, policy).timeline);
-            println!("{}", words(&schedule, &shrunk));
-            println!("replay: faultbed replay {}", shell(&path));
+            out::say!("{}", show(&shrunk.schedule, policy).timeline)?;
+            out::say!("{}", words(&schedule, &shrunk))?;
+            out::say!("replay: faultbed replay {}", shell(&path))?;
         }
         Ok(OK)
     }

@@ -104,6 +104,12 @@ fn merge_adds_up_what_shards_have_written_and_misses_what_is_missing() {
     };
     assert!(merge(&results).1.contains("2 of 2 shards, 6000 of 6000 schedules"));
     assert!(merge(&results[..1]).1.contains("shard 2: missing"));
+    // 6,000 walks do not come to everything, and what they did not come to is named.
+    let unmet: Vec<&str> = merged.goals.unmet().map(|goal| sim::explore::GOALS[goal]).collect();
+    let text = merge(&results).1;
+    let named: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("never met: ")).collect();
+    assert!(!unmet.is_empty() && named == unmet, "{unmet:?}\n{text}");
     // What nobody came to shrink is named as well.
     let shrunk = files(&dir.join("out"), ".schedule").remove(0);
     std::fs::copy(&shrunk, shrunk.with_extension("found")).unwrap();
@@ -143,6 +149,33 @@ fn a_campaign_that_is_killed_leaves_whole_files_and_every_failure_it_found() {
         kept = files(&out, ".schedule").len();
     }
     assert!(kept >= 2, "{kept} failures were kept");
+}
+
+/// The results name a failure as soon as it is kept, not when they are written next for the time that
+/// has passed, which is every five seconds.
+#[test]
+fn a_failure_that_is_kept_is_in_the_results_at_once() {
+    let dir = folder("at-once");
+    let out = dir.join("out");
+    let mut explore = explore(&dir, "1/1", "100000000");
+    let mut child = explore.arg("lost_install").spawn().expect("the command runs");
+    let mut wait_for = |ending: &str| {
+        let mut waited = Duration::ZERO;
+        while files(&out, ending).is_empty() && waited < Duration::from_secs(60) {
+            assert!(child.try_wait().expect("it can be asked").is_none(), "it was to go on");
+            pause(Duration::from_millis(5));
+            waited += Duration::from_millis(5);
+        }
+        waited
+    };
+    wait_for(".schedule");
+    let waited = wait_for(".jsonl");
+    child.kill().expect("it was running");
+    child.wait().expect("it has ended");
+    let results = files(&out, ".jsonl").pop().expect("there are results");
+    let text = std::fs::read_to_string(results).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("{\"failure\":")), "{text}");
+    assert!(waited < Duration::from_secs(2), "after {waited:?}");
 }
 
 /// Is every file whole, whatever it is called?

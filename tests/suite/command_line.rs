@@ -130,3 +130,86 @@ fn a_scenario_that_an_old_kernel_cannot_run_is_refused_by_name() {
     let out = faultbed(&dir, &["explore", "lost_install", "--schedules", "50", "--profile", "5.7"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
 }
+
+/// `faultbed ... | head`: whoever reads has gone away. Nobody panics or complains, and what a command
+/// leaves on disk is whole.
+#[test]
+fn a_command_that_nobody_listens_to_ends_quietly() {
+    let dir = folder("unheard");
+    let commands: &[&[&str]] = &[
+        &["explore", "--list"],
+        &["explore", "lost_install", "--schedules", "50"],
+        &["explore", "lost_install", "--schedules", "50", "--json"],
+        &["explore", "lost_install", "--handler", "short-circuit", "--out", "text"],
+        &["explore", "lost_install", "--handler", "short-circuit", "--out", "json", "--json"],
+        &["explore", "missing_read_first", "--exhaustive"],
+        &["explore", "missing_read_first", "--exhaustive", "--json"],
+        &["replay", "b1.schedule"],
+        &["replay", "b1.schedule", "--report"],
+        &["replay", "b1.schedule", "--json"],
+        &["shrink", "b1.schedule"],
+        &["shrink", "b1.schedule", "--json"],
+        &["merge", "results.jsonl"],
+        &["merge", "results.jsonl", "--json"],
+        &["zoo", "--list"],
+        &["zoo", "batch-dropped", "--seeds", "1", "--right", "1"],
+        &["zoo", "batch-dropped", "--seeds", "1", "--right", "1", "--json"],
+        &["check", "script.fbs"],
+        &["run", "script.fbs", "--backend", "sim", "--transcript"],
+        &["run", "lost_install", "--backend", "sim", "--runs", "1"],
+        &["litmus", "--list"],
+        &["litmus", "zap_window_present", "--backend", "sim"],
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let b1 = root.join("docs/gallery/b1-lost-install.schedule");
+    std::fs::copy(b1, dir.join("b1.schedule")).unwrap();
+    std::fs::copy(root.join("docs/examples/anon.fbs"), dir.join("script.fbs")).unwrap();
+    let shard = ["explore", "lost_install", "--schedules", "32", "--shard", "1/1", "--out", "."];
+    assert!(faultbed(&dir, &shard).status.success());
+    let results = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut results = results.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    std::fs::rename(results.next().unwrap(), dir.join("results.jsonl")).unwrap();
+    for args in commands {
+        // As soon as it says anything, there is nobody.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let command = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_faultbed"));
+            command.args(*args).current_dir(&dir);
+            command
+        };
+        let out = command().stdout(writer.try_clone().unwrap()).output().unwrap();
+        assert_eq!((out.status.code(), text(&out.stderr)), (Some(141), String::new()), "{args:?}");
+        // Nobody hears complaints either.
+        let status = command().stdout(writer.try_clone().unwrap()).stderr(writer).status();
+        assert_eq!(status.unwrap().code(), Some(141), "{args:?}");
+    }
+    for out in ["text", "json"] {
+        let names = std::fs::read_dir(dir.join(out)).unwrap().map(|entry| entry.unwrap());
+        let mut endings: Vec<_> = names
+            .map(|entry| text(entry.file_name().as_encoded_bytes()))
+            .map(|name| name.split_once('.').expect("every file has an ending").1.to_owned())
+            .collect();
+        endings.sort();
+        assert_eq!(endings, ["html", "rs", "schedule", "trace.json"]);
+    }
+    // What is said about a wrong command is lost, and the exit code is not.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut wrong = Command::new(env!("CARGO_BIN_EXE_faultbed"));
+    wrong.args(["replay", "no_such_file"]).current_dir(&dir).stderr(writer);
+    assert_eq!(wrong.status().unwrap().code(), Some(2));
+}
+
+/// A full disk is not a reader who has gone away: it is said.
+#[test]
+#[cfg(target_os = "linux")]
+fn output_that_cannot_be_written_is_an_error() {
+    let dir = folder("full-output");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faultbed"));
+    let out = command.args(["explore", "--list"]).current_dir(&dir).stdout(full).output().unwrap();
+    assert_eq!(out.status.code(), Some(4));
+    let said = text(&out.stderr);
+    assert!(said.starts_with("faultbed: cannot write to standard output: "), "{said}");
+}

@@ -5,9 +5,7 @@
 /// a million random schedules of the catalogue had not met it.
 #[test]
 fn the_default_handler_survives_snapshot_beside_munmap_hang() {
-    let schedule = sim::schedule::Schedule::parse("snapshot-beside-munmap-hang", SCHEDULE).unwrap();
-    let showing = faultbed::campaign::show(&schedule, handler::Policy::default());
-    assert_eq!(showing.outcome.failure, None, "{}", showing.timeline);
+    faultbed::replay::assert_survives("default", SCHEDULE);
 
     const SCHEDULE: &str = include_str!("schedules/snapshot-beside-munmap-hang.schedule");
 }

@@ -4,7 +4,7 @@ use shims::{Errno, Outcome, Request, Span, Time, Verdict};
 
 use super::slots::{Ending, Stage, Why};
 use super::{Completion, HandlerError, Machine, ReqId, Status};
-use crate::policy::{Freshness, OnSourceError};
+use crate::policy::{Freshness, OnSourceError, Slip};
 use crate::tracker::Probed;
 use crate::{Content, SourceError};
 
@@ -130,7 +130,10 @@ impl Machine {
                 self.wake_then(slot, Ending::Probed)
             }
             Verdict::Present => {
-                self.tracker.present(page, write);
+                match self.setup.policy.slip {
+                    Some(Slip::ReadOverwrites) if !write => self.tracker.read_over(page),
+                    _ => self.tracker.present(page, write),
+                }
                 if req.needs.unprotected || req.needs.minor {
                     // It is there, but protected or not mapped for all we know: a wake would
                     // only bring the fault back.

@@ -6,6 +6,7 @@ use shims::{PageNo, Time};
 use super::slots::{Ending, Req, Stage, Why};
 use super::{Completion, Machine};
 use crate::PageStates;
+use crate::policy::Slip;
 
 /// A snapshot that was asked for and not yet taken.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -75,8 +76,14 @@ impl Machine {
         assert!(self.snapshot_ready(), "the snapshot is not ready");
         self.snapshot = None;
         let states = self.states();
-        self.tracker.forget_probes();
+        if !self.keeps_probes() {
+            self.tracker.forget_probes();
+        }
         states
+    }
+
+    fn keeps_probes(&self) -> bool {
+        self.setup.policy.slip == Some(Slip::ProbesKept)
     }
 
     /// What is recorded of the pages now. It is no snapshot: requests may be under way, and
@@ -111,7 +118,8 @@ impl Machine {
         let mut from = self.snapshot.as_ref()?.from;
         loop {
             let page = self.tracker.next_to_probe(from)?;
-            let addr = self.regions().addr(page);
+            let known = self.keeps_probes() && !self.tracker.is_ambiguous(page);
+            let addr = self.regions().addr(page).filter(|_| !known);
             if addr.is_some_and(|addr| self.requests.find(addr).is_none()) {
                 return Some(page);
             }

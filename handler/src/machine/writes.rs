@@ -80,6 +80,9 @@ impl Machine {
     /// The bytes could not be saved, or nobody waits for them any more: what was dirty stays
     /// so, and reading may go on. Ends a snapshot in the same way.
     pub fn abandon_snapshot(&mut self) {
+        if self.is_frozen() && self.setup.policy.slip == Some(Slip::CancelledCounts) {
+            self.tracker.rebase();
+        }
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.abandoned = true;
         }

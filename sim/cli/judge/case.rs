@@ -82,6 +82,7 @@ impl<'n> Case<'n> {
     }
 
     /// Run `body` on the kernels it can run on, and compare everything.
+    #[expect(clippy::print_stderr, reason = "tests run cases, and theirs is caught so")]
     pub fn run(self, body: impl Fn(&mut Run)) {
         let profile = running_profile();
         let run_on = |arm: Box<dyn Arm>| {

@@ -222,11 +222,11 @@ impl Default for Random {
 
 impl Random {
     /// Run until enough steps are compared or one differs; `progress` is told how many are,
-    /// and `found` of each disagreement at once.
+    /// and `found` of each disagreement at once, which ends the run by returning false.
     pub fn run_with(
         &self,
         mut progress: impl FnMut(u64),
-        mut found: impl FnMut(&Disagreement),
+        mut found: impl FnMut(&Disagreement) -> bool,
     ) -> Result<Report, Unable> {
         let profile = running_profile();
         let privileged = is_privileged();
@@ -253,9 +253,9 @@ impl Random {
                     let file = self.write(&program, seed);
                     let aim = aim.map(Rule::name);
                     let disagreement = Disagreement { seed, program, difference, again, aim, file };
-                    found(&disagreement);
+                    let go_on = found(&disagreement);
                     report.disagreements.push(disagreement);
-                    if report.disagreements.len() >= self.most {
+                    if !go_on || report.disagreements.len() >= self.most {
                         break;
                     }
                 }

@@ -12,6 +12,11 @@ pub(super) fn draw(story: &Story) -> Markup {
     let verdict = story.outcome.failure.as_ref().map(ToString::to_string).unwrap_or_default();
     let stuck = |name: &str| verdict.split("; ").any(|part| part.split(' ').next() == Some(name));
     html! {
+        p.legend {
+            "Blue: threads of the process. Green: threads of the handler. A row is one step: nobody \
+             can look in between. Beside it stand the messages that are queued or taken, and what \
+             has changed: what the kernel has in a page / what the handler takes it for."
+        }
         div style={ "--lanes:" (lanes) } {
             div.row.head {
                 span.n { "#" }

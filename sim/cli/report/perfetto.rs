@@ -23,6 +23,10 @@ pub(super) fn trace(schedule: &Schedule, story: &Story) -> String {
             "ph": "M", "name": "thread_name", "pid": process(actor.kind), "tid": tid,
             "args": { "name": actor.name },
         }));
+        events.push(json!({
+            "ph": "M", "name": "thread_sort_index", "pid": process(actor.kind), "tid": tid,
+            "args": { "sort_index": tid },
+        }));
     }
     let end = story.scenes.len();
     for (i, scene) in story.scenes.iter().enumerate() {
@@ -40,7 +44,8 @@ pub(super) fn trace(schedule: &Schedule, story: &Story) -> String {
         // Asleep until its next step, or for ever.
         if scene.what.starts_with("sleep on ") || scene.what.ends_with(", sleep") {
             let wakes = story.scenes[i + 1..].iter().position(|later| later.actor == scene.actor);
-            let until = wakes.map_or(end, |after| i + 1 + after);
+            // One that begins with the last step is to be seen as well.
+            let until = wakes.map_or(end + 1, |after| i + 1 + after);
             events.push(json!({
                 "ph": "X", "name": if wakes.is_some() { "asleep" } else { "asleep for ever" },
                 "ts": i + 1, "dur": until - (i + 1), "pid": pid, "tid": scene.actor,

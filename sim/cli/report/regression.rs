@@ -1,4 +1,5 @@
-//! A failing schedule as a test in Rust, ready to paste. Owns the text.
+//! A failing schedule as a test in Rust, ready to paste into a crate that depends on `faultbed`
+//! and on nothing else of ours. Owns the text.
 
 use sim::schedule::Schedule;
 
@@ -17,9 +18,7 @@ pub(super) fn test(schedule: &Schedule, stem: &str) -> String {
         "/// The handler `{handler}` fails on this schedule ({class}). Found by `faultbed explore`.\n\
          #[test]\n\
          fn the_default_handler_survives_{name}() {{\n    \
-             let schedule = sim::schedule::Schedule::parse({stem:?}, SCHEDULE).unwrap();\n    \
-             let showing = faultbed::campaign::show(&schedule, handler::Policy::default());\n    \
-             assert_eq!(showing.outcome.failure, None, \"{{}}\", showing.timeline);\n\n    \
+             faultbed::replay::assert_survives(\"default\", SCHEDULE);\n\n    \
              const SCHEDULE: &str = r{hashes}\"{text}\"{hashes};\n\
          }}\n",
         handler = schedule.handler,

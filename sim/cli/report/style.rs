@@ -22,6 +22,7 @@ figure{margin:0;overflow-x:auto}
 svg{display:block;width:100%;max-width:62rem;height:auto}
 .narrow{display:none}
 svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:var(--ink)}
+.legend{color:var(--soft);font-size:.85rem;margin:0 0 .6rem;max-width:62rem}
 .turns{margin:0;padding-left:2.4rem}.turns li{padding:.1rem 0}
 .turns li::marker{color:var(--soft);font-variant-numeric:tabular-nums}
 .key{display:flex;flex-wrap:wrap;gap:.3rem 1rem;font-size:.82rem;color:var(--soft);margin:.5rem 0 0}
@@ -53,7 +54,7 @@ background:var(--ink);color:#fff;padding:.5rem .6rem;border-radius:5px;font-size
 dl.rules{display:grid;grid-template-columns:max-content 1fr;gap:.3rem .9rem;margin:0}
 dl.rules dt{font-weight:600}dl.rules dd{margin:0}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
-@media(max-width:760px){
+@media screen and (max-width:760px){
 .wide{display:none}.narrow{display:block}
 body{padding:.8rem;font-size:15px}
 .head{display:none}
@@ -65,7 +66,7 @@ body{padding:.8rem;font-size:15px}
 .row.run .card b{display:block;font-size:.8rem}
 .fatal{margin-left:0}
 }
-@media print{
+@media print {
 @page{margin:1.2cm}
 html{font-size:10px}
 body{padding:0;max-width:none;font-size:10px}

@@ -176,7 +176,7 @@ impl Steer for Helm<'_> {
 }
 
 fn log(message: impl std::fmt::Display) {
-    eprintln!("faultbed serve: {message}");
+    crate::out::note(format_args!("faultbed serve: {message}"));
 }
 
 impl Serve {

@@ -29,6 +29,7 @@ use shims::linux::hugepages::Reservation;
 
 use crate::clock::Stopwatch;
 use crate::exit::Failed;
+use crate::out;
 use report::{Report, Verdict};
 use round::{Round, Totals};
 
@@ -110,9 +111,9 @@ impl Stress {
         let report = self.measure()?;
         if self.json {
             let json = serde_json::to_string(&report).map_err(Failed::io)?;
-            println!("{json}");
+            out::say!("{json}")?;
         } else {
-            println!("{report}");
+            out::say!("{report}")?;
         }
         Ok(ExitCode::from(report.verdict.code()))
     }

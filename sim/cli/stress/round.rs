@@ -20,6 +20,7 @@ use super::report::{Report, Stuck, Verdict};
 use super::traffic::{self, Arena, Seat, Tally};
 use super::{audit, watchdog};
 use crate::exit::Failed;
+use crate::out;
 
 /// Threads that remove pages.
 const REMOVERS: u64 = 2;
@@ -221,8 +222,8 @@ impl Round<'_> {
                 end.let_go();
                 if now.saturating_sub(since) > GRACE {
                     // Nothing that holds them is known: a report is better than a wait.
-                    println!("{report}");
-                    eprintln!("faultbed: {left} threads cannot be ended");
+                    let _ = out::say!("{report}");
+                    out::note(format_args!("faultbed: {left} threads cannot be ended"));
                     std::process::exit(report.verdict.code().into());
                 }
                 continue;

@@ -82,5 +82,7 @@ flaws! {
     PartialIgnored "errno" "partial-ignored" "A COPY that came to less than it was asked for counts as all of it."
     ExistFatal "errno" "exist-fatal" "EEXIST ends the handler."
     BytesShared "source" "bytes-shared" "All workers fetch into one buffer."
+    RegionSpanned "B14, range" "region-spanned" "A removal over two regions is recorded in the first of them alone."
+    ErrorSticks "B17" "error-sticks" "Started again after an error, the handler ends with the old one."
     WaitUnchecked "locking" "wait-unchecked" "A worker looks into the queue, lets the lock go, and sleeps without looking again."
 }

@@ -42,7 +42,7 @@ pub(super) enum Kind {
 /// Our handler's decisions that are wrong on purpose: entry, name, world, what, how.
 type Decision = (&'static str, &'static str, &'static str, &'static str, fn() -> Policy);
 
-const DECISIONS: [Decision; 3] = [
+const DECISIONS: [Decision; 6] = [
     (
         "B1",
         "trusts-records",
@@ -63,6 +63,27 @@ const DECISIONS: [Decision; 3] = [
         "wp_baseline",
         "Writers go on before the pages that were saved are made clean.",
         || Policy::slipping(Slip::BaselineLate),
+    ),
+    (
+        "A45",
+        "cancelled-counts",
+        "baseline_cancelled",
+        "A baseline that is cancelled while its bytes are being saved counts as taken.",
+        || Policy::slipping(Slip::CancelledCounts),
+    ),
+    (
+        "commit",
+        "read-overwrites",
+        "written_and_read",
+        "A read fault that finds its page there makes it clean, although it was written.",
+        || Policy::slipping(Slip::ReadOverwrites),
+    ),
+    (
+        "commit",
+        "probes-kept",
+        "two_snapshots",
+        "What the kernel said of a page for one snapshot is believed for the next one.",
+        || Policy::slipping(Slip::ProbesKept),
     ),
 ];
 
@@ -116,7 +137,7 @@ pub fn check(flaw: Option<Flaw>, place: &Place) -> Check {
     let stops = place.setup.mishaps.times(Mishap::Shutdown) > 0;
     let main = move |bed| plain::serve(bed, workers, stops, flaw, trouble);
     let others = usize::from(stops) + usize::from(trouble.prefetches());
-    Check::new(main).threads(workers + 1 + others)
+    Check::new(main).threads(workers * trouble.starts() + 1 + others)
 }
 
 /// Puts a mistaken handler into worlds.

@@ -22,6 +22,7 @@ pub use worlds::Place;
 
 use crate::exit::{FOUND, Failed, OK};
 use crate::kernel::KernelArgs;
+use crate::out;
 
 /// Find the mistakes of wrong handlers, and none in the right ones.
 #[derive(Args, Clone, Debug)]
@@ -74,28 +75,35 @@ impl Zoo {
         }
         if self.list {
             for one in mistakes {
-                println!("{:<20} {:<9} {}", one.key, one.entry, one.about);
+                out::say!("{:<20} {:<9} {}", one.key, one.entry, one.about)?;
             }
             return Ok(OK);
         }
         let mut bad = 0;
         if !self.json {
-            println!(
+            out::say!(
                 "{:<20} {:<10} {:<24} {:<12} {:>6} {:>9} {:>9} {:>9}  runs, steps",
-                "mistake", "entry", "world", "strategy", "found", "schedules", "median", "worst"
-            );
+                "mistake",
+                "entry",
+                "world",
+                "strategy",
+                "found",
+                "schedules",
+                "median",
+                "worst"
+            )?;
         }
         for mistake in mistakes {
-            bad += u32::from(!self.show(&mistake));
+            bad += u32::from(!self.show(&mistake)?);
         }
         for place in places {
             let wrong = wrong_in(&place, self.right);
             if self.json {
                 let name = place.name;
-                println!("{}", serde_json::json!({ "world": name, "right_handlers": wrong }));
+                out::say!("{}", serde_json::json!({ "world": name, "right_handlers": wrong }))?;
             } else {
                 let verdict = wrong.as_deref().unwrap_or("the right handlers pass");
-                println!("{:<31} {verdict}", place.name);
+                out::say!("{:<31} {verdict}", place.name)?;
             }
             bad += u32::from(wrong.is_some());
         }
@@ -116,7 +124,7 @@ impl Zoo {
 
     /// Search for a mistake in every way. Tells whether the portfolio, or the one strategy that
     /// was asked for, always found it.
-    fn show(&self, mistake: &Mistake) -> bool {
+    fn show(&self, mistake: &Mistake) -> Result<bool, Failed> {
         let strategies = self.strategy.map_or(STRATEGIES.to_vec(), |only| vec![only]);
         let mut all = true;
         for (number, strategy) in strategies.iter().copied().enumerate() {
@@ -139,7 +147,7 @@ impl Zoo {
             let after = small.as_ref().map(size);
             if self.json {
                 let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-                println!(
+                out::say!(
                     "{}",
                     serde_json::json!({
                         "mistake": mistake.key, "entry": mistake.entry, "world": mistake.place.name,
@@ -147,7 +155,7 @@ impl Zoo {
                         "class": class, "schedules": tries, "seconds": seconds(median),
                         "worst_seconds": seconds(worst), "size": before, "shrunk": after,
                     })
-                );
+                )?;
                 continue;
             }
             let time = |time: Option<Duration>| time.map_or("-".to_owned(), |t| format!("{t:.1?}"));
@@ -166,16 +174,16 @@ impl Zoo {
                 0 => (mistake.key, mistake.entry, mistake.place.name),
                 _ => ("", "", ""),
             };
-            println!(
+            out::say!(
                 "{key:<20} {entry:<10} {world:<24} {:<12} {found:>3}/{:<2} {:>9} {:>9} {:>9}  {shrunk}",
                 strategy.to_string(),
                 self.seeds,
                 tries.map_or("-".to_owned(), |tries| tries.to_string()),
                 time(median),
                 time(worst),
-            );
+            )?;
         }
-        all
+        Ok(all)
     }
 }
 

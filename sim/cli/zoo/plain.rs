@@ -3,9 +3,10 @@
 //! the flaws are described in `flaw.rs`.
 
 mod prefetch;
+mod source;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ops::Range;
 use std::time::Duration;
 
 use shims::{CopyMode, Errno, Event, Len, Outcome, Span, Uffd as _, Verdict, Waiter as _, Wakeup};
@@ -15,42 +16,7 @@ use sim::sync::{Arc, Condvar, Mutex, RwLock, thread};
 use sim::world::{page_addr, page_index};
 
 use super::flaw::Flaw;
-
-/// What is the matter with the source.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trouble {
-    /// Nothing.
-    None,
-    /// The first read fails.
-    FailsOnce,
-    /// The first read gives nothing and says so.
-    ShortOnce,
-    /// The first read panics.
-    PanicsOnce,
-    /// Every read panics.
-    Panics,
-    /// Every read waits until a removal is known.
-    Waits,
-    /// It ends in the middle of its last page.
-    Tail,
-    /// Nothing; and a thread of its own fetches what nobody has asked for yet.
-    Prefetches,
-}
-
-impl Trouble {
-    /// Do the sources of our own handler's worlds show it? They work.
-    pub(super) fn is_none(self) -> bool {
-        matches!(self, Trouble::None | Trouble::Prefetches)
-    }
-
-    /// Is there a thread that prefetches?
-    pub(super) fn prefetches(self) -> bool {
-        self == Trouble::Prefetches
-    }
-}
-
-/// How often a source is asked for one page.
-const ATTEMPTS: u32 = 4;
+pub use source::Trouble;
 
 const PAGE: usize = 4096;
 
@@ -77,6 +43,8 @@ struct Desk {
     stopping: bool,
     /// The workers go once nothing is queued.
     over: bool,
+    /// Reads of a source that is to recover.
+    failures: u32,
     /// What only a flaw looks at.
     installed: BTreeSet<u64>,
     requested: BTreeSet<u64>,
@@ -98,6 +66,8 @@ struct Shop {
     waits: bool,
     /// Bytes of the image.
     image: usize,
+    /// The pages of each region.
+    regions: Vec<Range<u64>>,
     /// What only a flaw looks at: bytes on their way, whoever fetched them.
     bytes: Mutex<Vec<u8>>,
 }
@@ -120,6 +90,8 @@ pub(super) fn serve(
     flaw: Option<Flaw>,
     trouble: Trouble,
 ) -> Result<(), String> {
+    let pages = bed.memory().len().bytes() / PAGE as u64;
+    let border = if trouble == Trouble::Regions { pages / 2 } else { 0 };
     let shop = Arc::new(Shop {
         flaw,
         bed,
@@ -134,6 +106,7 @@ pub(super) fn serve(
         image: bed.memory().len().bytes() as usize
             - usize::from(trouble == Trouble::Tail) * PAGE / 2,
         bytes: Mutex::named("bytes", Vec::new()),
+        regions: [0..border, border..pages].into_iter().filter(|pages| !pages.is_empty()).collect(),
     });
     let mut started = Vec::new();
     for number in 0..workers {
@@ -152,7 +125,20 @@ pub(super) fn serve(
         let ahead = ahead.spawn(move || shop.prefetch()).map_err(|error| error.to_string())?;
         started.extend((flaw != Some(Flaw::PrefetchOutlives)).then_some(ahead));
     }
-    shop.read()?;
+    if let Err(why) = shop.read() {
+        if trouble.starts() == 1 {
+            return Err(why);
+        }
+        // Its owner has seen to the source, and starts it again.
+        shop.go();
+        started.drain(..).for_each(|worker| drop(worker.join()));
+        shop.desk.lock().unwrap().over = false;
+        for _ in 0..workers {
+            let shop = Arc::clone(&shop);
+            started.push(thread::spawn(move || shop.work()));
+        }
+        shop.read()?;
+    }
     if shop.has(Flaw::ClosesEarly) {
         bed.close();
     }
@@ -176,7 +162,8 @@ impl Shop {
         loop {
             let wakeup = self.waiter.wait(self.deadline()).map_err(|errno| errno.to_string())?;
             let mut desk = self.desk.lock().unwrap();
-            if let Some(why) = desk.why.take() {
+            let why = if self.has(Flaw::ErrorSticks) { desk.why.clone() } else { desk.why.take() };
+            if let Some(why) = why {
                 return Err(why);
             }
             if desk.stopping && (!self.has(Flaw::StopMissed) || desk.queue.is_empty()) {
@@ -222,6 +209,11 @@ impl Shop {
         if !self.has(Flaw::ClosesEarly) {
             self.calm_down();
         }
+        self.go();
+    }
+
+    /// The workers go once nothing is queued.
+    fn go(&self) {
         self.desk.lock().unwrap().over = true;
         self.work.notify_all();
     }
@@ -293,8 +285,13 @@ impl Shop {
                 let first = page_index(span.start).unwrap_or(0);
                 let short = u64::from(self.has(Flaw::OneShort));
                 let end = first + span.len.bytes() / PAGE as u64 - short;
-                desk.removed.extend(first..end);
-                desk.installed.retain(|page| !(first..end).contains(page));
+                let parts = self.regions.iter().map(|all| first.max(all.start)..end.min(all.end));
+                let parts = parts.filter(|pages| !pages.is_empty());
+                let known = if self.has(Flaw::RegionSpanned) { 1 } else { self.regions.len() };
+                for pages in parts.take(known) {
+                    desk.installed.retain(|page| !pages.contains(page));
+                    desk.removed.extend(pages);
+                }
             }
         }
         if self.waits {
@@ -499,57 +496,6 @@ impl Shop {
             Verdict::Partial(_) | Verdict::Failed(_) => {
                 Came::Failed(format!("page {page}: {outcome}"))
             }
-        }
-    }
-
-    /// Fill `bytes` with the page, or say what becomes of its job.
-    fn fetch(&self, page: u64, bytes: &mut [u8]) -> Result<(), Came> {
-        let mut attempts = 0;
-        let whole = PAGE.min(self.image - page as usize * PAGE);
-        loop {
-            attempts += 1;
-            let why = match catch_unwind(AssertUnwindSafe(|| self.read_page(page, bytes))) {
-                Ok(Ok(count)) if count == whole => return Ok(()),
-                Ok(Ok(_)) if self.has(Flaw::ShortRead) => return Ok(()),
-                Ok(Ok(count)) => format!("the source gave {count} bytes"),
-                Ok(Err(why)) => why.to_owned(),
-                Err(_) if self.has(Flaw::PanicSwallowed) => return Err(Came::Gone),
-                Err(_) => "the source panicked".to_owned(),
-            };
-            let endless = self.has(Flaw::PanicRetried);
-            if self.has(Flaw::SourceErrorFatal) || (attempts == ATTEMPTS && !endless) {
-                return Err(Came::Failed(why));
-            }
-        }
-    }
-
-    /// The source, and what is the matter with it.
-    fn read_page(&self, page: u64, bytes: &mut [u8]) -> Result<usize, &'static str> {
-        let mut trouble = self.trouble.lock().unwrap();
-        let now = *trouble;
-        if matches!(now, Trouble::FailsOnce | Trouble::ShortOnce | Trouble::PanicsOnce) {
-            *trouble = Trouble::None;
-        }
-        drop(trouble);
-        match now {
-            Trouble::None | Trouble::Waits | Trouble::Tail | Trouble::Prefetches => {
-                let mut desk = self.waits.then(|| self.desk.lock().unwrap());
-                while let Some(known) = desk.take_if(|desk| desk.removed.is_empty()) {
-                    desk = Some(self.calm.wait(known).unwrap());
-                }
-                drop(desk);
-                let end = page as usize * PAGE + PAGE;
-                if end > self.image && self.has(Flaw::TailUnchecked) {
-                    resume_unwind(Box::new("the slice ends behind the image"));
-                }
-                let read = self.bed.source().try_read_page(page, bytes);
-                // Behind the end there are zeros.
-                let there = |count: usize| count.min(PAGE - end.saturating_sub(self.image));
-                read.map(there).map_err(|_| "the source failed")
-            }
-            Trouble::FailsOnce => Err("the source failed"),
-            Trouble::ShortOnce => Ok(0),
-            Trouble::PanicsOnce | Trouble::Panics => resume_unwind(Box::new("the source panicked")),
         }
     }
 }

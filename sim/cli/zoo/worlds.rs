@@ -61,6 +61,11 @@ worlds! {
     prefetched Prefetches "memory 3 pages\nworkers 1\ntask one\n  read 1 -> source\n  read 2 -> source\n"
     prefetched_and_removed Prefetches "memory 2 pages\nworkers 1\ntask guest\n  read 1\ntask balloon\n  dontneed 0 -> ok\n  read 0 -> zero\n"
     prefetched_and_stopped Prefetches "memory 3 pages\nworkers 1\nmishaps shutdown\ntask one\n  read 0 -> source\n"
+    baseline_cancelled None "memory 2 pages missing wp\nworkers 2\ntask guest\n  write 0 -> ok\n  read 1\n  write 1 -> ok\ntask control\n  baseline cancelled\n  snapshot\n"
+    written_and_read None "memory 1 pages missing wp\nworkers 2\ntask guest\n  write 0 -> ok\ntask other\n  read 0\n"
+    two_snapshots None "memory 1 pages\nworkers 2\ntask guest\n  write 0\ntask balloon\n  dontneed 0 -> ok\n  post gone\ntask control\n  snapshot\n  await gone\n  snapshot\n"
+    two_regions Regions "memory 3 pages\nworkers 2\ntask guest\n  read 2\ntask balloon\n  read 1\n  dontneed 0..3 -> ok\n  read 2 -> zero\n"
+    started_again FailsAtFirst "memory 2 pages\nworkers 2\ntask guest\n  read 0 -> source\n  read 1 -> source\n"
     end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
 }
 
@@ -90,6 +95,8 @@ fn world_of(flaw: Flaw) -> World {
         }
         Flaw::RequestedForEver | Flaw::RemovesLost | Flaw::FlagsMixed => World::remove_twice,
         Flaw::OneShort => World::remove_range,
+        Flaw::RegionSpanned => World::two_regions,
+        Flaw::ErrorSticks => World::started_again,
         Flaw::CommitOutside | Flaw::ShortCircuit | Flaw::LateJoin => World::lost_install,
         Flaw::NoEntryFatal => World::unregistered,
         Flaw::SourceErrorFatal => World::source_fails_once,

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use super::{Holds, Page, Story};
 use crate::world::Failure;
 
+/// What a handler calls a page that it has installed.
+const INSTALLED: [&str; 3] = ["clean", "dirty", "zero"];
+
 /// A step worth looking at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Turn {
@@ -36,6 +39,7 @@ impl Story {
                 let wiped = at.and_then(|zap| self.wiped_by(zap, page));
                 let zap = at.map_or(0, |at| at + 1);
                 say(wiped, format!("the removal was read, its zap is still to come (step {zap})"));
+                self.given_up(page as u64, wiped, &mut say);
             }
         }
         match &self.outcome.failure {
@@ -46,7 +50,7 @@ impl Story {
             ) => {
                 let came = self.last_change(*page as usize);
                 self.removal(*page, came, &mut say);
-                say(came, format!("this is how {} came", self.words_at(came, *page as usize)));
+                say(came, self.how_it_came(came, *page as usize));
                 let read = format!("read page {page}: ");
                 let read =
                     self.last(|_, what| what.starts_with(&read)).filter(|at| Some(*at) > came);
@@ -58,7 +62,10 @@ impl Story {
                     say(last, format!("the last step of {}, which is never woken", one.task));
                     let took = self.last(|_, what| what.starts_with("took MISSING"));
                     let took = took.filter(|took| last.is_some_and(|last| *took > last));
-                    say(took, "the handler knows of it, and does nothing".to_owned());
+                    let there = one.handler.filter(|state| INSTALLED.contains(state));
+                    let why = there.map(|state| format!(": it takes the page for {state}"));
+                    let why = why.unwrap_or_default();
+                    say(took, format!("the handler knows of it, and does nothing{why}"));
                 }
             }
             _ => {}
@@ -91,6 +98,7 @@ impl Story {
             told,
             "the handler is told that the page goes, which lets the removal go on".to_owned(),
         );
+        self.given_up(page, told, say);
         let zap = format!("zap page {page}");
         let zapped = self.last(|_, what| what.starts_with(&zap));
         let sender = self.scenes.iter().rfind(|scene| scene.what.starts_with("queue REMOVE"));
@@ -101,6 +109,22 @@ impl Story {
             })
         });
         say(over, "from here on nobody may see the bytes that were there".to_owned());
+    }
+
+    /// Where the removal begins of which the handler knows at step `told`.
+    fn given_up(
+        &self,
+        page: u64,
+        told: Option<usize>,
+        say: &mut impl FnMut(Option<usize>, String),
+    ) {
+        let queued = told.and_then(|told| {
+            (0..told).rev().find(|at| names(&self.scenes[*at].what, "queue REMOVE ", page))
+        });
+        say(
+            queued,
+            format!("the process gives page {page} up, and sleeps until the handler has read that"),
+        );
     }
 
     /// The install that the zap at `zap` has wiped, if the removal had been read before it.
@@ -142,6 +166,16 @@ impl Story {
             .find(|scene| self.at(scene + 1, page).words != self.at(*scene, page).words)
     }
 
+    /// How what should not be there came into a page, or went.
+    fn how_it_came(&self, scene: Option<usize>, page: usize) -> String {
+        match scene.map(|scene| &self.scenes[scene].pages[page]) {
+            Some(at) if at.holds != Holds::Absent => {
+                format!("this is how {} came into page {page}", at.words)
+            }
+            _ => format!("this is how page {page} went"),
+        }
+    }
+
     fn words_at(&self, scene: Option<usize>, page: usize) -> String {
         let Some(at) = scene.map(|scene| &self.scenes[scene].pages[page]) else {
             return format!("page {page}");
@@ -155,8 +189,14 @@ impl Story {
 
 /// Is this the reading of a `REMOVE` of `page`?
 fn took_remove(what: &str, page: u64) -> bool {
-    let span = what.strip_prefix("took REMOVE ").and_then(|span| span.split_once(".."));
+    names(what, "took REMOVE ", page)
+}
+
+/// Does a step that begins with `words` name a range with `page` in it?
+fn names(what: &str, words: &str, page: u64) -> bool {
+    let span = what.strip_prefix(words).and_then(|span| span.split_once(".."));
     span.is_some_and(|(start, end)| {
+        let end = end.split(',').next().unwrap_or(end);
         start.parse().is_ok_and(|start: u64| start <= page)
             && end.parse().is_ok_and(|end: u64| page < end)
     })
@@ -167,7 +207,7 @@ impl Page {
     fn contradicts(&self) -> bool {
         let there = matches!(self.holds, Holds::Zero | Holds::Source | Holds::Written);
         match self.state {
-            "clean" | "dirty" | "zero" => !there,
+            state if INSTALLED.contains(&state) => !there,
             "missing" | "removed" => there,
             _ => false,
         }

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use shims::{Features, RegisterModes, Span};
+use shims::{RegisterModes, Span};
 
 use super::parse::expectation;
 use super::words::{ScenarioError, Words};
@@ -152,14 +152,6 @@ pub(super) fn print_operation(op: &Op, f: &mut fmt::Formatter<'_>) -> fmt::Resul
 
 /// What the kernel would refuse before anything runs.
 pub(super) fn check(setup: &Setup) -> Result<(), String> {
-    let has = |feature| setup.profile.features.contains(feature);
-    let huge = matches!(setup.memory, Memory::Hugetlb | Memory::HugetlbPrivate);
-    let file = setup.memory != Memory::Anon;
-    let minor = if huge { Features::MINOR_HUGETLBFS } else { Features::MINOR_SHMEM };
-    let wanted = [
-        (setup.modes.contains(RegisterModes::MINOR), minor, "minor"),
-        (file && setup.modes.contains(RegisterModes::WP), Features::WP_HUGETLBFS_SHMEM, "wp"),
-    ];
     let others = setup.filled || setup.programs.iter().any(|program| program.beside);
     if setup.tracks_writes() && others && !setup.modes.contains(RegisterModes::MINOR) {
         return Err(
@@ -168,14 +160,7 @@ pub(super) fn check(setup: &Setup) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    match wanted.iter().find(|(wanted, feature, _)| *wanted && !has(*feature)) {
-        Some((_, _, word)) => Err(format!(
-            "Linux {} has no `{word}` for memory that is `{}`",
-            setup.profile.name(),
-            setup.memory
-        )),
-        None => Ok(()),
-    }
+    setup.refused_by_kernel().map_or(Ok(()), Err)
 }
 
 /// A range of pages as scenarios write it.

@@ -335,7 +335,14 @@ impl Parser {
                 }
                 ops.push(Op::Control(Control::BeginBaseline));
                 ops.push(Op::Control(Control::Export));
-                ops.push(Op::Control(Control::Baseline));
+                ops.push(Op::Control(match words.next() {
+                    None => Control::Baseline,
+                    Some(("cancelled", _)) => Control::Cancel,
+                    Some((word, column)) => {
+                        let message = format!("expected `cancelled` or the end, found `{word}`");
+                        return Err(words.error(column, message));
+                    }
+                }));
             }
             "inject" => ops.push(Op::Inject(injection(&mut words)?)),
             _ => match memory::operation(word, column, &mut words, &self.setup)? {

@@ -86,6 +86,7 @@ impl Setup {
             }
             Op::Control(Control::Snapshot) => return writeln!(f, "  snapshot"),
             Op::Control(Control::Baseline) => return writeln!(f, "  baseline"),
+            Op::Control(Control::Cancel) => return writeln!(f, "  baseline cancelled"),
             _ => f.write_str("  ")?,
         }
         match op {

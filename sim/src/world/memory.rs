@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use shims::{Addr, Len, PageSize, Span};
+use shims::{Addr, Len, PageSize, RegisterModes, Span};
 
 use super::program::Setup;
 use crate::Content;
@@ -170,19 +170,29 @@ impl Setup {
         self.memory.addr(index)
     }
 
-    /// What of this world its kernel refuses because it does not know it. `None` if it can be built.
-    pub fn refused_by_kernel(&self) -> Option<&'static str> {
+    /// What of this world its kernel refuses, in words, because it does not know it. `None` if it
+    /// can be built.
+    pub fn refused_by_kernel(&self) -> Option<String> {
+        let linux = self.profile.name();
         let mut kernel = Kernel::new(self.profile.clone());
         let mm = kernel.new_mm();
         let main = kernel.new_thread(mm);
         let Ok(ctx) = kernel.userfaultfd(mm, self.features) else {
-            return Some("a feature of the userfaultfd");
+            return Some(format!("Linux {linux} does not know its features"));
         };
         self.make_memory(&mut kernel, main);
         let range = self.memory.span(0, self.pages);
-        let register = Call::Register { ctx, range, modes: self.modes };
-        let refused = !matches!(kernel.run(main, register), Ret::Ok(_));
-        refused.then_some("to watch memory of its kind in its modes")
+        let mut refuses = |modes| {
+            let register = Call::Register { ctx, range, modes };
+            !matches!(kernel.run(main, register), Ret::Ok(_))
+        };
+        if !refuses(self.modes) {
+            return None;
+        }
+        let modes = [(RegisterModes::MINOR, "minor"), (RegisterModes::WP, "wp")];
+        let mut named = modes.into_iter().filter(|(mode, _)| self.modes.contains(*mode));
+        let word = named.find(|(mode, _)| refuses(*mode)).map_or("such mode", |(_, word)| word);
+        Some(format!("Linux {linux} has no `{word}` for memory that is `{}`", self.memory))
     }
 
     /// Make the memory and map it; the file behind it, if there is one.

@@ -345,6 +345,7 @@ impl<S: Subject> World<S> {
                         Control::Snapshot => self.check_snapshot(),
                         Control::Export => self.check_export(),
                         Control::Baseline => self.truth.saved(),
+                        Control::Cancel => self.truth.cancelled(),
                         Control::Pause | Control::Resume => {}
                     }
                     self.tasks[i].at += 1;

@@ -5,7 +5,7 @@ use shims::{Addr, Features, RegisterModes, Span};
 
 use super::kin::BESIDE;
 use super::memory::{Loss, Memory};
-use super::program::{Check, ContentClass, Setup};
+use super::program::{Check, ContentClass, Control, Op, Setup};
 use super::subject::{Claim, Restored, Standing, Subject};
 use super::{Failure, Stuck, World, page_index};
 use crate::Content;
@@ -26,6 +26,8 @@ struct PageTruth {
     disturbed: bool,
     /// It was written since the last baseline saved its bytes, and not removed since.
     written: bool,
+    /// It was, before the one whose bytes are being saved; kept only where that may be cancelled.
+    saved: bool,
     /// A removal of it failed after it may have been announced: it was removed or not, and
     /// a handler that read the announcement cannot know.
     unsure: bool,
@@ -126,7 +128,7 @@ impl Truth {
         for page in self.span(span) {
             page.removed |= told;
             page.unsure |= !told;
-            page.written = false;
+            (page.written, page.saved) = (false, false);
         }
     }
 
@@ -142,6 +144,15 @@ impl Truth {
     /// The baseline was taken.
     pub(super) fn saved(&mut self) {
         self.saving = false;
+        self.pages.iter_mut().for_each(|page| page.saved = false);
+    }
+
+    /// It was given up: what was written before it is saved nowhere.
+    pub(super) fn cancelled(&mut self) {
+        self.saving = false;
+        for page in &mut self.pages {
+            page.written |= core::mem::take(&mut page.saved);
+        }
     }
 
     fn of(&self, page: u64) -> PageTruth {
@@ -208,7 +219,7 @@ impl<S: Subject> World<S> {
                     && let Some(truth) = self.truth_mut(process).pages.get_mut(page as usize)
                 {
                     truth.removed |= loss == Loss::Gone;
-                    truth.written = false;
+                    (truth.written, truth.saved) = (false, false);
                 }
                 None
             }
@@ -282,6 +293,8 @@ impl<S: Subject> World<S> {
     pub(super) fn check_export(&mut self) {
         self.check_snapshot();
         self.truth.saving = true;
+        let mut ops = self.setup.programs.iter().flat_map(|program| &program.ops);
+        let cancels = ops.any(|op| matches!(op, Op::Control(Control::Cancel)));
         for at in 0..self.setup.slots() {
             let Some(page) = self.truth.image(at) else { continue };
             let seen = self.subject.snapshot_dirty(page).unwrap_or(false)
@@ -290,6 +303,7 @@ impl<S: Subject> World<S> {
                 self.fail(failure);
             }
             if let Some(truth) = self.truth.pages.get_mut(at as usize) {
+                truth.saved = cancels && truth.written;
                 truth.written = false;
             }
         }

@@ -201,6 +201,8 @@ pub enum Control {
     Export,
     /// The bytes are saved: the baseline is taken.
     Baseline,
+    /// They could not be: the baseline is given up, and everything counts on as before.
+    Cancel,
 }
 
 /// A disturbance of the handler's next read that no healthy userfaultfd shows.
@@ -477,6 +479,7 @@ impl fmt::Display for Control {
             Control::BeginBaseline => "ask for a baseline",
             Control::Export => "save the dirty pages",
             Control::Baseline => "take the baseline",
+            Control::Cancel => "give the baseline up",
         })
     }
 }

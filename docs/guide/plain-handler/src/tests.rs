@@ -86,14 +86,27 @@ fn the_first_version_installs_stale_bytes() {
 #[test]
 fn the_guide_shows_what_is_here() {
     let guide = include_str!("../../test-your-handler.md");
-    let verdict = found().to_string();
-    let verdict = verdict.trim_end().lines().last().expect("a verdict");
-    assert!(guide.contains(verdict), "the guide does not show `{verdict}`");
+    let found = found().to_string();
+    let mut lines = found.lines().filter(|line| !line.is_empty());
+    let (first, verdict) = (lines.next().unwrap(), lines.next_back().unwrap());
+    let (_, picture) = guide.split_once(first).unwrap_or_else(|| panic!("not shown: {first}"));
+    let (picture, _) =
+        picture.split_once(verdict).unwrap_or_else(|| panic!("not below: {verdict}"));
+    let mut rows = 0;
+    for row in picture.lines().filter(|line| line.contains('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let step = |line: &&str| line.split('|').next().map(str::trim) == Some(cells[0]);
+        let line = found.lines().find(step).unwrap_or_else(|| panic!("no step is {row}"));
+        assert!(cells.iter().all(|cell| line.contains(cell)), "{row}\nis\n{line}");
+        rows += 1;
+    }
+    assert!(rows >= 8, "{rows} rows");
     let files = [
         include_str!("first.rs"),
         include_str!("fixed.rs"),
         include_str!("os.rs"),
         include_str!("tests.rs"),
+        include_str!("../examples/real.rs"),
     ];
     let mut shown = 0;
     for block in guide.split("```rust\n").skip(1) {

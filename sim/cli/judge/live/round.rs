@@ -344,6 +344,10 @@ impl Run<'_> {
                 let export = |_: &_| Ok::<(), Infallible>(());
                 let Ok(()) = control()?.baseline(export).ok()?;
             }
+            Op::Control(Control::Cancel) => {
+                let refuse = |_: &_| Err::<(), Errno>(Errno::EIO);
+                let _ = control()?.baseline(refuse);
+            }
             // They are one call with what follows them.
             Op::Control(Control::BeginSnapshot | Control::BeginBaseline | Control::Export) => {}
             Op::Register { range, .. } => {

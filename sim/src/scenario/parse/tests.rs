@@ -61,6 +61,21 @@ fn errors_name_file_line_column_and_what_was_expected() {
         case("profile 9.9\n"),
         "t.fbs:4:9: expected one of 5.7, 5.13, 5.15, 6.1, 6.6, 6.12, 6.18, found `9.9`"
     );
+    // What the kernel refuses, a scenario cannot ask for.
+    let refused = |memory: &str, profile: &str| {
+        error(&format!(
+            "faultbed scenario 1\nname x\nmemory 2 pages {memory}\nprofile {profile}\n\
+             task a\n  read 0\n"
+        ))
+    };
+    assert!(
+        refused("shmem missing minor", "5.7")
+            .ends_with("Linux 5.7 has no `minor` for memory that is `shmem`")
+    );
+    assert!(
+        refused("hugetlb missing wp", "5.15")
+            .ends_with("Linux 5.15 has no `wp` for memory that is `hugetlb`")
+    );
     assert!(
         case("task a\n  frobnicate 1\n").contains("t.fbs:5:3: expected an operation (read, write,")
     );
