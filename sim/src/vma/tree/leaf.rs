@@ -16,7 +16,7 @@ const FEW: usize = 12;
 /// sizes of common allocators.
 const STEP: usize = 4;
 /// A leaf with memory for so many more than it needs is not copied with all of it.
-const SPARE: usize = 2 * STEP;
+const SPARE: usize = STEP;
 
 /// What stands before the VMAs: all that a search reads. In the same piece of memory, so that
 /// the VMA it finds is not on a page of its own.
