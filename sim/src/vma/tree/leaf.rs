@@ -15,8 +15,6 @@ const FEW: usize = 12;
 /// How many VMAs a leaf gets memory for at a time. A piece for 12 is still one of the small
 /// sizes of common allocators.
 const STEP: usize = 4;
-/// A leaf with memory for so many more than it needs is not copied with all of it.
-const SPARE: usize = STEP;
 
 /// What stands before the VMAs: all that a search reads. In the same piece of memory, so that
 /// the VMA it finds is not on a page of its own.
@@ -68,6 +66,35 @@ impl Leaf {
         Leaf(Arc::from_header_and_iter(head, all))
     }
 
+    /// A copy with the first `room` of the slots, enough for all VMAs: those that stand beyond
+    /// move to where nothing stands.
+    fn cut_to(header: &Head, slice: &[Vma], room: usize) -> Leaf {
+        let mut leaf = Leaf(Arc::from_header_and_slice(*header, &slice[..room]));
+        if room < slice.len() {
+            let Body { header, slice: here } = Arc::get_mut(&mut leaf.0).expect("nobody shares it");
+            let len = header.len as usize;
+            let used = header.order[..len].iter().fold(0u32, |used, slot| used | 1 << slot);
+            let mut empty = !used & ((1 << room) - 1);
+            let mut take = || {
+                let slot = empty.trailing_zeros() as u8;
+                empty &= empty.wrapping_sub(1);
+                slot
+            };
+            if used >> room != 0 {
+                let beyond =
+                    header.order[..len].iter_mut().filter(|slot| usize::from(**slot) >= room);
+                for slot in beyond {
+                    let to = take();
+                    here[usize::from(to)] = slice[usize::from(*slot)];
+                    *slot = to;
+                }
+            }
+            header.order[len..room].fill_with(take);
+            header.order[room..].copy_from_slice(&IN_ORDER[room..]);
+        }
+        leaf
+    }
+
     /// Is this the very same leaf, shared?
     pub(super) fn is_same(&self, other: &Leaf) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -88,11 +115,11 @@ impl Leaf {
             let Body { header, slice } = &*leaf.0;
             // A leaf is copied to be changed, and most changes add one VMA at most.
             let room = (leaf.len() + more.max(1)).min(LEAF);
-            *leaf = if (room..room + SPARE).contains(&slice.len()) {
-                Leaf(Arc::from_header_and_slice(*header, slice))
-            } else {
+            *leaf = if slice.len() < room {
                 let head = Head { order: IN_ORDER, ..*header };
                 Leaf::with_room(head, room, |i| *leaf.at(i))
+            } else {
+                Leaf::cut_to(header, slice, room.next_multiple_of(STEP).min(LEAF))
             };
         }
         let lacks = more > 0 && self.0.slice.len() < self.len() + more;
