@@ -185,7 +185,12 @@ fn rules_of(file: &str) -> Vec<(String, String)> {
         }
         let title = match line.split_once(" | ") {
             // A row of a table.
-            Some((_, rest)) => rest.split(" | ").next().unwrap_or_default().to_owned(),
+            Some((_, rest)) => {
+                let (first, second) = rest.split_once(" | ").unwrap_or((rest, ""));
+                let more =
+                    second.split(" | ").next().filter(|_| id.contains('.') && first.len() < 8);
+                more.map_or(first.to_owned(), |more| format!("{first}, {more}"))
+            }
             None => {
                 let heading = lines.next().unwrap_or_default();
                 let prefix = format!("### {anchor}. ");

@@ -66,32 +66,31 @@ impl Leaf {
         Leaf(Arc::from_header_and_iter(head, all))
     }
 
-    /// A copy with the first `room` of the slots, enough for all VMAs: those that stand beyond
-    /// move to where nothing stands.
-    fn cut_to(header: &Head, slice: &[Vma], room: usize) -> Leaf {
-        let mut leaf = Leaf(Arc::from_header_and_slice(*header, &slice[..room]));
-        if room < slice.len() {
-            let Body { header, slice: here } = Arc::get_mut(&mut leaf.0).expect("nobody shares it");
-            let len = header.len as usize;
-            let used = header.order[..len].iter().fold(0u32, |used, slot| used | 1 << slot);
-            let mut empty = !used & ((1 << room) - 1);
-            let mut take = || {
-                let slot = empty.trailing_zeros() as u8;
-                empty &= empty.wrapping_sub(1);
-                slot
-            };
-            if used >> room != 0 {
-                let beyond =
-                    header.order[..len].iter_mut().filter(|slot| usize::from(**slot) >= room);
-                for slot in beyond {
-                    let to = take();
-                    here[usize::from(to)] = slice[usize::from(*slot)];
-                    *slot = to;
-                }
-            }
-            header.order[len..room].fill_with(take);
-            header.order[room..].copy_from_slice(&IN_ORDER[room..]);
+    /// A copy with memory for `room` VMAs, enough for those it has and no more than there is.
+    fn cut_to(&self, room: usize) -> Leaf {
+        let Body { header, slice } = &*self.0;
+        let len = header.len as usize;
+        if room == slice.len() {
+            return Leaf(Arc::from_header_and_slice(*header, slice));
         }
+        if header.order[..len].iter().any(|slot| usize::from(*slot) >= room) {
+            let head = Head { order: IN_ORDER, ..*header };
+            return Leaf::with_room(head, room, |i| *self.at(i));
+        }
+        // All stand in the first slots, and can stay there. What remains free comes first.
+        let mut leaf = Leaf(Arc::from_header_and_slice(*header, &slice[..room]));
+        let order = &mut Arc::get_mut(&mut leaf.0).expect("nobody shares it").header.order;
+        let mut to = len;
+        for from in len..LEAF {
+            if to == room {
+                break;
+            }
+            if usize::from(order[from]) < room {
+                order[to] = order[from];
+                to += 1;
+            }
+        }
+        order[room..].copy_from_slice(&IN_ORDER[room..]);
         leaf
     }
 
@@ -112,14 +111,13 @@ impl Leaf {
         #[cold]
         #[inline(never)]
         fn copy(leaf: &mut Leaf, more: usize) {
-            let Body { header, slice } = &*leaf.0;
             // A leaf is copied to be changed, and most changes add one VMA at most.
             let room = (leaf.len() + more.max(1)).min(LEAF);
-            *leaf = if slice.len() < room {
-                let head = Head { order: IN_ORDER, ..*header };
+            *leaf = if leaf.0.slice.len() < room {
+                let head = Head { order: IN_ORDER, ..leaf.0.header };
                 Leaf::with_room(head, room, |i| *leaf.at(i))
             } else {
-                Leaf::cut_to(header, slice, room.next_multiple_of(STEP).min(LEAF))
+                leaf.cut_to(room.next_multiple_of(STEP).min(LEAF))
             };
         }
         let lacks = more > 0 && self.0.slice.len() < self.len() + more;
