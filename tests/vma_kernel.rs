@@ -72,6 +72,16 @@ fn sequences_that_once_disagreed_agree() {
         let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
         map(at, len, Prot::RW, flags, Source::File(ProbeFile::Huge, offset))
     };
+    // A hole of one page above two that grow into it, in the child of a fork.
+    let forked_and_grown = |between: &[Op]| {
+        let flags = RemapFlags::empty();
+        let grow = Op::Remap { old: 302, old_len: 2, new_len: 3, flags, new: 302 };
+        [&[anon(302, 4, Prot::RW)], between, &[grow]].concat()
+    };
+    // The last page that a file of 2^63 - 1 bytes has a part of.
+    const LAST: u64 = (1 << 51) - 1;
+    let shared_there = MapFlags::SHARED | MapFlags::FIXED;
+    let untyped = MapFlags::from_bits_retain(0xf) | MapFlags::FIXED;
     let cases: &[(&str, Vec<Op>)] = &[
         ("the default policy over nothing", vec![Op::Bind(300, 1, false)]),
         (
@@ -205,35 +215,19 @@ fn sequences_that_once_disagreed_agree() {
         ),
         (
             "what grows in place joins unfaulted memory above it, forked or not",
-            vec![
-                anon(302, 4, Prot::RW),
-                Op::Unmap(304, 1),
-                Op::Touch(302),
-                Op::Fork,
-                Op::Remap {
-                    old: 302,
-                    old_len: 2,
-                    new_len: 3,
-                    flags: RemapFlags::empty(),
-                    new: 302,
-                },
-            ],
+            forked_and_grown(&[Op::Unmap(304, 1), Op::Touch(302), Op::Fork]),
         ),
         (
             "but faulted memory only of the same identity",
+            forked_and_grown(&[Op::Touch(302), Op::Unmap(304, 1), Op::Fork, Op::Touch(305)]),
+        ),
+        (
+            "a file ends before byte 2^63, and anonymous memory does not",
             vec![
-                anon(302, 4, Prot::RW),
-                Op::Touch(302),
-                Op::Unmap(304, 1),
-                Op::Fork,
-                Op::Touch(305),
-                Op::Remap {
-                    old: 302,
-                    old_len: 2,
-                    new_len: 3,
-                    flags: RemapFlags::empty(),
-                    new: 302,
-                },
+                map(300, 1, Prot::RW, shared_there, Source::File(ProbeFile::Memfd, LAST - 1)),
+                map(300, 1, Prot::RW, shared_there, Source::File(ProbeFile::Memfd, LAST)),
+                map(302, 2, Prot::RW, shared_there, Source::File(ProbeFile::Memfd, LAST - 1)),
+                map(300, 1, Prot::RW, untyped, Source::File(ProbeFile::Memfd, LAST)),
             ],
         ),
     ];

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Break each condition of the merge predicates, and each of the conditions on which a leaf is
 # edited in place (tests/mutants/vma.txt), in turn, in a copy of the tree, and list the tests that
-# notice. A mutant that
-# no test notices fails the script. Prints a Markdown table. An argument picks the mutants whose
-# names contain it.
+# notice. A mutant that no test notices fails the script, and so does, in a whole run, a property
+# that no mutant makes fail. Prints a Markdown table. An argument picks the mutants whose names
+# contain it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/mutants/lib.sh
@@ -12,12 +12,13 @@ read_list vma
 
 only=${1:-}
 survivors=0
-echo '| mutant | tests that fail | one of them |'
-echo '|---|---|---|'
+seen=
+echo '| mutant | tests that fail | one of them | properties that fail |'
+echo '|---|---|---|---|'
 for mutant in "${mutants[@]}"; do
   [[ ${mutant%%|*} == *"$only"* ]] || continue
   if ! break_vma "$mutant"; then
-    echo "| ${mutant%%|*} | not applied | |"
+    echo "| ${mutant%%|*} | not applied | | |"
     survivors=$((survivors + 1))
     continue
   fi
@@ -25,21 +26,32 @@ for mutant in "${mutants[@]}"; do
   (cd "$work" && CARGO_TARGET_DIR=$target cargo test -p faultbed-sim --lib --no-run) 2>/dev/null || true
   status=0
   out=$(cd "$work" && CARGO_TARGET_DIR=$target \
-    timeout 300 cargo test -p faultbed-sim --lib vma:: 2>&1) || status=$?
+    timeout 200 cargo test -p faultbed-sim --lib vma:: 2>&1) || status=$?
   mend
   if [ "$status" = 124 ]; then
-    echo "| ${mutant%%|*} | they do not end | |"
+    echo "| ${mutant%%|*} | they do not end | | |"
     continue
   fi
-  failed=$(grep -E '^test .* FAILED$' <<<"$out" | sed 's/^test vma::tests:://; s/ \.\.\. FAILED$//' || true)
+  failed=$(grep -E '^test .* FAILED$' <<<"$out" | sed 's/^test vma:://; s/^tests:://; s/ \.\.\. FAILED$//' || true)
   count=$(grep -c . <<<"$failed" || true)
   if ! grep -q '^test result:' <<<"$out"; then
-    echo "| ${mutant%%|*} | does not build | |"
+    echo "| ${mutant%%|*} | does not build | | |"
     survivors=$((survivors + 1))
   else
     [ "$count" -gt 0 ] || survivors=$((survivors + 1))
     first=$(grep -v '^properties' <<<"$failed" | head -1 || true)
-    echo "| ${mutant%%|*} | $count | \`${first:-$(head -1 <<<"$failed")}\` |"
+    properties=$(sed -n 's/^properties:://p' <<<"$failed")
+    seen+=" $properties"
+    properties=$(sed 's/.*/`&`/' <<<"$properties" | paste -sd, | sed 's/,/, /g; s/^``$//')
+    echo "| ${mutant%%|*} | $count | ${first:+\`$first\`} | $properties |"
   fi
 done
+if [ -z "$only" ]; then
+  for property in $(sed -n 's/^    fn \([a-z_]*\)($/\1/p; s/^    fn \([a-z_]*\)(rules.*/\1/p' sim/src/vma/tests/properties.rs); do
+    if ! grep -qw "$property" <<<"$seen"; then
+      echo "| no mutant makes \`$property\` fail | | | |"
+      survivors=$((survivors + 1))
+    fi
+  done
+fi
 exit $((survivors > 0))

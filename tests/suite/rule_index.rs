@@ -2,8 +2,9 @@
 //! rule that no test names fails here unless its reason stands in [`UNTESTED`].
 //!
 //! A test cites a rule by its name (`v36_e21_a_page_moves`, every part up to the first that is no
-//! id) or by a line `/// Rules: a11, d3` above it. With `FAULTBED_WRITE=1` the file is written,
-//! otherwise it is compared.
+//! id) or by a line `/// Rules: a11, d3, v2.6.1` above it. The recorded cases of mappings are
+//! rules, too: each has a test by its name. With `FAULTBED_WRITE=1` the file is written, otherwise
+//! it is compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,6 +16,7 @@ const PLACES: &[(&str, &str)] = &[
     ("tests/suite", "suite"),
     ("tests/conformance", "conformance"),
     ("tests/selftests", "selftests"),
+    ("sim/src/vma/tests", "vma"),
 ];
 
 /// Its examples look like tests and are none.
@@ -32,6 +34,7 @@ const FILES: &[(&str, &str)] = &[
     ("versions.md", "Rules h: versions"),
     ("bugs.md", "Bugs Z"),
     ("measured.md", "Measurements V"),
+    ("vma.md", "Rules v: mappings"),
 ];
 
 /// Rules that no test names, and why.
@@ -44,6 +47,7 @@ const UNTESTED: &[(&str, &str)] = &[
     ("b11", "page tables are not shared here"),
     ("h10", "MOVE goes page by page here, and the results are the same"),
     ("h12", "what a kernel does about its own inconsistencies no program can bring about"),
+    ("vmi_prealloc_fail", "an allocation never fails here (Divergence from Linux)"),
 ];
 
 fn root() -> &'static Path {
@@ -54,8 +58,13 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// `a11`, `h3`, `V36`, `Z5`: in one shape, however it was written. `F3` and `E4` are steps.
+/// `a11`, `h3`, `V36`, `Z5`: in one shape, however it was written. `F3` and `E4` are steps, and
+/// `v2.6.1` is a rule of mappings.
 fn id(word: &str) -> Option<String> {
+    if let Some(numbers) = word.strip_prefix("v2.") {
+        let plain = |part: &str| part.parse::<u32>().is_ok_and(|number| number.to_string() == part);
+        return numbers.split('.').all(plain).then(|| word.to_owned());
+    }
     if let [b'E' | b'F', b'1'..=b'5'] = word.as_bytes() {
         return Some(word.to_owned());
     }
@@ -73,9 +82,10 @@ fn id(word: &str) -> Option<String> {
 }
 
 /// How rules are ordered: by letter, then by number.
-fn key(id: &str) -> (String, u32) {
-    let (head, digits) = id.split_at(1);
-    (head.to_owned(), digits.parse().expect("an id ends in a number"))
+fn key(id: &str) -> (String, Vec<u32>) {
+    let (head, numbers) = id.split_at(1);
+    let number = |part: &str| part.parse().expect("an id ends in numbers");
+    (head.to_owned(), numbers.split('.').map(number).collect())
 }
 
 /// The rules that a test's name begins with.
@@ -86,7 +96,7 @@ fn cited_by_name(name: &str) -> Vec<String> {
 /// The rules that a `Rules:` line lists.
 fn cited_by_line(line: &str) -> Vec<String> {
     let Some(list) = line.trim().strip_prefix("/// Rules:") else { return Vec::new() };
-    list.split([',', '.', ' ']).filter(|word| !word.is_empty()).filter_map(id).collect()
+    list.split([',', ' ']).filter_map(|word| id(word.trim_end_matches('.'))).collect()
 }
 
 /// The tests of a source, each with the rules it cites.
@@ -165,9 +175,22 @@ fn rules_of(file: &str) -> Vec<(String, String)> {
             rules.push((id, clause.to_owned()));
             continue;
         }
+        if id.contains('.') && !line.starts_with('|') {
+            // A paragraph or an item of a list: its first clause.
+            let text = line.rsplit_once(&format!("**{id}** ")).map_or(line, |(_, text)| text);
+            let clause = text.split([':', ';', '(']).next().unwrap_or_default();
+            let clause = clause.split(". ").next().unwrap_or_default().trim_end_matches('.');
+            rules.push((id, clause.trim().to_owned()));
+            continue;
+        }
         let title = match line.split_once(" | ") {
             // A row of a table.
-            Some((_, rest)) => rest.split(" | ").next().unwrap_or_default().to_owned(),
+            Some((_, rest)) => {
+                let (first, second) = rest.split_once(" | ").unwrap_or((rest, ""));
+                let more =
+                    second.split(" | ").next().filter(|_| id.contains('.') && first.len() < 8);
+                more.map_or(first.to_owned(), |more| format!("{first}, {more}"))
+            }
             None => {
                 let heading = lines.next().unwrap_or_default();
                 let prefix = format!("### {anchor}. ");
@@ -179,6 +202,53 @@ fn rules_of(file: &str) -> Vec<(String, String)> {
     rules
 }
 
+/// The recorded cases of mappings: name and what it is.
+fn cases() -> Vec<(String, String)> {
+    let text = read(&root().join("docs/kernel/vma.md"));
+    let row = |line: &str| {
+        let (name, rest) = line.strip_prefix("| <a id=\"case-")?.split_once('"')?;
+        let what = rest.split(" | ").nth(1).unwrap_or_default();
+        Some((name.to_owned(), what.trim_end_matches(['|', ' ']).to_owned()))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// The tests of the files in which the recorded cases are.
+fn tests_of_cases() -> Vec<String> {
+    let mut found = Vec::new();
+    for module in ["kernel_cases", "merge_cases"] {
+        let source = read(&root().join(format!("sim/src/vma/tests/{module}.rs")));
+        found.extend(tests_of(&source).into_iter().map(|(name, _)| format!("{module}::{name}")));
+    }
+    found
+}
+
+/// Does that test hold that case?
+fn holds_case(test: &str, case: &str) -> bool {
+    let rest = test.split_once("::").and_then(|(_, name)| name.strip_prefix(case));
+    let recorded = case.as_bytes()[1].is_ascii_digit();
+    rest.is_some_and(|rest| rest.is_empty() || (recorded && rest.starts_with('_')))
+}
+
+/// The table of the cases, and those without a test or a reason.
+fn case_table(missing: &mut Vec<String>) -> String {
+    let tests = tests_of_cases();
+    let mut text = String::from("\n## Cases of mappings\n\n| case | | test |\n|---|---|---|\n");
+    for (case, what) in cases() {
+        let test = tests.iter().find(|test| holds_case(test, &case));
+        let holds = match (test, UNTESTED.iter().find(|(known, _)| *known == case)) {
+            (Some(test), _) => format!("`vma::{test}`"),
+            (None, Some((_, why))) => format!("none: {why}"),
+            (None, None) => {
+                missing.push(case.clone());
+                "none".to_owned()
+            }
+        };
+        let _ = writeln!(text, "| [{case}](kernel/vma.md#case-{case}) | {what} | {holds} |");
+    }
+    text
+}
+
 /// The whole of `docs/rules.md`, and the rules without a test or a reason.
 fn index() -> (String, Vec<String>) {
     let tests = tests();
@@ -188,7 +258,7 @@ fn index() -> (String, Vec<String>) {
          Generated from the names of the tests by `tests/suite/rule_index.rs` \
          (`FAULTBED_WRITE=1 cargo test --test suite rule_index`); do not edit. `suite` runs on the \
          simulator alone, `conformance` the same body on the simulator and on the running \
-         kernel.\n",
+         kernel, `vma` on the layer of mappings alone.\n",
     );
     for (file, heading) in FILES {
         let _ = writeln!(text, "\n## {heading}\n\n| rule | | tests |\n|---|---|---|");
@@ -210,6 +280,7 @@ fn index() -> (String, Vec<String>) {
             let _ = writeln!(text, "| [{id}](kernel/{file}#{step}{id}) | {title} | {holds} |");
         }
     }
+    text.push_str(&case_table(&mut missing));
     (text, missing)
 }
 
@@ -226,8 +297,8 @@ fn every_rule_is_held_by_a_test_or_says_why_not() {
 #[test]
 fn no_reason_is_kept_for_a_rule_that_has_a_test() {
     let tests = tests();
-    let known: BTreeSet<_> =
-        FILES.iter().flat_map(|(file, _)| rules_of(file)).map(|(id, _)| id).collect();
+    let rules = FILES.iter().flat_map(|(file, _)| rules_of(file));
+    let known: BTreeSet<_> = rules.chain(cases()).map(|(id, _)| id).collect();
     for (id, why) in UNTESTED {
         assert!(!why.is_empty() && known.contains(*id), "{id} is no rule");
         assert!(!tests.contains_key(*id), "{id} has a test now: {:?}", tests[*id]);
@@ -241,6 +312,18 @@ fn no_test_names_a_rule_that_is_not_there() {
     assert!(known.len() > 200, "only {} rules were found", known.len());
     let unknown: Vec<_> = tests().into_iter().filter(|(id, _)| !known.contains(id)).collect();
     assert!(unknown.is_empty(), "no such rule in docs/kernel/: {unknown:?}");
+}
+
+#[test]
+fn every_recorded_case_is_in_the_table() {
+    let cases = cases();
+    assert!(cases.len() > 40, "only {} cases were found", cases.len());
+    for test in tests_of_cases() {
+        let name = test.split("::").nth(1).unwrap_or_default().as_bytes();
+        let recorded = matches!(name, [b'p' | b'q', digit, ..] if digit.is_ascii_digit());
+        let listed = cases.iter().any(|(case, _)| holds_case(&test, case));
+        assert!(listed || !(recorded || test.starts_with("merge_cases")), "{test} is not listed");
+    }
 }
 
 #[test]
@@ -293,5 +376,18 @@ fn z5_h12_a_gate_a3() {
         }
         assert_eq!(id("v7").as_deref(), Some("V7"));
         assert_eq!(id("F3").as_deref(), Some("F3"));
+        assert_eq!(id("v2.10.3").as_deref(), Some("v2.10.3"));
+        for word in ["v2.", "v2.x", "v2.01", "v2.1.", "v3.1", "v2.+1"] {
+            assert_eq!(id(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn of_mappings_have_more_numbers() {
+        assert_eq!(cited_by_line("/// Rules: v2.6.1, v2.10.3."), ["v2.6.1", "v2.10.3"]);
+        assert!(key("v2.9.1") < key("v2.10.1") && key("v2.2.9") < key("v2.2.10"));
+        assert!(holds_case("kernel_cases::p10_a_move", "p10"));
+        assert!(!holds_case("kernel_cases::p10b_a_move", "p10"));
+        assert!(!holds_case("merge_cases::vma_merge_with_close", "vma_merge"));
     }
 }

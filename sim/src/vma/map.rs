@@ -39,9 +39,6 @@ impl AddressSpace {
         if !is_aligned(request.offset) {
             return Err(Errno::EINVAL.into());
         }
-        if (request.offset >> PAGE_SHIFT).checked_add(len >> PAGE_SHIFT).is_none() {
-            return Err(Errno::EOVERFLOW.into());
-        }
         if self.map_count() > self.limits.max_map_count {
             return Err(Errno::ENOMEM.into());
         }
@@ -98,6 +95,11 @@ impl AddressSpace {
         // What `mlockall(MCL_FUTURE)` locks counts as well.
         if vma.flags.contains(VmaFlags::LOCKED) && self.lock_limit_exceeded(vma.pages()) {
             return Err(Errno::EAGAIN);
+        }
+        // A file ends before byte 2^63; of anonymous memory the offset is not looked at.
+        let end = request.offset.checked_add(vma.end - vma.start);
+        if request.file.is_some() && end.is_none_or(|end| end > i64::MAX as u64) {
+            return Err(Errno::EOVERFLOW);
         }
         let shared = match MapFlags::from_bits_retain(asked.kind()) {
             MapFlags::SHARED | MapFlags::SHARED_VALIDATE => true,

@@ -4,6 +4,7 @@ use super::super::Rules;
 use super::language::case;
 use super::on_6_18;
 
+/// Rules: v2.4.1, v2.4.2.
 #[test]
 fn p01_mapping_the_hole_joins_both_sides_and_a_read_only_page_stays_apart() {
     on_6_18(
@@ -15,6 +16,7 @@ fn p01_mapping_the_hole_joins_both_sides_and_a_read_only_page_stays_apart() {
     );
 }
 
+/// Rules: v2.3.9.
 #[test]
 fn p02_two_faulted_sides_keep_a_new_middle_to_the_left() {
     on_6_18(
@@ -26,6 +28,7 @@ fn p02_two_faulted_sides_keep_a_new_middle_to_the_left() {
     );
 }
 
+/// Rules: v2.3.2, v2.3.9.
 #[test]
 fn p03_one_faulted_side_joins_both() {
     on_6_18(
@@ -35,6 +38,7 @@ fn p03_one_faulted_side_joins_both() {
     );
 }
 
+/// Rules: v2.3.2, v2.3.3.
 #[test]
 fn p04_a_forked_chain_refuses_new_neighbours_that_the_parent_takes() {
     on_6_18(
@@ -49,6 +53,7 @@ fn p04_a_forked_chain_refuses_new_neighbours_that_the_parent_takes() {
     );
 }
 
+/// Rules: v2.3.6, v2.3.13, v2.4.6.
 #[test]
 fn p05_a_split_heals_when_protection_comes_back() {
     on_6_18(
@@ -59,6 +64,7 @@ fn p05_a_split_heals_when_protection_comes_back() {
     );
 }
 
+/// Rules: v2.3.7.
 #[test]
 fn p06_ranges_faulted_under_different_flags_never_join() {
     on_6_18(
@@ -70,6 +76,7 @@ fn p06_ranges_faulted_under_different_flags_never_join() {
     );
 }
 
+/// Rules: v2.6.3, v2.8.2.
 #[test]
 fn p07_one_munmap_over_five() {
     on_6_18(
@@ -78,6 +85,7 @@ fn p07_one_munmap_over_five() {
     );
 }
 
+/// Rules: v2.7.17.
 #[test]
 fn p08_fixed_mappings_replace_and_join() {
     on_6_18(
@@ -88,6 +96,7 @@ fn p08_fixed_mappings_replace_and_join() {
     );
 }
 
+/// Rules: v2.10.3, v2.10.5.
 #[test]
 fn p09_growing_in_place_closes_the_gap() {
     on_6_18(
@@ -97,6 +106,7 @@ fn p09_growing_in_place_closes_the_gap() {
     );
 }
 
+/// Rules: v2.2.7, v2.3.13, v2.10.6.
 #[test]
 fn p10_a_moved_mapping_joins_by_its_page_offset() {
     on_6_18(
@@ -109,6 +119,7 @@ fn p10_a_moved_mapping_joins_by_its_page_offset() {
     );
 }
 
+/// Rules: v2.10.6.
 #[test]
 fn p10b_an_unfaulted_mapping_may_join_its_own_source() {
     on_6_18(
@@ -117,6 +128,7 @@ fn p10b_an_unfaulted_mapping_may_join_its_own_source() {
     );
 }
 
+/// Rules: v2.10.10.
 #[test]
 fn p11_dontunmap_leaves_an_unfaulted_source() {
     on_6_18(
@@ -128,6 +140,7 @@ fn p11_dontunmap_leaves_an_unfaulted_source() {
     );
 }
 
+/// Rules: v2.9.1, v2.9.2, v2.9.9.
 #[test]
 fn p13_mprotect_stops_at_a_hole_and_an_advice_goes_on() {
     on_6_18(
@@ -137,6 +150,7 @@ fn p13_mprotect_stops_at_a_hole_and_an_advice_goes_on() {
     );
 }
 
+/// Rules: v2.1.3, v2.9.10.
 #[test]
 fn p14_the_charge_decides_whether_read_only_ranges_join() {
     on_6_18(
@@ -149,6 +163,7 @@ fn p14_the_charge_decides_whether_read_only_ranges_join() {
     );
 }
 
+/// Rules: v2.4.9, v2.9.7, v2.9.8.
 #[test]
 fn p17_registering_splits_and_unregistering_heals() {
     on_6_18(
@@ -160,6 +175,7 @@ fn p17_registering_splits_and_unregistering_heals() {
     );
 }
 
+/// Rules: v2.8.2, v2.9.1, v2.9.15.
 #[test]
 fn p18_a_seal_stops_unmapping_and_protecting_but_not_the_splits_before_it() {
     on_6_18(
@@ -171,6 +187,7 @@ fn p18_a_seal_stops_unmapping_and_protecting_but_not_the_splits_before_it() {
     );
 }
 
+/// Rules: v2.10.12.
 #[test]
 fn p22_the_heap_keeps_a_page_free_below_what_lies_above() {
     on_6_18(
@@ -188,6 +205,7 @@ fn p22_the_heap_keeps_a_page_free_below_what_lies_above() {
     );
 }
 
+/// Rules: v2.2.1, v2.4.9, v2.9.6.
 #[test]
 fn p23_policies_are_compared_by_value() {
     on_6_18(
@@ -199,6 +217,7 @@ fn p23_policies_are_compared_by_value() {
     );
 }
 
+/// Rules: v2.5.1.
 #[test]
 fn p24_the_first_split_stays_when_the_second_is_refused() {
     on_6_18(
@@ -208,6 +227,7 @@ fn p24_the_first_split_stays_when_the_second_is_refused() {
     );
 }
 
+/// Rules: v2.3.3, v2.3.5, v2.3.6.
 #[test]
 fn q02_halves_of_a_forked_vma_heal_but_take_in_nothing_new() {
     on_6_18(
@@ -222,6 +242,7 @@ fn q02_halves_of_a_forked_vma_heal_but_take_in_nothing_new() {
     );
 }
 
+/// Rules: v2.6.1, v2.6.2, v2.6.3, v2.6.4, v2.6.5, v2.6.6, v2.6.11, v2.7.4.
 #[test]
 fn the_map_count_limit_bites_where_table_v2_6_says() {
     on_6_18(
@@ -244,6 +265,7 @@ fn the_map_count_limit_bites_where_table_v2_6_says() {
     );
 }
 
+/// Rules: v2.6.6, v2.6.7, v2.6.8.
 #[test]
 fn moves_need_room_for_what_they_might_split() {
     on_6_18(
@@ -263,6 +285,8 @@ fn moves_need_room_for_what_they_might_split() {
     );
 }
 
+/// Rules: v2.3.4, v2.3.8, v2.10.8, v2.10.9, v2.10.10.
+/// Rules: v2.12.1, v2.12.2, v2.12.3, v2.12.4, v2.12.5, v2.12.6, v2.12.7, v2.12.8, v2.12.9.
 #[test]
 fn kernels_differ_where_table_v2_12_says() {
     // A faulted range beside an unfaulted neighbour.
@@ -312,6 +336,7 @@ fn kernels_differ_where_table_v2_12_says() {
     on_6_18(&format!("{other} => [0,3)rw:X1* [3,5)rw:X2*"));
 }
 
+/// Rules: v2.12.10.
 #[test]
 fn kernel_7_1_differs_from_6_18_in_one_limit() {
     let limit = Rules { mremap_limit_up_front: false, ..Rules::LINUX_7_1 };

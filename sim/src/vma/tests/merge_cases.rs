@@ -4,11 +4,13 @@
 use super::super::{Prot, VmaFlags};
 use super::on_6_18;
 
+/// Rules: v2.3.1, v2.4.1.
 #[test]
 fn simple_merge() {
     on_6_18("given [0,1)rw [2,3)rw\n new [1,2)rw => [0,3)rw");
 }
 
+/// Rules: v2.4.7, v2.5.1.
 #[test]
 fn simple_modify() {
     on_6_18("given [0,3)rw\n modify [1,2)rw => [0,1)rw [1,2)rw [2,3)rw");
@@ -25,6 +27,7 @@ fn simple_shrink() {
 }
 
 /// All sixteen ways to put a sticky flag on the new range and on A, B and C.
+/// Rules: v2.2.2, v2.4.1, v2.4.2, v2.4.3.
 #[test]
 fn merge_new() {
     for bits in 0..16u32 {
@@ -35,30 +38,32 @@ fn merge_new() {
             format!("{range}rw:{}{rest}", gu(on)).trim_end_matches([',', ':']).to_owned()
         };
         let n = if new { ":gu" } else { "" };
-        let a52 = new || a || b;
-        let a57 = a52 || c;
-        let (c_alone, d_new) = (after("[12,14)", c, ""), after("[7,9)", new, ""));
-        let a_first = after("[0,2)", a, "");
-        let b_first = after("[3,4)", b, "X1");
-        let a2 = after("[0,4)", a52, "X1");
-        let a3 = after("[0,5)", a52, "X1");
-        let d4 = after("[6,9)", new, "");
-        let a5 = after("[0,9)", a52, "X1");
-        let c6 = after("[10,14)", c || new, "");
-        let a7 = after("[0,14)", a57, "X1");
+        let left = new || a || b;
+        let (a_first, b_first) = (after("[0,2)", a, "close"), after("[3,4)", b, "X1"));
+        let (c_first, c_faulted) = (after("[11,12)", c, ""), after("[11,12)", c, "X1"));
+        let d_new = after("[7,9)", new, "");
+        // A keeps its hook, which never matters, until the step after D has lost its own.
+        let (a2, a3) = (after("[0,4)", left, "X1,close"), after("[0,5)", left, "X1,close"));
+        let (d_hook, d4) = (after("[7,9)", new, "X1,close"), after("[6,9)", new, "X1,close"));
+        let (a4, d5) = (after("[0,5)", left, "X1"), after("[6,9)", new, "X1"));
+        let (a5, c6) = (after("[0,9)", left, "X1"), after("[10,12)", c || new, "X1"));
+        let a7 = after("[0,12)", left || c, "X1");
         on_6_18(&format!(
-            "given {a_first} {b_first} {c_alone}
-             new [7,9)rw{n}   => {a_first} {b_first} {d_new} {c_alone}
-             new [2,3)rw{n}   => {a2} {d_new} {c_alone}
-             new [4,5)rw{n}   => {a3} {d_new} {c_alone}
-             new [6,7)rw{n}   => {a3} {d4} {c_alone}
-             new [5,6)rw{n}   => {a5} {c_alone}
-             new [10,12)rw{n} => {a5} {c6}
+            "given {a_first} {b_first} {c_first}
+             new [7,9)rw{n}   => {a_first} {b_first} {d_new} {c_first}
+             new [2,3)rw{n}   => {a2} {d_new} {c_first}
+             new [4,5)rw{n}   => {a3} {d_new} {c_first}
+             given {a3} {d_hook} {c_first}
+             new [6,7)rw{n}   => {a3} {d4} {c_first}
+             given {a4} {d5} {c_faulted}
+             new [5,6)rw{n}   => {a5} {c_faulted}
+             new [10,11)rw{n} => {a5} {c6}
              new [9,10)rw{n}  => {a7}"
         ));
     }
 }
 
+/// Rules: v2.2.9.
 #[test]
 fn vma_merge_special_flags() {
     let special = VmaFlags::IO | VmaFlags::DONTEXPAND | VmaFlags::PFNMAP | VmaFlags::MIXEDMAP;
@@ -73,6 +78,7 @@ fn vma_merge_special_flags() {
     }
 }
 
+/// Rules: v2.2.10.
 #[test]
 fn vma_merge_with_close() {
     on_6_18(
@@ -89,6 +95,7 @@ fn vma_merge_with_close() {
     );
 }
 
+/// Rules: v2.2.10.
 #[test]
 fn vma_merge_new_with_close() {
     on_6_18(
@@ -98,6 +105,7 @@ fn vma_merge_new_with_close() {
 }
 
 /// All eight ways to put a sticky flag on P, M and N.
+/// Rules: v2.2.2, v2.4.4, v2.4.5, v2.4.6.
 #[test]
 fn merge_existing() {
     for bits in 0..8u32 {
@@ -109,14 +117,15 @@ fn merge_existing() {
             format!("{range}{prot}{colon}{}", words.join(","))
         };
         let want = |range: &str| make(range, "rw", m, "");
-        let (mr, rest) = (make("[2,6)", "r", m, "ac,X1"), make("[2,3)", "r", m, "ac,X1"));
+        let (mr, rest) = (make("[2,6)", "r", m, "ac,X1"), make("[2,3)", "r", m, "ac,X1,close"));
+        let mr_hook = make("[2,6)", "r", m, "ac,X1,close");
         // Words are printed in one order: `ac` comes before `gu`.
         let fix = |text: String| text.replace("gu,ac", "ac,gu");
-        let (mr, rest) = (fix(mr), fix(rest));
+        let (mr, mr_hook, rest) = (fix(mr), fix(mr_hook), fix(rest));
         let n_right = make("[6,9)", "rw", n, "close");
         let grown = |range: &str, on: bool, tail: &str| make(range, "rw", on, tail);
         on_6_18(&format!(
-            "given {mr} {n_right}
+            "given {mr_hook} {n_right}
              modify {}   => {rest} {}
              given {mr} {n_right}
              modify {}   => {}",
@@ -125,11 +134,12 @@ fn merge_existing() {
             want("[2,6)"),
             grown("[2,9)", m || n, "X1,close"),
         ));
-        let (m37, m67) = (make("[3,7)", "r", m, "ac,X1"), make("[6,7)", "r", m, "ac,X1"));
-        let (m37, m67) = (fix(m37), fix(m67));
+        let (m37, m67) = (make("[3,7)", "r", m, "ac,X1"), make("[6,7)", "r", m, "ac,X1,close"));
+        let (m37_hook, m67) = (fix(make("[3,7)", "r", m, "ac,X1,close")), fix(m67));
+        let m37 = fix(m37);
         let (p03, n79) = (make("[0,3)", "rw", p, "close"), make("[7,9)", "rw", n, ""));
         on_6_18(&format!(
-            "given {p03} {m37}
+            "given {p03} {m37_hook}
              modify {}   => {} {m67}
              given {p03} {m37}
              modify {}   => {}
@@ -153,6 +163,7 @@ fn merge_existing() {
     }
 }
 
+/// Rules: v2.2.6, v2.3.9.
 #[test]
 fn anon_vma_non_mergeable() {
     on_6_18(
@@ -163,6 +174,7 @@ fn anon_vma_non_mergeable() {
     );
 }
 
+/// Rules: v2.3.4, v2.3.10.
 #[test]
 fn dup_anon_vma() {
     on_6_18(
@@ -179,11 +191,13 @@ fn dup_anon_vma() {
     );
 }
 
+/// Rules: v2.10.5.
 #[test]
 fn merge_extend() {
     on_6_18("given [0,1)rw [3,4)rw\n mremap [0,1) 3 => [0,4)rw");
 }
 
+/// Rules: v2.4.8.
 #[test]
 fn expand_only_mode() {
     on_6_18(
@@ -194,6 +208,7 @@ fn expand_only_mode() {
     );
 }
 
+/// Rules: v2.1.1.
 #[test]
 fn mmap_region_basic() {
     on_6_18(
@@ -204,6 +219,7 @@ fn mmap_region_basic() {
     );
 }
 
+/// Rules: v2.10.10.
 #[test]
 fn copy_vma() {
     on_6_18(

@@ -2,6 +2,7 @@
 //! `operation = ERRNO => layout`, where `= ERRNO` is left out if it succeeds. Every step
 //! validates the whole tree, prints it and reads it back.
 
+mod call_cases;
 mod kernel_cases;
 mod language;
 mod merge_cases;

@@ -42,6 +42,7 @@ fn perform(space: &mut AddressSpace, call: &str) -> i64 {
     }
 }
 
+/// Rules: v2.11.1, v2.11.2.
 #[test]
 fn mappings_go_where_6_18_has_put_them() {
     let mut space = fresh();

@@ -5,6 +5,7 @@ use shims::{Addr, Errno};
 use super::super::{AddressSpace, CtxId, Mmap, Prot, Rules};
 use super::on_6_18;
 
+/// Rules: v2.2.1, v2.2.2, v2.2.3, v2.2.5, v2.2.7.
 #[test]
 fn each_attribute_keeps_neighbours_apart() {
     for other in [
@@ -41,11 +42,13 @@ fn each_attribute_keeps_neighbours_apart() {
     }
 }
 
+/// Rules: v2.2.8.
 #[test]
 fn a_fitting_offset_is_no_reason_to_join_over_a_hole() {
     on_6_18("given [0,2)rw:pg=1 [6,8)rw:pg=5\n new [3,5)rw => [0,2)rw:pg=1 [3,5)rw [6,8)rw:pg=5");
 }
 
+/// Rules: v2.2.4, v2.9.7, v2.13.4.
 #[test]
 fn contexts_keep_neighbours_apart_even_with_equal_modes() {
     on_6_18(
@@ -61,6 +64,7 @@ fn contexts_keep_neighbours_apart_even_with_equal_modes() {
     );
 }
 
+/// Rules: v2.9.7, v2.13.1, v2.13.2.
 #[test]
 fn what_cannot_be_registered_says_why_before_anything_changes() {
     on_6_18(
@@ -76,6 +80,7 @@ fn what_cannot_be_registered_says_why_before_anything_changes() {
     );
 }
 
+/// Rules: v2.1.1, v2.1.2, v2.2.3, v2.2.7.
 #[test]
 fn files_join_by_identity_and_offset() {
     on_6_18(
@@ -87,6 +92,7 @@ fn files_join_by_identity_and_offset() {
     );
 }
 
+/// Rules: v2.7.10, v2.7.16.
 #[test]
 fn a_shared_mapping_of_a_read_only_file_is_not_shared() {
     on_6_18(
@@ -96,6 +102,7 @@ fn a_shared_mapping_of_a_read_only_file_is_not_shared() {
     );
 }
 
+/// Rules: v2.3.12.
 #[test]
 fn a_first_fault_takes_over_the_next_identity_before_the_previous() {
     on_6_18(
@@ -116,6 +123,7 @@ fn a_first_fault_takes_over_the_next_identity_before_the_previous() {
     );
 }
 
+/// Rules: v2.3.14, v2.10.14.
 #[test]
 fn fork_copies_one_by_one() {
     on_6_18(
@@ -126,6 +134,7 @@ fn fork_copies_one_by_one() {
     );
 }
 
+/// Rules: v2.10.14.
 #[test]
 fn a_wiped_vma_is_unfaulted_in_the_child_and_joins_freely() {
     on_6_18(
@@ -136,6 +145,7 @@ fn a_wiped_vma_is_unfaulted_in_the_child_and_joins_freely() {
     );
 }
 
+/// Rules: v2.7.6.
 #[test]
 fn noreplace_finds_any_overlap() {
     on_6_18(
@@ -145,6 +155,7 @@ fn noreplace_finds_any_overlap() {
     );
 }
 
+/// Rules: v2.7.17, v2.9.15.
 #[test]
 fn a_fixed_mapping_that_meets_a_seal_leaves_its_splits() {
     on_6_18(
@@ -154,6 +165,7 @@ fn a_fixed_mapping_that_meets_a_seal_leaves_its_splits() {
     );
 }
 
+/// Rules: v2.4.9, v2.9.5, v2.9.12, v2.9.15.
 #[test]
 fn a_seal_forbids_what_table_v2_9_lists() {
     on_6_18(
@@ -170,6 +182,7 @@ fn a_seal_forbids_what_table_v2_9_lists() {
     );
 }
 
+/// Rules: v2.3.11, v2.4.9, v2.9.3.
 #[test]
 fn locking_populates_what_may_be_written() {
     on_6_18(
@@ -185,6 +198,7 @@ fn locking_populates_what_may_be_written() {
     );
 }
 
+/// Rules: v2.3.11, v2.9.10, v2.9.14.
 #[test]
 fn locked_memory_that_becomes_writable_is_faulted_in() {
     on_6_18(
@@ -194,6 +208,7 @@ fn locked_memory_that_becomes_writable_is_faulted_in() {
     );
 }
 
+/// Rules: v2.7.7, v2.9.14.
 #[test]
 fn the_lock_limit_is_asked_first() {
     on_6_18(
@@ -209,6 +224,7 @@ fn the_lock_limit_is_asked_first() {
     );
 }
 
+/// Rules: v2.7.18, v2.9.10.
 #[test]
 fn the_data_limit_counts_what_is_private_and_writable() {
     on_6_18(
@@ -223,6 +239,7 @@ fn the_data_limit_counts_what_is_private_and_writable() {
     );
 }
 
+/// Rules: v2.3.11, v2.10.13.
 #[test]
 fn a_stack_grows_down_to_the_guard_gap() {
     on_6_18(
@@ -237,6 +254,7 @@ fn a_stack_grows_down_to_the_guard_gap() {
     );
 }
 
+/// Rules: v2.10.5.
 #[test]
 fn growing_needs_the_end_of_one_vma_and_room() {
     on_6_18(
@@ -252,6 +270,7 @@ fn growing_needs_the_end_of_one_vma_and_room() {
     );
 }
 
+/// Rules: v2.3.7, v2.10.5.
 #[test]
 fn faulted_memory_grows_up_to_another_identity_and_stays_apart() {
     on_6_18(
@@ -260,6 +279,7 @@ fn faulted_memory_grows_up_to_another_identity_and_stays_apart() {
     );
 }
 
+/// Rules: v2.10.7, v2.10.9.
 #[test]
 fn a_move_keeps_the_registration_only_with_the_event() {
     on_6_18(
@@ -274,6 +294,7 @@ fn a_move_keeps_the_registration_only_with_the_event() {
     );
 }
 
+/// Rules: v2.10.3, v2.10.8.
 #[test]
 fn the_shrunken_tail_and_the_target_go() {
     on_6_18(
@@ -283,6 +304,7 @@ fn the_shrunken_tail_and_the_target_go() {
     );
 }
 
+/// Rules: v2.10.11.
 #[test]
 fn old_length_zero_copies_shared_memory() {
     on_6_18(
@@ -292,6 +314,7 @@ fn old_length_zero_copies_shared_memory() {
     );
 }
 
+/// Rules: v2.5.2, v2.13.1.
 #[test]
 fn hugetlb_is_cut_between_its_pages_only() {
     on_6_18(
@@ -305,6 +328,7 @@ fn hugetlb_is_cut_between_its_pages_only() {
     );
 }
 
+/// Rules: v2.2.5, v2.4.9, v2.9.2.
 #[test]
 fn names_keep_apart_and_join() {
     on_6_18(
@@ -317,6 +341,7 @@ fn names_keep_apart_and_join() {
     );
 }
 
+/// Rules: v2.9.6.
 #[test]
 fn mbind_refuses_holes_before_it_starts() {
     on_6_18(
@@ -327,6 +352,7 @@ fn mbind_refuses_holes_before_it_starts() {
     );
 }
 
+/// Rules: v2.3.11, v2.9.13.
 #[test]
 fn guards_mark_the_whole_vma_and_stick() {
     on_6_18(
@@ -338,6 +364,7 @@ fn guards_mark_the_whole_vma_and_stick() {
     );
 }
 
+/// Rules: v2.9.11.
 #[test]
 fn advices_that_a_mapping_cannot_take() {
     on_6_18(
@@ -348,6 +375,7 @@ fn advices_that_a_mapping_cannot_take() {
     );
 }
 
+/// Rules: v2.8.3.
 #[test]
 fn d16_a_refusal_names_who_was_noted_before_it() {
     let layout = "[0,2)rw:um@1 [2,3)rw:um@2 [3,4)rw:um@1 [4,6)rw:sl,um@3 [6,8)rw:um@4";
@@ -380,6 +408,7 @@ fn d16_a_refusal_names_who_was_noted_before_it() {
     assert_eq!((cut.errno, cut.told), (Errno::EINVAL, vec![CtxId(1)]), "a huge page cannot be cut");
 }
 
+/// Rules: v2.4.8, v2.10.12.
 #[test]
 fn the_heap_takes_in_nothing_from_below_its_start() {
     on_6_18(
@@ -391,6 +420,7 @@ fn the_heap_takes_in_nothing_from_below_its_start() {
     );
 }
 
+/// Rules: v2.7.5.
 #[test]
 fn nothing_is_mapped_below_mmap_min_addr() {
     let mut space = AddressSpace::new(Rules::LINUX_6_18);

@@ -15,8 +15,6 @@ const FEW: usize = 12;
 /// How many VMAs a leaf gets memory for at a time. A piece for 12 is still one of the small
 /// sizes of common allocators.
 const STEP: usize = 4;
-/// A leaf with memory for so many more than it needs is not copied with all of it.
-const SPARE: usize = 2 * STEP;
 
 /// What stands before the VMAs: all that a search reads. In the same piece of memory, so that
 /// the VMA it finds is not on a page of its own.
@@ -68,6 +66,34 @@ impl Leaf {
         Leaf(Arc::from_header_and_iter(head, all))
     }
 
+    /// A copy with memory for `room` VMAs, enough for those it has and no more than there is.
+    fn cut_to(&self, room: usize) -> Leaf {
+        let Body { header, slice } = &*self.0;
+        let len = header.len as usize;
+        if room == slice.len() {
+            return Leaf(Arc::from_header_and_slice(*header, slice));
+        }
+        if header.order[..len].iter().any(|slot| usize::from(*slot) >= room) {
+            let head = Head { order: IN_ORDER, ..*header };
+            return Leaf::with_room(head, room, |i| *self.at(i));
+        }
+        // All stand in the first slots, and can stay there. What remains free comes first.
+        let mut leaf = Leaf(Arc::from_header_and_slice(*header, &slice[..room]));
+        let order = &mut Arc::get_mut(&mut leaf.0).expect("nobody shares it").header.order;
+        let mut to = len;
+        for from in len..LEAF {
+            if to == room {
+                break;
+            }
+            if usize::from(order[from]) < room {
+                order[to] = order[from];
+                to += 1;
+            }
+        }
+        order[room..].copy_from_slice(&IN_ORDER[room..]);
+        leaf
+    }
+
     /// Is this the very same leaf, shared?
     pub(super) fn is_same(&self, other: &Leaf) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -85,14 +111,13 @@ impl Leaf {
         #[cold]
         #[inline(never)]
         fn copy(leaf: &mut Leaf, more: usize) {
-            let Body { header, slice } = &*leaf.0;
             // A leaf is copied to be changed, and most changes add one VMA at most.
             let room = (leaf.len() + more.max(1)).min(LEAF);
-            *leaf = if (room..room + SPARE).contains(&slice.len()) {
-                Leaf(Arc::from_header_and_slice(*header, slice))
-            } else {
-                let head = Head { order: IN_ORDER, ..*header };
+            *leaf = if leaf.0.slice.len() < room {
+                let head = Head { order: IN_ORDER, ..leaf.0.header };
                 Leaf::with_room(head, room, |i| *leaf.at(i))
+            } else {
+                leaf.cut_to(room.next_multiple_of(STEP).min(LEAF))
             };
         }
         let lacks = more > 0 && self.0.slice.len() < self.len() + more;

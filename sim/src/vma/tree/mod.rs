@@ -11,6 +11,7 @@ mod gap;
 mod leaf;
 mod near;
 mod node;
+mod starts;
 #[cfg(test)]
 mod tests;
 

@@ -7,6 +7,7 @@ use super::Tree;
 use super::edit::NARROW;
 use super::leaf::{Own, View};
 use super::node::{INNER, Node, PAD, own};
+use super::starts::Starts;
 
 /// A place in a leaf.
 ///
@@ -22,7 +23,7 @@ pub(in super::super) struct Near<'a> {
 
 /// What the parent of a leaf keeps, to be kept true.
 struct Up<'a> {
-    starts: &'a mut [u64; INNER],
+    starts: &'a mut Starts,
     ends: &'a mut [u64; INNER],
     gaps: &'a mut [u64; INNER],
     /// Which of the children the leaf is.
@@ -196,7 +197,7 @@ impl Near<'_> {
     #[inline(always)]
     fn tell_start(&mut self, start: u64) {
         if let Some(up) = &mut self.up {
-            up.starts[up.child] = start;
+            up.starts.set(up.child, start);
         }
     }
 

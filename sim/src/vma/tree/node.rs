@@ -5,6 +5,7 @@ use triomphe::Arc;
 
 use super::super::Vma;
 use super::leaf::{Leaf, View as _};
+use super::starts::Starts;
 
 /// The most children of an inner node.
 pub(super) const INNER: usize = 128;
@@ -30,8 +31,7 @@ pub(super) enum Node {
 /// Up to [`INNER`] children and their summaries, field by field.
 #[derive(Clone)]
 pub(super) struct Inner {
-    /// [`PAD`] beyond the last.
-    pub(super) starts: [u64; INNER],
+    pub(super) starts: Starts,
     pub(super) ends: [u64; INNER],
     pub(super) gaps: [u64; INNER],
     pub(super) children: Vec<Node>,
@@ -134,8 +134,8 @@ impl Node {
                     }
                     len += count;
                 }
-                let padded = inner.starts[inner.children.len()..].iter().all(|s| *s == PAD);
-                padded.then_some((inner.with_gap(gap), deep? + 1, len))
+                let starts = inner.starts.is_sound(inner.children.len());
+                starts.then_some((inner.with_gap(gap), deep? + 1, len))
             }
         }
     }
@@ -160,7 +160,7 @@ impl Node {
 impl Inner {
     pub(super) fn of(children: &[(Summary, Node)]) -> Inner {
         let mut inner = Inner {
-            starts: [PAD; INNER],
+            starts: Starts::NONE,
             ends: [0; INNER],
             gaps: [0; INNER],
             children: Vec::with_capacity(children.len() + 1),
@@ -175,16 +175,7 @@ impl Inner {
     /// The child in which `addr` belongs.
     #[inline]
     pub(super) fn child_of(&self, addr: u64) -> usize {
-        const FEW: usize = 16;
-        const HALF: usize = INNER / 2;
-        let starts = &self.starts;
-        let above = match self.children.len() {
-            // So it is high up in most trees.
-            n if n <= FEW => rank::<FEW, 4>(starts.first_chunk().expect("it is shorter"), addr),
-            n if n <= HALF => rank::<HALF, 8>(starts.first_chunk().expect("it is shorter"), addr),
-            _ => rank::<INNER, 8>(starts, addr),
-        };
-        above.saturating_sub(1)
+        self.starts.rank(addr, self.children.len()).saturating_sub(1)
     }
 
     pub(super) fn entry(&self, i: usize) -> Summary {
@@ -192,7 +183,7 @@ impl Inner {
     }
 
     pub(super) fn set(&mut self, i: usize, summary: Summary) {
-        self.starts[i] = summary.start;
+        self.starts.set(i, summary.start);
         self.ends[i] = summary.end;
         self.gaps[i] = summary.gap;
     }
@@ -200,20 +191,20 @@ impl Inner {
     /// Put a child at index `i`; there is room.
     pub(super) fn insert(&mut self, i: usize, summary: Summary, child: Node) {
         let old = self.children.len();
-        self.starts.copy_within(i..old, i + 1);
         self.ends.copy_within(i..old, i + 1);
         self.gaps.copy_within(i..old, i + 1);
         self.children.insert(i, child);
-        self.set(i, summary);
+        self.starts.insert(i, summary.start);
+        self.ends[i] = summary.end;
+        self.gaps[i] = summary.gap;
     }
 
     /// Take out child `i`.
     pub(super) fn remove(&mut self, i: usize) -> Node {
         let old = self.children.len();
-        self.starts.copy_within(i + 1..old, i);
+        self.starts.remove(i);
         self.ends.copy_within(i + 1..old, i);
         self.gaps.copy_within(i + 1..old, i);
-        self.starts[old - 1] = PAD;
         self.children.remove(i)
     }
 
@@ -222,7 +213,7 @@ impl Inner {
         let children: Vec<_> =
             (at..self.children.len()).map(|i| (self.entry(i), self.children[i].clone())).collect();
         self.children.truncate(at);
-        self.starts[at..].fill(PAD);
+        self.starts.truncate(at);
         Inner::of(&children)
     }
 

@@ -4,7 +4,8 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use super::super::{Vma, VmaFlags};
-use super::Tree;
+use super::node::Node;
+use super::{Near, Tree};
 
 fn vma(start: u64, end: u64) -> Vma {
     Vma::anonymous(start << 12, end << 12, VmaFlags::READ)
@@ -219,4 +220,40 @@ fn the_same_where_leaves_have_several_parents() {
         agree(&mut rng, pages, &model, &mut tree);
     }
     assert!(edited > 5_000, "edits in place are common: {edited}");
+}
+
+/// How many children anywhere below have a gap bound that is larger than their largest gap.
+fn loose_bounds(node: &Node) -> usize {
+    let Node::Inner(inner) = node else { return 0 };
+    let of = |i: usize| {
+        let (exact, ..) = inner.children[i].check().expect("a sound tree");
+        usize::from(inner.entry(i).gap > exact.gap) + loose_bounds(&inner.children[i])
+    };
+    (0..inner.children.len()).map(of).sum()
+}
+
+/// A gap between two leaves is nobody's: were it taken for one of the leaf's own, every search for
+/// such a gap would look into the leaf in vain once, and copy the way to it where it is shared.
+#[test]
+fn a_gap_between_leaves_loosens_no_bound() {
+    let mut tree = Tree::from_sorted((0..200).map(|i| vma(i * 9, i * 9 + 8)));
+    let ends: Vec<u64> = {
+        let Some(Node::Inner(root)) = &tree.root else { panic!("several leaves") };
+        root.ends[..root.children.len()].to_vec()
+    };
+    let place = |tree: &mut Tree, end: u64, edit: fn(Near<'_>, u64) -> bool| {
+        let near = tree.near(end - 4096).expect("several leaves");
+        assert!(edit(near, end), "the leaf changes where it stands");
+        assert!(tree.is_sound());
+    };
+    for end in &ends[..ends.len() - 1] {
+        place(&mut tree, *end, |near, end| near.trim_end(end - (4 << 12)));
+    }
+    assert_eq!(loose_bounds(tree.root.as_ref().expect("it is there")), 0);
+    // Inside a leaf the bound follows.
+    place(&mut tree, ends[0] - (9 << 12), |near, end| near.trim_end(end - (4 << 12)));
+    assert_eq!(loose_bounds(tree.root.as_ref().expect("it is there")), 0);
+    // The first of a leaf, whose gap is between two leaves as well.
+    place(&mut tree, ends[0] + (9 << 12), |near, end| near.trim_start(end - (2 << 12)));
+    assert_eq!(loose_bounds(tree.root.as_ref().expect("it is there")), 0);
 }
