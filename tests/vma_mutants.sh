@@ -13,6 +13,7 @@ read_list vma
 only=${1:-}
 survivors=0
 seen=
+total=$(grep -c '^    #\[test\]' sim/src/vma/tests/properties.rs)
 echo '| mutant | tests that fail | one of them | properties that fail |'
 echo '|---|---|---|---|'
 for mutant in "${mutants[@]}"; do
@@ -42,7 +43,11 @@ for mutant in "${mutants[@]}"; do
     first=$(grep -v '^properties' <<<"$failed" | head -1 || true)
     properties=$(sed -n 's/^properties:://p' <<<"$failed")
     seen+=" $properties"
-    properties=$(sed 's/.*/`&`/' <<<"$properties" | paste -sd, | sed 's/,/, /g; s/^``$//')
+    if [ "$(grep -c . <<<"$properties")" = "$total" ]; then
+      properties=all
+    else
+      properties=$(sed 's/.*/`&`/' <<<"$properties" | paste -sd, | sed 's/,/, /g; s/^``$//')
+    fi
     echo "| ${mutant%%|*} | $count | ${first:+\`$first\`} | $properties |"
   fi
 done

@@ -7,13 +7,8 @@ use super::super::{
     AddressSpace, Advice, CtxId, FileId, FileKind, Limits, LockAll, MapFile, MapFlags, Mmap,
     Mremap, Prot, RemapFlags, Rules, VmaFlags,
 };
+use super::language::{BASE, addr as page};
 use super::on_6_18;
-
-const BASE: u64 = 0x1000_0000;
-
-fn page(at: u64) -> u64 {
-    BASE + (at << 12)
-}
 
 fn space(layout: &str) -> AddressSpace {
     AddressSpace::from_layout(Rules::LINUX_6_18, Addr::new(BASE), layout).expect("a layout")

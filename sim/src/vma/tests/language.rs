@@ -11,9 +11,10 @@ use super::super::{
 };
 
 /// Page 0 of every case.
-const BASE: u64 = 0x1000_0000;
+pub(super) const BASE: u64 = 0x1000_0000;
 
-fn addr(page: u64) -> u64 {
+/// Where a page of a case starts.
+pub(super) fn addr(page: u64) -> u64 {
     BASE + (page << 12)
 }
 

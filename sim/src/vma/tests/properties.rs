@@ -8,13 +8,9 @@ use super::super::{
     AddressSpace, Advice, CtxId, FileId, FileKind, MapFile, MapFlags, Mmap, Mremap, PolicyId, Prot,
     RemapFlags, Rules, Vma, VmaFlags,
 };
+use super::language::addr;
 
-const BASE: u64 = 0x1000_0000;
 const PAGES: u64 = 24;
-
-fn addr(page: u64) -> u64 {
-    BASE + (page << 12)
-}
 
 #[derive(Clone, Debug)]
 enum Step {
