@@ -4,6 +4,7 @@
 use core::fmt;
 
 use shims::Addr;
+use triomphe::Arc;
 
 use super::area::PAGE_SHIFT;
 use super::heap::Heap;
@@ -16,7 +17,8 @@ use super::{Anon, Limits, Rules, Vma, VmaFlags};
 pub struct AddressSpace {
     pub(super) tree: Tree,
     pub(super) rules: Rules,
-    pub(super) limits: Limits,
+    /// Shared by all clones until one changes them: they are half of all that a clone would copy.
+    pub(super) limits: Arc<Limits>,
     pub(super) total_pages: u64,
     pub(super) data_pages: u64,
     pub(super) locked_pages: u64,
@@ -41,7 +43,7 @@ impl AddressSpace {
         AddressSpace {
             tree: Tree::default(),
             rules,
-            limits,
+            limits: Arc::new(limits),
             total_pages: 0,
             data_pages: 0,
             locked_pages: 0,
@@ -97,7 +99,7 @@ impl AddressSpace {
 
     /// The limits, to change them as `setrlimit` and `sysctl` do. Nothing is unmapped.
     pub fn limits_mut(&mut self) -> &mut Limits {
-        &mut self.limits
+        Arc::make_mut(&mut self.limits)
     }
 
     /// Base pages mapped: `VmSize`.
