@@ -146,6 +146,16 @@ impl Kernel {
         }
     }
 
+    /// What a resolving ioctl that has passed its first look at the gate will touch next.
+    pub(crate) fn footprint_behind_the_gate(&self, thread: ThreadId) -> Footprint {
+        match &self.threads[usize::from(thread.0)].run {
+            Run::Resolve { ctx, request, .. } if !matches!(request, Request::Wake { .. }) => {
+                self.resolve_footprint(*ctx, request, &ResolvePc::Locked)
+            }
+            _ => Footprint::NONE,
+        }
+    }
+
     fn fault_footprint(
         &self,
         thread: ThreadId,
@@ -238,6 +248,11 @@ impl Kernel {
             Footprint::reads(Footprint::FAULTS | Footprint::EVENTS)
         }
     }
+}
+
+/// The bits of the pages that begin in `start..end`, addresses.
+pub(crate) fn page_bits(start: u64, end: u64) -> u64 {
+    Footprint::pages(start >> 12, end.saturating_add(4095) >> 12)
 }
 
 fn remove_footprint(call: &RemoveCall) -> Footprint {

@@ -114,6 +114,11 @@ impl<S: Subject> World<S> {
             Some(_) => Footprint::writes(Footprint::INJECTION),
             None => Footprint::reads(Footprint::INJECTION),
         };
-        own.and(injection).and(self.kernel.footprint(thread))
+        let kernel = self.kernel.footprint(thread);
+        let kernel = match self.looks_twice(thread) {
+            true => kernel.and(self.kernel.footprint_behind_the_gate(thread)),
+            false => kernel,
+        };
+        own.and(injection).and(kernel)
     }
 }

@@ -1,0 +1,195 @@
+//! Which steps can go before everything else, and which can wait: states that a search need not
+//! visit. Owns the conditions, and why they hold.
+//!
+//! *First.* A step that nothing touches which anybody else can do before it leads to the same
+//! states whenever it is taken: it is a persistent set by itself (Godefroid, LNCS 1032, section
+//! 4). What others can do is told too large: tasks by the rest of their programs, the handler
+//! by the pages it has been told of. A step after which a run is over is never taken first, so
+//! no failure of another is hidden; and since each of these steps brings its program further,
+//! none can be taken first for ever, and nobody is ignored.
+//!
+//! *Together.* An ioctl looks at the gate twice, without a lock and with it, and says the same
+//! if it finds it shut either time. Whoever passes the first look can be taken to do so right
+//! before the second (Lipton, "Reduction", CACM 18(12), 1975). So the two are one step, and the
+//! first has the footprint of both.
+//!
+//! *Late.* A faulter that is about to sleep (F3, nothing has happened) can do all that one asleep
+//! can, and find its page besides: a wake sets both free. So the states in which it is not asleep
+//! yet tell everything, and it goes to sleep when nobody else can move.
+
+use shims::{Addr, Request};
+
+use super::memory::Memory;
+use super::mishap::Mishap;
+use super::plan::Rest;
+use super::program::Op;
+use super::subject::{Manner, Reading, Subject, Threads};
+use super::{Task, World};
+use crate::kernel::{At, Resolving, ThreadId, page_bits};
+
+impl<S: Subject> World<S> {
+    /// Can the next step of `actor`, who can move, go before everything else?
+    pub fn goes_first(&self, actor: usize) -> bool {
+        let first = self.tasks.len();
+        if self.subject.manner() == Manner::Unknown || !self.kernel.is_simple() {
+            false
+        } else if actor < first {
+            self.task_goes_first(actor)
+        } else {
+            actor < self.clock_actor() && self.subject_goes_first(actor - first)
+        }
+    }
+
+    /// Of the actors in `enabled`, those who need not move yet.
+    pub fn put_off(&self, enabled: u64) -> u64 {
+        let waits = |i: &usize| {
+            enabled >> i & 1 == 1 && self.kernel.whereabouts(self.tasks[*i].thread) == At::Drowsy
+        };
+        let late = (0..self.tasks.len()).filter(waits).fold(0, |late, i| late | 1 << i);
+        let others = enabled & !late & ((1 << self.clock_actor()) - 1);
+        if late == 0
+            || others == 0
+            || self.subject.manner() == Manner::Unknown
+            || !self.kernel.is_simple()
+            || !self.is_steady()
+        {
+            return 0;
+        }
+        late
+    }
+
+    /// Does nobody take the lock of the mappings any more, or die?
+    fn is_steady(&self) -> bool {
+        !self.rests().locks && self.setup.mishaps.times(Mishap::Death) == 0
+    }
+
+    /// Is the ioctl of a handler's thread about to look at the gate for the first time, and will
+    /// do so together with the second?
+    pub(super) fn looks_twice(&self, thread: ThreadId) -> bool {
+        matches!(self.kernel.resolving(thread), Some((_, Resolving::Entering)))
+            && self.subject.manner() != Manner::Unknown
+            && self.kernel.is_simple()
+            && self.is_steady()
+    }
+
+    /// What is left to do for all tasks but those `without`.
+    fn rests_but(&self, without: impl Fn(usize, &Task) -> bool) -> Rest {
+        let tasks = self.tasks.iter().enumerate();
+        tasks
+            .filter(|(i, task)| !without(*i, task))
+            .map(|(i, task)| self.plan.rest(i, task.at))
+            .fold(Rest::default(), Rest::and)
+    }
+
+    fn rests(&self) -> Rest {
+        self.rests_but(|_, _| false)
+    }
+
+    /// Is everything that can still happen to a page told by the rests of the tasks and the
+    /// faults that the handler is told of?
+    fn is_plain(&self) -> bool {
+        self.subject.manner() == Manner::Told
+            && self.hazards.is_none()
+            && self.injection.is_none()
+            && self.place.memory == Memory::Anon
+            && self.beside.is_none()
+            && !self.plan.forks
+            && !self.kernel.ctx(self.place.ctx).is_closed()
+            && !self.rests().meddles
+    }
+
+    /// Can the handler do anything about `page` without another message?
+    fn is_minded(&self, page: u64) -> bool {
+        let threads = Threads { kernel: &self.kernel, ids: &self.subject_threads };
+        self.subject.minds(Addr::new(page << 12), threads)
+    }
+
+    fn task_goes_first(&self, i: usize) -> bool {
+        let task = &self.tasks[i];
+        if !self.kernel.idle(task.thread) {
+            return match self.kernel.whereabouts(task.thread) {
+                // Its step is its own affair.
+                At::Woken => self.setup.mishaps.times(Mishap::Death) == 0,
+                At::Look(page) => self.look_goes_first(i, page),
+                _ => false,
+            };
+        }
+        match self.setup.programs[i].ops.get(task.at) {
+            // Who awaits the label could not move before, and it is never taken back.
+            Some(Op::Post(_) | Op::Await(_)) => self.hazards.is_none(),
+            Some(Op::Read { page, .. } | Op::Write { page, .. }) => {
+                self.look_goes_first(i, self.setup.addr(*page).raw() >> 12)
+            }
+            Some(Op::Populate { range, .. }) => self.look_goes_first(i, range.start.raw() >> 12),
+            _ => false,
+        }
+    }
+
+    /// F1 finds the same whatever the others do: nobody else touches the page, or gives it up
+    /// while it is there, and the handler has not been told of it.
+    fn look_goes_first(&self, i: usize, page: u64) -> bool {
+        if !self.is_plain() {
+            return false;
+        }
+        let bit = page_bits(page << 12, (page + 1) << 12);
+        let others = self.rests_but(|other, _| other == i);
+        if others.touches & bit != 0
+            || self.is_minded(page)
+            || self.kernel.waits_for(self.place.ctx, page)
+        {
+            return false;
+        }
+        if self.kernel.will_ask(self.mm, page) {
+            return true;
+        }
+        let stays = others.takes & bit == 0 && self.kernel.is_present(self.mm, page);
+        stays && {
+            let mut after = self.clone();
+            after.apply(i);
+            after.failure.is_none()
+        }
+    }
+
+    fn subject_goes_first(&self, i: usize) -> bool {
+        let thread = self.subject_threads[i];
+        match self.kernel.resolving(thread) {
+            Some((_, Resolving::Passed)) => self.is_steady(),
+            Some((request, at)) => self.is_plain() && self.nobody_sees(&request, at),
+            None => self.is_plain() && self.reader_goes_first(i),
+        }
+    }
+
+    /// Does everybody who may touch the pages of an ioctl sleep for one of them, so that nobody
+    /// can tell when it is done? The gate stays open: nobody gives anything up.
+    fn nobody_sees(&self, request: &Request, at: Resolving) -> bool {
+        let range = request.range();
+        let start = range.start.raw();
+        let Some(end) = range.end() else { return false };
+        let wakes = at == Resolving::Waking || matches!(request, Request::Wake { .. });
+        let sleeps = |task: &Task| match self.kernel.whereabouts(task.thread) {
+            // Who has not been read about yet can be read about before or after a wake.
+            At::Asleep { page, taken } => {
+                (start..end.raw()).contains(&(page << 12)) && (taken || !wakes)
+            }
+            _ => false,
+        };
+        let awake = self.rests_but(|_, task| sleeps(task));
+        self.rests().takes == 0 && awake.touches & page_bits(start, end.raw()) == 0
+    }
+
+    /// What the reader does next comes out the same whatever the others do.
+    fn reader_goes_first(&self, i: usize) -> bool {
+        // The fault that is read next goes on waiting: nobody does anything about its page.
+        let stays = || {
+            self.kernel.next_fault(self.place.ctx).is_some_and(|page| !self.is_minded(page))
+        };
+        match self.subject.reading(i) {
+            Some(Reading::Take) => stays(),
+            Some(Reading::Begin) => {
+                self.subject.at_rest() && (stays() || self.kernel.has_events(self.place.ctx))
+            }
+            Some(Reading::End) => self.subject.at_rest(),
+            None => false,
+        }
+    }
+}
