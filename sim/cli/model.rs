@@ -376,6 +376,10 @@ impl Subject for Model {
         }
     }
 
+    fn polls(&self) -> bool {
+        self.reader == Reader::Poll
+    }
+
     // Asked before every step of a search, and mostly there is none.
     #[inline(always)]
     fn deadline(&self, now: Time) -> Option<Time> {

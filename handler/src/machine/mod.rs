@@ -385,6 +385,11 @@ impl Machine {
     /// addresses, not by the slots they happen to have, and installs that have landed by their
     /// pages.
     pub fn hash_at<H: Hasher>(&self, now: Time, state: &mut H) {
+        self.hash_reading(now, None, state);
+    }
+
+    /// The same, if no message comes to those that were `read` and are about to be applied.
+    pub fn hash_reading<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
         let Machine { layout, tracker, requests, ready, gated, wakes, deferred, .. } = self;
         let Machine { gate, paused, snapshot, ending, status, .. } = self;
         (layout, tracker, requests.len()).hash(state);
@@ -399,7 +404,21 @@ impl Machine {
         }
         let Gate { reading, reader_waits, installs, landed } = gate;
         (reading, reader_waits, installs).hash(state);
-        let mut landed: Vec<PageNo> = landed.clone();
+        // An install that has landed matters for a page that is given up meanwhile.
+        let given_up = |page: PageNo| {
+            let Some(read) = read else { return true };
+            self.tracker.state(page) == crate::PageState::Removed
+                || self.backing().has_cache()
+                || self.layout.is_some()
+                || read.iter().any(|event| match event {
+                    Event::Remove(span) => {
+                        self.regions().addr(page).is_none_or(|addr| span.contains(addr))
+                    }
+                    _ => false,
+                })
+        };
+        let mut landed: Vec<PageNo> =
+            landed.iter().copied().filter(|page| given_up(*page)).collect();
         landed.sort_unstable();
         landed.dedup();
         (landed, paused, snapshot, ending, status).hash(state);

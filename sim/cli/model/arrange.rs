@@ -14,7 +14,8 @@ use super::{Model, Reader, Worker};
 const ORDERED: usize = 16;
 
 impl Model {
-    /// All but the last snapshot, which is looked at when it is taken and never again.
+    /// All but the last snapshot, which is looked at when it is taken and never again, and the
+    /// bytes of pages, which are those of the source.
     pub(super) fn hash_in_order<H: Hasher>(
         &self,
         now: Time,
@@ -22,10 +23,11 @@ impl Model {
         mut place: impl FnMut(usize, usize),
         state: &mut H,
     ) {
-        self.machine.hash_at(now, state);
-        for req in self.machine.requests() {
-            self.bytes.iter().find(|(of, _)| *of == req).map(|(_, content)| content).hash(state);
-        }
+        let read = match &self.reader {
+            Reader::Apply { batch, .. } => Some(&batch[..]),
+            _ => None,
+        };
+        self.machine.hash_reading(now, read, state);
         match &self.reader {
             Reader::Apply { batch, end } => {
                 (0_u8, end).hash(state);

@@ -6,11 +6,11 @@
 
 use core::hash::{Hash, Hasher};
 
-use shims::{FaultKind, RegisterModes, Request};
+use shims::{Addr, FaultKind, RegisterModes, Request};
 
 use super::call::{MmId, ThreadId};
 use super::page_table::{Pte, PteBits, Vpn};
-use super::run::{FaultPc, Reason, ResolvePc, Run};
+use super::run::{FaultPc, Reason, RemovePc, ResolvePc, Run};
 use super::{Kernel, page_addr, page_of};
 use crate::vma::CtxId;
 
@@ -19,6 +19,8 @@ use crate::vma::CtxId;
 pub(crate) enum At {
     /// F1: about to look at this page.
     Look(Vpn),
+    /// F2: about to queue its message about this page; the reason for it stands or not.
+    Queue { page: Vpn, stands: bool },
     /// F3, and woken already: it will not sleep.
     Woken,
     /// F3, and nothing has happened since F2: it will sleep.
@@ -46,20 +48,39 @@ impl Kernel {
                 if !queue.any(|faulter| faulter.thread == thread) {
                     return At::Woken;
                 }
-                let page = self.granule(one.mm, page_of(addr));
-                let stands = match (self.table(one.mm).get(page), reason) {
-                    (Pte::None, _) => true,
-                    (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
-                    _ => false,
-                };
-                if stands && !self.in_gap(one.mm, page) { At::Drowsy } else { At::Elsewhere }
+                if self.stands(one.mm, addr, reason) { At::Drowsy } else { At::Elsewhere }
             }
             FaultPc::Asleep(ctx) => {
                 let taken = self.ctx(ctx).taken.iter().any(|faulter| faulter.thread == thread);
                 At::Asleep { page: page_of(addr), taken }
             }
-            FaultPc::Enqueue(..) | FaultPc::Replaced => At::Elsewhere,
+            FaultPc::Enqueue(_, reason) => {
+                At::Queue { page: page_of(addr), stands: self.stands(one.mm, addr, reason) }
+            }
+            FaultPc::Replaced => At::Elsewhere,
         }
+    }
+
+    /// Would F3 go to sleep for this reason as the page is now?
+    fn stands(&self, mm: MmId, addr: Addr, reason: Reason) -> bool {
+        let page = self.granule(mm, page_of(addr));
+        let stands = match (self.table(mm).get(page), reason) {
+            (Pte::None, _) => true,
+            (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
+            _ => false,
+        };
+        stands && !self.in_gap(mm, page)
+    }
+
+    /// Has `ctx` a fault to be read?
+    pub(crate) fn has_faults(&self, ctx: CtxId) -> bool {
+        !self.ctx(ctx).pending.is_empty()
+    }
+
+    /// The removal that `thread` is in is about to queue its event, behind which it sleeps.
+    pub(crate) fn announces(&self, thread: ThreadId) -> bool {
+        let run = &self.threads[usize::from(thread.0)].run;
+        matches!(run, Run::Remove(call) if matches!(call.at, RemovePc::Announce { .. }))
     }
 
     /// The resolving ioctl that `thread` is in, and has it passed its first look at the gate

@@ -15,7 +15,10 @@
 //!
 //! *Late.* A faulter that is about to sleep (F3, nothing has happened) can do all that one asleep
 //! can, and find its page besides: a wake sets both free. So the states in which it is not asleep
-//! yet tell everything, and it goes to sleep when nobody else can move.
+//! yet tell everything, and it goes to sleep when nobody else can move. Who is about to queue a
+//! message, behind which he sleeps, can wait with it until the next step of somebody else could
+//! tell: until then every step of the others comes out the same before and behind it, and may
+//! come before it.
 
 use shims::{Addr, Request};
 
@@ -26,6 +29,15 @@ use super::program::Op;
 use super::subject::{Manner, Reading, Subject, Threads};
 use super::{Task, World};
 use crate::kernel::{At, Resolving, ThreadId, page_bits};
+
+/// Why a task need not move yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Late {
+    /// It is about to sleep.
+    Drowsy,
+    /// It is about to tell the handler something, and then to sleep until the handler has acted.
+    Telling,
+}
 
 impl<S: Subject> World<S> {
     /// Can the next step of `actor`, who can move, go before everything else?
@@ -42,20 +54,92 @@ impl<S: Subject> World<S> {
 
     /// Of the actors in `enabled`, those who need not move yet.
     pub fn put_off(&self, enabled: u64) -> u64 {
-        let waits = |i: &usize| {
-            enabled >> i & 1 == 1 && self.kernel.whereabouts(self.tasks[*i].thread) == At::Drowsy
-        };
-        let late = (0..self.tasks.len()).filter(waits).fold(0, |late, i| late | 1 << i);
-        let others = enabled & !late & ((1 << self.clock_actor()) - 1);
-        if late == 0
-            || others == 0
-            || self.subject.manner() == Manner::Unknown
+        if self.subject.manner() == Manner::Unknown
             || !self.kernel.is_simple()
             || !self.is_steady()
         {
             return 0;
         }
-        late
+        let mut late = [0, 0];
+        for i in (0..self.tasks.len()).filter(|i| enabled >> i & 1 == 1) {
+            match self.lateness(i) {
+                Some(Late::Drowsy) => late[0] |= 1 << i,
+                Some(Late::Telling) => late[1] |= 1 << i,
+                None => {}
+            }
+        }
+        let movers = enabled & ((1 << self.clock_actor()) - 1);
+        if late[1] != 0 && self.nobody_notices(late[0] | late[1], movers) {
+            return late[0] | late[1];
+        }
+        if movers & !late[0] != 0 { late[0] } else { 0 }
+    }
+
+    /// Is a task about to do nothing but to tell the handler something and to sleep?
+    fn lateness(&self, i: usize) -> Option<Late> {
+        let task = &self.tasks[i];
+        match self.kernel.whereabouts(task.thread) {
+            At::Drowsy => return Some(Late::Drowsy),
+            At::Queue { stands: true, .. } => return Some(Late::Telling),
+            _ => {}
+        }
+        self.kernel.announces(task.thread).then_some(Late::Telling)
+    }
+
+    /// Can none of those who move before `late` do tell that these have not told the handler yet
+    /// what they are about to tell it?
+    fn nobody_notices(&self, late: u64, movers: u64) -> bool {
+        if self.hazards.is_some()
+            || self.injection.is_some()
+            || !self.kin.is_empty()
+            || self.plan.forks
+            || movers & !late == 0
+            || self.kernel.ctx(self.place.ctx).is_closed()
+        {
+            return false;
+        }
+        let ctx = self.place.ctx;
+        let faults = self.kernel.has_faults(ctx);
+        let first = self.tasks.len();
+        for i in 0..self.subject_threads.len() {
+            let moves = movers >> (first + i) & 1 == 1;
+            match self.subject.reading(i) {
+                // It reads a fault next, and has one; or would find one, and may look for it.
+                Some(Reading::Take) if !faults => return false,
+                Some(Reading::Begin)
+                    if self.subject.polls() && !faults && !self.kernel.has_events(ctx) =>
+                {
+                    return false;
+                }
+                Some(_) => {}
+                None if !moves => {}
+                None => {
+                    let Some((request, at)) = self.kernel.resolving(self.subject_threads[i]) else {
+                        continue;
+                    };
+                    let wakes = at == Resolving::Waking || matches!(request, Request::Wake { .. });
+                    if wakes && self.wakes_one_of(late, &request) {
+                        return false;
+                    }
+                }
+            }
+        }
+        // Of the others who tell something none may be in front of those who do not yet.
+        (0..first).filter(|i| movers & !late & 1 << i != 0).all(|i| {
+            let task = &self.tasks[i];
+            let now = self.setup.programs[i].ops.get(task.at);
+            !matches!(self.kernel.whereabouts(task.thread), At::Queue { .. })
+                && now.is_some_and(Rest::is_plain)
+        })
+    }
+
+    fn wakes_one_of(&self, late: u64, request: &Request) -> bool {
+        let range = request.range();
+        let tasks = self.tasks.iter().enumerate().filter(|(i, _)| late >> i & 1 == 1);
+        tasks.into_iter().any(|(_, task)| match self.kernel.whereabouts(task.thread) {
+            At::Queue { page, .. } => range.contains(Addr::new(page << 12)),
+            _ => false,
+        })
     }
 
     /// Does nobody take the lock of the mappings any more, or die?

@@ -46,6 +46,20 @@ impl Rest {
         }
     }
 
+    /// Is an operation an access, `MADV_DONTNEED`, or none that the kernel knows of?
+    pub(super) fn is_plain(op: &Op) -> bool {
+        matches!(
+            op,
+            Op::Read { .. }
+                | Op::Write { .. }
+                | Op::Populate { .. }
+                | Op::DontNeed { .. }
+                | Op::Post(_)
+                | Op::Await(_)
+                | Op::Control(_)
+        )
+    }
+
     fn of(op: &Op, setup: &Setup) -> Rest {
         let page = |page: u64| {
             let start = setup.addr(page).raw();

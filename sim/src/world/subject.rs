@@ -300,6 +300,12 @@ pub trait Subject: Clone + Eq + Hash {
         None
     }
 
+    /// Does the thread that reads, if it is to find out whether it may, wait until there is
+    /// something to read? Asked in the same case.
+    fn polls(&self) -> bool {
+        true
+    }
+
     /// The next moment after `now` at which something happens by itself.
     fn deadline(&self, now: Time) -> Option<Time>;
 
