@@ -6,13 +6,14 @@
 
 use core::hash::{Hash, Hasher};
 
-use shims::{Addr, FaultKind, RegisterModes, Request};
+use shims::{Addr, FaultKind, Features, RegisterModes, Request};
 
 use super::call::{MmId, ThreadId};
 use super::page_table::{Pte, PteBits, Vpn};
 use super::run::{FaultPc, Reason, RemovePc, ResolvePc, Run};
 use super::{Kernel, page_addr, page_of};
-use crate::vma::CtxId;
+use crate::profile::Bugs;
+use crate::vma::{CtxId, VmaFlags};
 
 /// Where a thread in a fault is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +93,10 @@ impl Kernel {
                     ResolvePc::Enter => Resolving::Entering,
                     ResolvePc::Locked => Resolving::Passed,
                     ResolvePc::Wake { .. } => Resolving::Waking,
+                    ResolvePc::Protect(next) => {
+                        let end = request.range().end().map_or(Vpn::MAX, page_of);
+                        if *next >= end { Resolving::Through } else { Resolving::Filling }
+                    }
                     _ => Resolving::Filling,
                 };
                 Some((*request, at))
@@ -143,15 +148,53 @@ impl Kernel {
             })
     }
 
+    /// Will an access to `page`, as it is now, ask for it and wait?
+    pub(crate) fn asks(&self, mm: MmId, page: Vpn, write: bool) -> bool {
+        if self.objects.is_some() {
+            return false;
+        }
+        let mm = &self.mms[usize::from(mm.0)];
+        let Some(vma) = mm.space.find(page_addr(page)) else { return false };
+        let Some(ctx) = vma.uffd() else { return false };
+        let refuses = Features::SIGBUS | Features::WP_ASYNC;
+        if !vma.flags().contains(VmaFlags::READ | VmaFlags::WRITE)
+            || self.ctx(ctx).features.intersects(refuses)
+            || self.ctx(ctx).user_mode_only
+            || self.ctx(ctx).released
+            || self.wants_huge(vma)
+        {
+            return false;
+        }
+        match mm.table.get(page) {
+            Pte::None => vma.uffd_modes().contains(RegisterModes::MISSING),
+            Pte::Present { bits, .. } => {
+                write
+                    && !bits.writable()
+                    && bits.contains(PteBits::UFFD_WP)
+                    && vma.uffd_modes().contains(RegisterModes::WP)
+            }
+            Pte::Marker(_) => false,
+        }
+    }
+
+    /// Is the access that `thread` is in a write?
+    pub(crate) fn writes(&self, thread: ThreadId) -> bool {
+        match self.threads[usize::from(thread.0)].run {
+            Run::Access { access, .. } => access.store.is_some(),
+            Run::Populate { write, .. } => write,
+            _ => false,
+        }
+    }
+
     /// Is `page` there?
     pub(crate) fn is_present(&self, mm: MmId, page: Vpn) -> bool {
         self.table(mm).get(page).is_present()
     }
 
-    /// Does this kernel have none of the faults that a profile can be given, and no huge pages,
-    /// descriptors or signals?
+    /// Does this kernel have no huge pages, descriptors or signals, and none of the faults that a
+    /// profile can be given but the one about signals?
     pub(crate) fn is_simple(&self) -> bool {
-        self.profile.bugs().is_empty() && self.processes.is_none() && !self.any_huge()
+        Bugs::Z15.contains(self.profile.bugs()) && self.processes.is_none() && !self.any_huge()
     }
 
     /// The hash of all that is not of one thread alone. `name` says which number a thread has.
@@ -201,6 +244,8 @@ pub(crate) enum Resolving {
     Passed,
     /// It is at its pages.
     Filling,
+    /// It has come to the end of its pages, and is about to find that out.
+    Through,
     /// It is about to wake.
     Waking,
 }

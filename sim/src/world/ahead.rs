@@ -28,11 +28,14 @@ use super::plan::Rest;
 use super::program::Op;
 use super::subject::{Manner, Reading, Subject, Threads};
 use super::{Task, World};
+use crate::explore::bits;
 use crate::kernel::{At, Resolving, ThreadId, page_bits};
 
 /// Why a task need not move yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Late {
+    /// It is about to look at a page for which it will ask.
+    Looking,
     /// It is about to sleep.
     Drowsy,
     /// It is about to tell the handler something, and then to sleep until the handler has acted.
@@ -60,30 +63,61 @@ impl<S: Subject> World<S> {
         {
             return 0;
         }
-        let mut late = [0, 0];
-        for i in (0..self.tasks.len()).filter(|i| enabled >> i & 1 == 1) {
+        let tasks = || (0..self.tasks.len()).filter(|i| enabled >> i & 1 == 1);
+        let (mut drowsy, mut telling, mut looking) = (0, 0, 0);
+        for i in tasks() {
             match self.lateness(i) {
-                Some(Late::Drowsy) => late[0] |= 1 << i,
-                Some(Late::Telling) => late[1] |= 1 << i,
+                Some((Late::Drowsy, _)) => drowsy |= 1 << i,
+                Some((Late::Telling, _)) => telling |= 1 << i,
+                Some((Late::Looking, _)) => looking |= 1 << i,
                 None => {}
             }
         }
         let movers = enabled & ((1 << self.clock_actor()) - 1);
-        if late[1] != 0 && self.nobody_notices(late[0] | late[1], movers) {
-            return late[0] | late[1];
+        if looking != 0 {
+            // Whoever else moves changes nothing about the page.
+            let others = movers & !(drowsy | telling | looking);
+            let changed = bits(others).fold(0, |all, actor| all | self.footprint(actor).writes);
+            looking = bits(looking)
+                .filter(|i| match self.lateness(*i) {
+                    Some((_, Some(page))) => {
+                        changed & page_bits(page << 12, (page + 1) << 12) == 0
+                    }
+                    _ => false,
+                })
+                .fold(0, |all, i| all | 1 << i);
         }
-        if movers & !late[0] != 0 { late[0] } else { 0 }
+        let late = drowsy | telling | looking;
+        if telling | looking != 0 && self.nobody_notices(late, movers) {
+            return late;
+        }
+        if movers & !drowsy != 0 { drowsy } else { 0 }
     }
 
-    /// Is a task about to do nothing but to tell the handler something and to sleep?
-    fn lateness(&self, i: usize) -> Option<Late> {
+    /// Is a task about to do nothing but to tell the handler something and to sleep? With the
+    /// page that it is about, if it is one.
+    fn lateness(&self, i: usize) -> Option<(Late, Option<u64>)> {
         let task = &self.tasks[i];
+        let look = |page: u64, write: bool| {
+            let asks = self.kernel.asks(self.mm_of(task.process), page, write);
+            asks.then_some((Late::Looking, Some(page)))
+        };
+        if self.kernel.idle(task.thread) {
+            let page = |page: u64| self.setup.addr(page).raw() >> 12;
+            return match self.setup.programs[i].ops.get(task.at)? {
+                Op::Read { page: at, .. } => look(page(*at), false),
+                Op::Write { page: at, .. } => look(page(*at), true),
+                Op::Populate { range, write, .. } => look(range.start.raw() >> 12, *write),
+                _ => None,
+            };
+        }
         match self.kernel.whereabouts(task.thread) {
-            At::Drowsy => return Some(Late::Drowsy),
-            At::Queue { stands: true, .. } => return Some(Late::Telling),
+            At::Drowsy => return Some((Late::Drowsy, None)),
+            At::Queue { page, stands: true } => return Some((Late::Telling, Some(page))),
+            At::Look(page) => return look(page, self.kernel.writes(task.thread)),
             _ => {}
         }
-        self.kernel.announces(task.thread).then_some(Late::Telling)
+        self.kernel.announces(task.thread).then_some((Late::Telling, None))
     }
 
     /// Can none of those who move before `late` do tell that these have not told the handler yet
@@ -136,8 +170,8 @@ impl<S: Subject> World<S> {
     fn wakes_one_of(&self, late: u64, request: &Request) -> bool {
         let range = request.range();
         let tasks = self.tasks.iter().enumerate().filter(|(i, _)| late >> i & 1 == 1);
-        tasks.into_iter().any(|(_, task)| match self.kernel.whereabouts(task.thread) {
-            At::Queue { page, .. } => range.contains(Addr::new(page << 12)),
+        tasks.into_iter().any(|(i, _)| match self.lateness(i) {
+            Some((_, Some(page))) => range.contains(Addr::new(page << 12)),
             _ => false,
         })
     }
@@ -238,6 +272,8 @@ impl<S: Subject> World<S> {
         let thread = self.subject_threads[i];
         match self.kernel.resolving(thread) {
             Some((_, Resolving::Passed)) => self.is_steady(),
+            // It gives its locks back.
+            Some((_, Resolving::Through)) => self.setup.mishaps.times(Mishap::Death) == 0,
             Some((request, at)) => self.is_plain() && self.nobody_sees(&request, at),
             None => self.is_plain() && self.reader_goes_first(i),
         }

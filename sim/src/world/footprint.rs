@@ -81,7 +81,9 @@ impl<S: Subject> World<S> {
         match op {
             // The oracle notes for its whole range when a removal begins, and when it returns;
             // it can do either only with the mapping in its hand.
-            Op::DontNeed { range, .. } if touched.reads & Footprint::LAYOUT != 0 => {
+            Op::DontNeed { range, .. }
+                if touched.reads & Footprint::LAYOUT != 0 && !self.kernel.zaps_on(task.thread) =>
+            {
                 let start = range.start.raw() >> 12;
                 let end = range.end().map_or(u64::MAX, |end| end.raw() >> 12);
                 touched.and(Footprint::writes(Footprint::pages(start, end)))
