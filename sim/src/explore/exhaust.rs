@@ -245,7 +245,9 @@ impl<S: Subject> Exhaustible for World<S> {
     }
 
     fn goes_first(&self, actor: usize) -> bool {
-        World::footprint(self, actor) == Footprint::NONE || World::goes_first(self, actor)
+        World::footprint(self, actor) == Footprint::NONE
+            || self.goes_on(actor)
+            || World::goes_first(self, actor)
     }
 
     fn put_off(&self, enabled: u64) -> u64 {

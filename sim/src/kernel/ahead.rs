@@ -25,7 +25,7 @@ pub(crate) enum At {
     /// F3, and woken already: it will not sleep.
     Woken,
     /// F3, and nothing has happened since F2: it will sleep.
-    Drowsy,
+    Drowsy { page: Vpn },
     /// Asleep for this page; a reader has taken its message or not.
     Asleep { page: Vpn, taken: bool },
     /// Anywhere else.
@@ -49,7 +49,9 @@ impl Kernel {
                 if !queue.any(|faulter| faulter.thread == thread) {
                     return At::Woken;
                 }
-                if self.stands(one.mm, addr, reason) { At::Drowsy } else { At::Elsewhere }
+                let page = self.granule(one.mm, page_of(addr));
+                let stands = self.stands(one.mm, addr, reason);
+                if stands { At::Drowsy { page } } else { At::Elsewhere }
             }
             FaultPc::Asleep(ctx) => {
                 let taken = self.ctx(ctx).taken.iter().any(|faulter| faulter.thread == thread);

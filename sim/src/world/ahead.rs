@@ -13,12 +13,12 @@
 //! before the second (Lipton, "Reduction", CACM 18(12), 1975). So the two are one step, and the
 //! first has the footprint of both.
 //!
-//! *Late.* A faulter that is about to sleep (F3, nothing has happened) can do all that one asleep
-//! can, and find its page besides: a wake sets both free. So the states in which it is not asleep
-//! yet tell everything, and it goes to sleep when nobody else can move. Who is about to queue a
-//! message, behind which he sleeps, can wait with it until the next step of somebody else could
-//! tell: until then every step of the others comes out the same before and behind it, and may
-//! come before it.
+//! *Late.* A task that is about to look at a page for which it will ask, to queue a message, or
+//! to sleep behind that, can wait for as long as no step of anybody else could tell: the first of
+//! their steps in any run comes out the same before those of the late ones and behind them, so
+//! every run can begin with it (a source set: Abdulla, Aronsson, Jonsson and Sagonas, POPL 2014).
+//! Who is late must go on by itself no further than to sleep, and the others must not bring its
+//! page meanwhile: who sleeps already misses that, and if nobody wakes it, for ever.
 
 use shims::{Addr, Request};
 
@@ -55,6 +55,17 @@ impl<S: Subject> World<S> {
         }
     }
 
+    /// Is `actor`, who can move, between two steps that are one for a search: can it be taken to
+    /// have made the step before this one just now?
+    pub fn goes_on(&self, actor: usize) -> bool {
+        let Some(i) = actor.checked_sub(self.tasks.len()) else { return false };
+        let Some(thread) = self.subject_threads.get(i) else { return false };
+        matches!(self.kernel.resolving(*thread), Some((_, Resolving::Passed)))
+            && self.subject.manner() != Manner::Unknown
+            && self.kernel.is_simple()
+            && self.is_steady()
+    }
+
     /// Of the actors in `enabled`, those who need not move yet.
     pub fn put_off(&self, enabled: u64) -> u64 {
         if self.subject.manner() == Manner::Unknown
@@ -63,35 +74,72 @@ impl<S: Subject> World<S> {
         {
             return 0;
         }
-        let tasks = || (0..self.tasks.len()).filter(|i| enabled >> i & 1 == 1);
-        let (mut drowsy, mut telling, mut looking) = (0, 0, 0);
-        for i in tasks() {
-            match self.lateness(i) {
-                Some((Late::Drowsy, _)) => drowsy |= 1 << i,
-                Some((Late::Telling, _)) => telling |= 1 << i,
-                Some((Late::Looking, _)) => looking |= 1 << i,
-                None => {}
-            }
+        let late: Vec<(usize, Late, Option<u64>)> = bits(enabled)
+            .take_while(|i| *i < self.tasks.len())
+            .filter_map(|i| self.lateness(i).map(|(late, page)| (i, late, page)))
+            .collect();
+        if late.is_empty() {
+            return 0;
         }
         let movers = enabled & ((1 << self.clock_actor()) - 1);
-        if looking != 0 {
-            // Whoever else moves changes nothing about the page.
-            let others = movers & !(drowsy | telling | looking);
-            let changed = bits(others).fold(0, |all, actor| all | self.footprint(actor).writes);
-            looking = bits(looking)
-                .filter(|i| match self.lateness(*i) {
-                    Some((_, Some(page))) => {
-                        changed & page_bits(page << 12, (page + 1) << 12) == 0
-                    }
-                    _ => false,
-                })
-                .fold(0, |all, i| all | 1 << i);
+        let others = late.iter().fold(movers, |others, (i, ..)| others & !(1 << i));
+        // Whoever moves before them must not bring the page: who sleeps already misses that.
+        let stays = |page: Option<u64>| {
+            page.is_none_or(|page| !bits(others).any(|other| self.may_bring(other, page)))
+        };
+        let (mut drowsy, mut telling) = (0, 0);
+        for (i, late, _) in late.into_iter().filter(|(_, _, page)| stays(*page)) {
+            match late {
+                Late::Drowsy => drowsy |= 1 << i,
+                Late::Telling | Late::Looking => telling |= 1 << i,
+            }
         }
-        let late = drowsy | telling | looking;
-        if telling | looking != 0 && self.nobody_notices(late, movers) {
-            return late;
+        if telling != 0 && self.nobody_notices(drowsy | telling, movers) {
+            return drowsy | telling;
         }
         if movers & !drowsy != 0 { drowsy } else { 0 }
+    }
+
+    /// Can the next step of `actor` make `page` there, or take its protection away?
+    fn may_bring(&self, actor: usize, page: u64) -> bool {
+        if let Some(thread) = actor.checked_sub(self.tasks.len()) {
+            let resolves = self.kernel.resolving(self.subject_threads[thread]);
+            return resolves.is_some_and(|(request, at)| {
+                let fills = matches!(
+                    at,
+                    Resolving::Entering | Resolving::Passed | Resolving::Filling
+                );
+                fills
+                    && !matches!(request, Request::Wake { .. })
+                    && request.range().contains(Addr::new(page << 12))
+            });
+        }
+        let now = self.setup.programs[actor].ops.get(self.tasks[actor].at);
+        let passive = matches!(
+            now,
+            Some(Op::DontNeed { .. } | Op::Post(_) | Op::Await(_) | Op::Control(_))
+        );
+        !passive && (self.place.memory != Memory::Anon || !self.looks_elsewhere(actor, page))
+    }
+
+    /// Is a task at an access to another page, or behind its look at this one?
+    fn looks_elsewhere(&self, i: usize, page: u64) -> bool {
+        let task = &self.tasks[i];
+        let at = |other: u64| self.setup.addr(other).raw() >> 12;
+        if self.kernel.idle(task.thread) {
+            return match self.setup.programs[i].ops.get(task.at) {
+                Some(Op::Read { page: other, .. } | Op::Write { page: other, .. }) => {
+                    at(*other) != page
+                }
+                Some(Op::Populate { range, .. }) => range.start.raw() >> 12 != page,
+                _ => false,
+            };
+        }
+        match self.kernel.whereabouts(task.thread) {
+            At::Look(other) => other != page,
+            At::Queue { .. } | At::Woken | At::Drowsy { .. } => true,
+            At::Asleep { .. } | At::Elsewhere => false,
+        }
     }
 
     /// Is a task about to do nothing but to tell the handler something and to sleep? With the
@@ -112,7 +160,7 @@ impl<S: Subject> World<S> {
             };
         }
         match self.kernel.whereabouts(task.thread) {
-            At::Drowsy => return Some((Late::Drowsy, None)),
+            At::Drowsy { page } => return Some((Late::Drowsy, Some(page))),
             At::Queue { page, stands: true } => return Some((Late::Telling, Some(page))),
             At::Look(page) => return look(page, self.kernel.writes(task.thread)),
             _ => {}
@@ -271,7 +319,7 @@ impl<S: Subject> World<S> {
     fn subject_goes_first(&self, i: usize) -> bool {
         let thread = self.subject_threads[i];
         match self.kernel.resolving(thread) {
-            Some((_, Resolving::Passed)) => self.is_steady(),
+            Some((_, Resolving::Passed)) => false,
             // It gives its locks back.
             Some((_, Resolving::Through)) => self.setup.mishaps.times(Mishap::Death) == 0,
             Some((request, at)) => self.is_plain() && self.nobody_sees(&request, at),
