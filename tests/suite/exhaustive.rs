@@ -96,7 +96,8 @@ fn agree(start: &World<Model>, text: &str, sums: &mut Sums) {
     let reduced = REDUCED.run(start, |_| true);
     sums.finished += 1;
     sums.failing += usize::from(all.failures().next().is_some());
-    sums.transitions = (sums.transitions.0 + reduced.transitions, sums.transitions.1 + all.transitions);
+    sums.transitions =
+        (sums.transitions.0 + reduced.transitions, sums.transitions.1 + all.transitions);
     sums.states = (sums.states.0 + reduced.states, sums.states.1 + all.states);
     assert!(reduced.complete, "{text}");
     assert_eq!(outcomes(&reduced), outcomes(&all), "{text}");

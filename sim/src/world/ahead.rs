@@ -68,9 +68,7 @@ impl<S: Subject> World<S> {
 
     /// Of the actors in `enabled`, those who need not move yet.
     pub fn put_off(&self, enabled: u64) -> u64 {
-        if self.subject.manner() == Manner::Unknown
-            || !self.kernel.is_simple()
-            || !self.is_steady()
+        if self.subject.manner() == Manner::Unknown || !self.kernel.is_simple() || !self.is_steady()
         {
             return 0;
         }
@@ -105,20 +103,16 @@ impl<S: Subject> World<S> {
         if let Some(thread) = actor.checked_sub(self.tasks.len()) {
             let resolves = self.kernel.resolving(self.subject_threads[thread]);
             return resolves.is_some_and(|(request, at)| {
-                let fills = matches!(
-                    at,
-                    Resolving::Entering | Resolving::Passed | Resolving::Filling
-                );
+                let fills =
+                    matches!(at, Resolving::Entering | Resolving::Passed | Resolving::Filling);
                 fills
                     && !matches!(request, Request::Wake { .. })
                     && request.range().contains(Addr::new(page << 12))
             });
         }
         let now = self.setup.programs[actor].ops.get(self.tasks[actor].at);
-        let passive = matches!(
-            now,
-            Some(Op::DontNeed { .. } | Op::Post(_) | Op::Await(_) | Op::Control(_))
-        );
+        let passive =
+            matches!(now, Some(Op::DontNeed { .. } | Op::Post(_) | Op::Await(_) | Op::Control(_)));
         !passive && (self.place.memory != Memory::Anon || !self.looks_elsewhere(actor, page))
     }
 
@@ -320,8 +314,11 @@ impl<S: Subject> World<S> {
         let thread = self.subject_threads[i];
         match self.kernel.resolving(thread) {
             Some((_, Resolving::Passed)) => false,
-            // It gives its locks back.
-            Some((_, Resolving::Through)) => self.setup.mishaps.times(Mishap::Death) == 0,
+            // It gives its locks back, and nobody comes who would wait for them.
+            Some((_, Resolving::Through)) => {
+                let rests = self.rests();
+                rests.takes == 0 && !rests.meddles && self.is_steady()
+            }
             Some((request, at)) => self.is_plain() && self.nobody_sees(&request, at),
             None => self.is_plain() && self.reader_goes_first(i),
         }
@@ -348,9 +345,8 @@ impl<S: Subject> World<S> {
     /// What the reader does next comes out the same whatever the others do.
     fn reader_goes_first(&self, i: usize) -> bool {
         // The fault that is read next goes on waiting: nobody does anything about its page.
-        let stays = || {
-            self.kernel.next_fault(self.place.ctx).is_some_and(|page| !self.is_minded(page))
-        };
+        let stays =
+            || self.kernel.next_fault(self.place.ctx).is_some_and(|page| !self.is_minded(page));
         match self.subject.reading(i) {
             Some(Reading::Take) => stays(),
             Some(Reading::Begin) => {

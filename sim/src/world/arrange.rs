@@ -76,8 +76,7 @@ impl<S: Subject> World<S> {
             (0..NAMED).for_each(|n| names[n] = n as u16);
             self.arrange_tasks(&mut order, &mut names);
         }
-        let name =
-            |thread: ThreadId| if named { names[usize::from(thread.0)] } else { thread.0 };
+        let name = |thread: ThreadId| if named { names[usize::from(thread.0)] } else { thread.0 };
         let mut state = Fingerprint::begin();
         self.kernel.hash_shared(name, &mut state);
         let mut at = [0; MAX_ACTORS];

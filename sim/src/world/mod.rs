@@ -28,9 +28,7 @@ pub use memory::{BASE, HUGE_BASE, Memory, page_addr, page_index};
 pub use mishap::{Exposed, Mishap, Mishaps};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
-pub use subject::{
-    Claim, Env, Manner, Reading, Restored, Scope, Standing, Subject, Threads, View,
-};
+pub use subject::{Claim, Env, Manner, Reading, Restored, Scope, Standing, Subject, Threads, View};
 
 use crate::Digest;
 use crate::kernel::{Call, Did, Kernel, MmId, Ret, ThreadId};
