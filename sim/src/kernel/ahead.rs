@@ -23,7 +23,7 @@ pub(crate) enum At {
     /// F2: about to queue its message about this page; the reason for it stands or not.
     Queue { page: Vpn, stands: bool },
     /// F3, and woken already: it will not sleep.
-    Woken,
+    Woken { page: Vpn },
     /// F3, and nothing has happened since F2: it will sleep.
     Drowsy { page: Vpn },
     /// Asleep for this page; a reader has taken its message or not.
@@ -47,7 +47,8 @@ impl Kernel {
                 let ctx = self.ctx(ctx);
                 let mut queue = ctx.pending.iter().chain(&ctx.taken);
                 if !queue.any(|faulter| faulter.thread == thread) {
-                    return At::Woken;
+                    let page = self.granule(one.mm, page_of(addr));
+                    return At::Woken { page };
                 }
                 let page = self.granule(one.mm, page_of(addr));
                 let stands = self.stands(one.mm, addr, reason);
@@ -185,6 +186,15 @@ impl Kernel {
             Run::Access { access, .. } => access.store.is_some(),
             Run::Populate { write, .. } => write,
             _ => false,
+        }
+    }
+
+    /// Can a write replace `page`, as it is now or will be when it comes, and then do so in two
+    /// steps if somebody is about to look at it?
+    pub(crate) fn may_be_replaced(&self, mm: MmId, page: Vpn) -> bool {
+        match self.table(mm).get(page) {
+            Pte::Present { bits, .. } => bits.intersects(PteBits::ZERO_PAGE | PteBits::FORKED),
+            Pte::None | Pte::Marker(_) => true,
         }
     }
 

@@ -131,7 +131,7 @@ impl<S: Subject> World<S> {
         }
         match self.kernel.whereabouts(task.thread) {
             At::Look(other) => other != page,
-            At::Queue { .. } | At::Woken | At::Drowsy { .. } => true,
+            At::Queue { .. } | At::Woken { .. } | At::Drowsy { .. } => true,
             At::Asleep { .. } | At::Elsewhere => false,
         }
     }
@@ -268,8 +268,7 @@ impl<S: Subject> World<S> {
         let task = &self.tasks[i];
         if !self.kernel.idle(task.thread) {
             return match self.kernel.whereabouts(task.thread) {
-                // Its step is its own affair.
-                At::Woken => self.setup.mishaps.times(Mishap::Death) == 0,
+                At::Woken { page } => self.is_steady() && self.nobody_replaces(i, page),
                 At::Look(page) => self.look_goes_first(i, page),
                 _ => false,
             };
@@ -283,6 +282,15 @@ impl<S: Subject> World<S> {
             Some(Op::Populate { range, .. }) => self.look_goes_first(i, range.start.raw() >> 12),
             _ => false,
         }
+    }
+
+    /// A step of a task at F3 that will not sleep is its own affair, but for a write by somebody
+    /// else who can tell that it is about to look (c10).
+    fn nobody_replaces(&self, i: usize, page: u64) -> bool {
+        let bit = page_bits(page << 12, (page + 1) << 12);
+        let others = self.rests_but(|other, _| other == i);
+        others.touches & bit == 0
+            || (self.is_plain() && others.takes == 0 && !self.kernel.may_be_replaced(self.mm, page))
     }
 
     /// F1 finds the same whatever the others do: nobody else touches the page, or gives it up
