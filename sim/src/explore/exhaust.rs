@@ -5,8 +5,9 @@
 //! Godefroid: "Partial-Order Methods for the Verification of Concurrent Systems", LNCS 1032,
 //! 1996: sleep sets in section 5, their combination with a table of states in 5.3. A state
 //! remembers which steps were left out in it; a visit that does not leave them all out takes
-//! those that are missing. Sleep sets leave out transitions, never states: every state that the
-//! unreduced search sees, this one sees, and so every failure.
+//! those that are missing. Sleep sets leave out transitions, never states. States are left out by
+//! what a system says of its actors: who can go first, who can wait, which states nobody can tell
+//! apart. Every end and every failure of the unreduced search this one has.
 
 use core::hash::Hash;
 use std::collections::BTreeMap;
