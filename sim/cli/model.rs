@@ -4,6 +4,7 @@
 //! Owns the glue alone. What to install, when to retry and what to refuse is the machine's;
 //! what the kernel answers is the kernel's.
 
+mod arrange;
 mod step;
 
 use core::hash::{Hash, Hasher};
@@ -17,7 +18,8 @@ use sim::Content;
 use sim::kernel::ThreadId;
 use sim::vma::CtxId;
 use sim::world::{
-    Claim, Control, Env, Exposed, Memory, Move, Restored, Scope, Setup, Standing, Subject, View,
+    Claim, Control, Env, Exposed, Manner, Memory, Move, Reading, Restored, Scope, Setup, Standing,
+    Subject, Threads, View,
 };
 
 use crate::tamper::{Hand, Tamper};
@@ -337,6 +339,45 @@ impl Subject for Model {
         }
         (reader, bytes, snapshot, snapshotting, ctx, children, hand, late).hash(state);
         kin.iter().for_each(|kin| kin.hash_at(now, state));
+    }
+
+    fn hash_arranged<H: Hasher>(
+        &self,
+        now: Time,
+        threads: Threads<'_>,
+        place: impl FnMut(usize, usize),
+        state: &mut H,
+    ) {
+        if self.hand.is_some() || !self.kin.is_empty() {
+            self.hash_at(now, state);
+            return threads.hash_all(state);
+        }
+        self.hash_in_order(now, threads, place, state);
+    }
+
+    fn manner(&self) -> Manner {
+        if self.hand.is_some() { Manner::Blind } else { Manner::Told }
+    }
+
+    fn minds(&self, addr: Addr, threads: Threads<'_>) -> bool {
+        self.is_about(addr, threads)
+    }
+
+    fn at_rest(&self) -> bool {
+        self.machine.is_resting()
+    }
+
+    fn reading(&self, actor: usize) -> Option<Reading> {
+        match self.reader {
+            Reader::Poll | Reader::AwaitPermit if actor == 0 => Some(Reading::Begin),
+            Reader::Reading { .. } if actor == 0 => Some(Reading::Take),
+            Reader::Apply { .. } if actor == 0 => Some(Reading::End),
+            _ => None,
+        }
+    }
+
+    fn polls(&self) -> bool {
+        self.reader == Reader::Poll
     }
 
     // Asked before every step of a search, and mostly there is none.

@@ -17,7 +17,7 @@ use core::hash::{Hash, Hasher};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use shims::{Errno, Event, PageNo, Time};
+use shims::{Addr, Errno, Event, PageNo, Time};
 
 pub use action::{Action, Completion, DrainEnd, Payload, ReadPermit, ReqId};
 pub use status::{Counters, HandlerError, Status, StopReason};
@@ -381,15 +381,68 @@ impl Counters {
 
 impl Machine {
     /// The hash of what decides about everything from `now` on: deadlines count by how far off
-    /// they are, and those that have passed are alike.
+    /// they are, and those that have passed are alike. Requests count by the order of their
+    /// addresses, not by the slots they happen to have, and installs that have landed by their
+    /// pages.
     pub fn hash_at<H: Hasher>(&self, now: Time, state: &mut H) {
+        self.hash_reading(now, None, state);
+    }
+
+    /// The same, if no message comes to those that were `read` and are about to be applied.
+    pub fn hash_reading<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
         let Machine { layout, tracker, requests, ready, gated, wakes, deferred, .. } = self;
         let Machine { gate, paused, snapshot, ending, status, .. } = self;
-        (layout, tracker, requests, ready, gated, wakes, deferred.len()).hash(state);
-        for (until, slot) in deferred {
-            (until.since(now), slot).hash(state);
+        (layout, tracker, requests.len()).hash(state);
+        requests.iter().for_each(|(_, req)| req.hash(state));
+        for queue in [ready, gated, wakes] {
+            queue.len().hash(state);
+            queue.iter().for_each(|slot| requests.rank(*slot).hash(state));
         }
-        (gate, paused, snapshot, ending, status).hash(state);
+        deferred.len().hash(state);
+        for (until, slot) in deferred {
+            (until.since(now), requests.rank(*slot)).hash(state);
+        }
+        let Gate { reading, reader_waits, installs, landed } = gate;
+        (reading, reader_waits, installs).hash(state);
+        // An install that has landed matters for a page that is given up meanwhile.
+        let given_up = |page: PageNo| {
+            let Some(read) = read else { return true };
+            self.tracker.state(page) == crate::PageState::Removed
+                || self.backing().has_cache()
+                || self.layout.is_some()
+                || read.iter().any(|event| match event {
+                    Event::Remove(span) => {
+                        self.regions().addr(page).is_none_or(|addr| span.contains(addr))
+                    }
+                    _ => false,
+                })
+        };
+        let mut landed: Vec<PageNo> =
+            landed.iter().copied().filter(|page| given_up(*page)).collect();
+        landed.sort_unstable();
+        landed.dedup();
+        (landed, paused, snapshot, ending, status).hash(state);
+    }
+
+    /// Is there a request for the page at `addr`, or anything else that may lead to one without
+    /// another fault there?
+    pub fn may_touch(&self, addr: Addr) -> bool {
+        self.snapshot.is_some() || self.layout.is_some() || self.requests.find(addr).is_some()
+    }
+
+    /// Is there nothing to do before something is read?
+    pub fn is_resting(&self) -> bool {
+        self.requests.is_empty() && self.snapshot.is_none() && !self.paused && !self.is_ending()
+    }
+
+    /// The requests under way, ascending by their addresses.
+    pub fn requests(&self) -> impl Iterator<Item = ReqId> {
+        self.requests.iter().map(|(slot, _)| self.requests.id(slot))
+    }
+
+    /// The place of a request in that order.
+    pub fn rank(&self, req: ReqId) -> usize {
+        self.requests.rank(req.slot)
     }
 }
 

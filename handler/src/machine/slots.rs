@@ -233,8 +233,15 @@ impl Slots {
         }
     }
 
+    /// Ascending by address, not by slot: in which slot a request is says only how many there
+    /// were when it came, and nothing may depend on that.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Req)> {
-        self.slab.iter().map(|(slot, (_, req))| (slot as u32, req))
+        self.by_addr.iter().map(|(_, slot)| (*slot, &self[*slot]))
+    }
+
+    /// How many requests have a lower address.
+    pub(super) fn rank(&self, slot: u32) -> usize {
+        self.by_addr.iter().position(|(_, other)| *other == slot).unwrap_or(usize::MAX)
     }
 }
 

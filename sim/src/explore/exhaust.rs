@@ -5,8 +5,9 @@
 //! Godefroid: "Partial-Order Methods for the Verification of Concurrent Systems", LNCS 1032,
 //! 1996: sleep sets in section 5, their combination with a table of states in 5.3. A state
 //! remembers which steps were left out in it; a visit that does not leave them all out takes
-//! those that are missing. Sleep sets leave out transitions, never states: every state that the
-//! unreduced search sees, this one sees, and so every failure.
+//! those that are missing. Sleep sets leave out transitions, never states. States are left out by
+//! what a system says of its actors: who can go first, who can wait, which states nobody can tell
+//! apart. Every end and every failure of the unreduced search this one has.
 
 use core::hash::Hash;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use super::fingerprint::{Fingerprint, Seen, Visit};
 use super::{System, bits};
 use crate::kernel::Footprint;
-use crate::world::{Subject, World};
+use crate::world::{Order, Subject, World};
 
 /// A system all of whose states can be visited.
 pub trait Exhaustible: System + Hash {
@@ -25,6 +26,23 @@ pub trait Exhaustible: System + Hash {
     /// Would the system be the same if the two changed places?
     fn are_twins(&self, _one: usize, _other: usize) -> bool {
         false
+    }
+
+    /// Can the next step of `actor`, who can move, go before everything else: whatever the others
+    /// do, does it come out the same, and they behind it?
+    fn goes_first(&self, actor: usize) -> bool {
+        self.footprint(actor) == Footprint::NONE
+    }
+
+    /// Of the actors in `enabled`, those who need not move in this state.
+    fn put_off(&self, _enabled: u64) -> u64 {
+        0
+    }
+
+    /// The fingerprint of the state among those that differ in what somebody can tell, and in
+    /// which order its actors stand there.
+    fn arranged(&self) -> (Fingerprint, Order) {
+        (Fingerprint::of(self), Order::same())
     }
 
     /// The actor that stands for the passing of time, if there is one.
@@ -157,7 +175,11 @@ impl Exhaust {
             enabled &= !(1 << clock);
         }
         if self.reduce {
-            enabled = first_alone(&system, without_twins(&system, enabled));
+            enabled = without_twins(&system, enabled);
+            enabled = match bits(enabled).find(|actor| system.goes_first(*actor)) {
+                Some(actor) => 1 << actor,
+                None => enabled & !system.put_off(enabled),
+            };
         }
         let asleep = asleep & enabled;
         Frame { system, hurried, enabled, todo: enabled & !asleep, asleep, moved: 0 }
@@ -165,10 +187,16 @@ impl Exhaust {
 
     /// Is there anything to do in this state that was not done in it before?
     fn visit<S: Exhaustible>(&self, seen: &mut Seen, frame: &mut Frame<S>) -> bool {
-        let state = Fingerprint::of(&(&frame.system, frame.hurried));
-        match seen.visit(state, frame.asleep) {
+        let (state, order) = if self.reduce {
+            frame.system.arranged()
+        } else {
+            (Fingerprint::of(&frame.system), Order::same())
+        };
+        let state = Fingerprint::of(&(state, frame.hurried));
+        match seen.visit(state, order.to_places(frame.asleep)) {
             Visit::First => true,
             Visit::Again(before) => {
+                let before = order.to_actors(before);
                 frame.todo = before & !frame.asleep;
                 frame.asleep &= before;
                 frame.todo != 0
@@ -208,14 +236,6 @@ fn without_twins<S: Exhaustible>(system: &S, enabled: u64) -> u64 {
     })
 }
 
-/// A step that touches nothing can be taken before everything else: whatever the others do,
-/// they do it behind it as well.
-fn first_alone<S: Exhaustible>(system: &S, enabled: u64) -> u64 {
-    bits(enabled)
-        .find(|actor| system.footprint(*actor) == Footprint::NONE)
-        .map_or(enabled, |actor| 1 << actor)
-}
-
 impl<S: Subject> Exhaustible for World<S> {
     fn footprint(&self, actor: usize) -> Footprint {
         World::footprint(self, actor)
@@ -223,6 +243,20 @@ impl<S: Subject> Exhaustible for World<S> {
 
     fn are_twins(&self, one: usize, other: usize) -> bool {
         World::are_twins(self, one, other)
+    }
+
+    fn goes_first(&self, actor: usize) -> bool {
+        World::footprint(self, actor) == Footprint::NONE
+            || self.goes_on(actor)
+            || World::goes_first(self, actor)
+    }
+
+    fn put_off(&self, enabled: u64) -> u64 {
+        World::put_off(self, enabled)
+    }
+
+    fn arranged(&self) -> (Fingerprint, Order) {
+        World::arranged(self)
     }
 
     fn clock(&self) -> Option<usize> {

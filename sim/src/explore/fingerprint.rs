@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 /// A fingerprint, and the hasher that makes it: two multiplicative hashes side by side.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Fingerprint {
     high: u64,
     low: u64,
@@ -19,8 +19,20 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// The fingerprint of `state`.
     pub fn of(state: &impl Hash) -> Fingerprint {
-        let mut print = Fingerprint { high: 0x6a09_e667_f3bc_c908, low: 0xbb67_ae85_84ca_a73b };
+        let mut print = Fingerprint::begin();
         state.hash(&mut print);
+        print.end()
+    }
+
+    /// A hasher that has seen nothing.
+    pub const fn begin() -> Fingerprint {
+        Fingerprint { high: 0x6a09_e667_f3bc_c908, low: 0xbb67_ae85_84ca_a73b }
+    }
+
+    /// The fingerprint of all that it has seen.
+    #[must_use]
+    pub const fn end(self) -> Fingerprint {
+        let mut print = self;
         print.high = avalanche(print.high ^ print.low.rotate_left(32));
         print.low = avalanche(print.low);
         print

@@ -1,6 +1,8 @@
 //! A userfaultfd context: who waits on it and for what. Owns the two fault queues, the
 //! event queue and the count of address-space changes; touches no page.
 
+use core::hash::{Hash, Hasher};
+
 use shims::{Addr, Event, Fault, FaultFlags, Features, Span};
 
 use super::call::{MmId, ThreadId};
@@ -60,6 +62,25 @@ impl Ctx {
             pending: Vec::new(),
             taken: Vec::new(),
             events: Vec::new(),
+        }
+    }
+
+    /// The hash with threads called by `name`. In which order the faults were taken is left out:
+    /// nobody can tell, they are found by their threads and by their pages.
+    pub(crate) fn hash_named<H: Hasher>(&self, name: &impl Fn(ThreadId) -> u16, state: &mut H) {
+        let Ctx { mm, features, released, started, user_mode_only, created, .. } = self;
+        let Ctx { changing, filling, pending, taken, events, .. } = self;
+        (mm, features, released, started, user_mode_only, created, changing, filling).hash(state);
+        pending.len().hash(state);
+        for faulter in pending {
+            (name(faulter.thread), faulter.fault).hash(state);
+        }
+        let mut taken: Vec<_> =
+            taken.iter().map(|faulter| (name(faulter.thread), faulter.fault.addr)).collect();
+        taken.sort_unstable();
+        (taken, events.len()).hash(state);
+        for sender in events {
+            (name(sender.thread), sender.event).hash(state);
         }
     }
 

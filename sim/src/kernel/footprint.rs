@@ -37,7 +37,7 @@ impl Footprint {
     pub const FAULTS: u64 = 1 << 1;
     /// The queue of events.
     pub const EVENTS: u64 = 1 << 2;
-    /// `mmap_changing`, and the fills that keep it from rising.
+    /// `mmap_changing`.
     pub const CHANGING: u64 = 1 << 3;
     /// What the threads of a handler share.
     pub const HANDLER: u64 = 1 << 4;
@@ -47,6 +47,8 @@ impl Footprint {
     pub const INJECTION: u64 = 1 << 6;
     /// The time.
     pub const TIME: u64 = 1 << 7;
+    /// The fills that keep `mmap_changing` from rising.
+    pub const FILLING: u64 = 1 << 8;
     /// The first of the bits for pages. Pages share bits if there are many.
     const FIRST_PAGE: u32 = 16;
 
@@ -103,7 +105,14 @@ impl Kernel {
                 let access = Access { addr: super::page_addr(*next), store };
                 self.fault_footprint(thread, access, true, *at)
             }
-            Run::Remove(call) => remove_footprint(call),
+            Run::Remove(call) => match (call.at, self.next_zap(thread, call)) {
+                // It has looked for the first page that is there.
+                (RemovePc::Zap { .. }, Some(vpn)) => Footprint {
+                    reads: Footprint::LAYOUT | Footprint::pages(call.next, vpn),
+                    writes: Footprint::page(vpn),
+                },
+                _ => remove_footprint(call),
+            },
             Run::Events { at: EventPc::Announce, .. } => Footprint::writes(Footprint::EVENTS),
             Run::Events { .. } => Footprint::writes(Footprint::CHANGING),
             Run::Resolve { ctx, request, at, .. } => self.resolve_footprint(*ctx, request, at),
@@ -144,6 +153,35 @@ impl Kernel {
             }
             _ => Footprint::ALL,
         }
+    }
+
+    /// What a resolving ioctl that has passed its first look at the gate will touch next.
+    pub(crate) fn footprint_behind_the_gate(&self, thread: ThreadId) -> Footprint {
+        match &self.threads[usize::from(thread.0)].run {
+            Run::Resolve { ctx, request, .. } if !matches!(request, Request::Wake { .. }) => {
+                self.resolve_footprint(*ctx, request, &ResolvePc::Locked)
+            }
+            _ => Footprint::NONE,
+        }
+    }
+
+    /// Does the removal that `thread` is in go on behind its next step, whatever that finds?
+    pub(crate) fn zaps_on(&self, thread: ThreadId) -> bool {
+        match &self.threads[usize::from(thread.0)].run {
+            Run::Remove(call) => {
+                matches!(call.at, RemovePc::Zap { .. }) && self.next_zap(thread, call).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// The page that a removal in the middle of its zap takes next.
+    fn next_zap(&self, thread: ThreadId, call: &RemoveCall) -> Option<Vpn> {
+        let RemovePc::Zap { part_end } = call.at else { return None };
+        let plain = call.advice == Madvise::DontNeed && self.objects.is_none();
+        let mm = &self.mms[usize::from(self.threads[usize::from(thread.0)].mm.0)];
+        let mut there = mm.table.entries_in(call.next, part_end).filter(|_| plain);
+        there.find(|(_, pte)| !pte.is_guard()).map(|(vpn, _)| vpn)
     }
 
     fn fault_footprint(
@@ -197,9 +235,7 @@ impl Kernel {
     }
 
     fn resolve_footprint(&self, ctx: CtxId, request: &Request, at: &ResolvePc) -> Footprint {
-        if matches!(request, Request::WriteProtect { .. } | Request::Move { .. })
-            || self.ctx(ctx).released
-        {
+        if matches!(request, Request::Move { .. }) || self.ctx(ctx).released {
             return Footprint::ALL;
         }
         let looks = Footprint::reads(Footprint::LAYOUT | Footprint::CHANGING);
@@ -212,12 +248,23 @@ impl Kernel {
             }
             ResolvePc::Enter => looks,
             ResolvePc::Wake { .. } => Footprint::writes(Footprint::FAULTS),
+            // It looks for the next page that it changes, and holds its locks until it finds none.
+            ResolvePc::Locked | ResolvePc::Protect(_)
+                if matches!(request, Request::WriteProtect { .. }) =>
+            {
+                let from = match at {
+                    ResolvePc::Protect(next) => *next,
+                    _ => start,
+                };
+                let pages = Footprint::pages(from, start + pages);
+                looks.and(Footprint::writes(pages | Footprint::FILLING))
+            }
             ResolvePc::Locked
             | ResolvePc::Page(_)
             | ResolvePc::Source(_)
             | ResolvePc::Protect(_) => {
                 // More than one page: the fill keeps an event from starting.
-                let fill = if pages > 1 { Footprint::CHANGING } else { 0 };
+                let fill = if pages > 1 { Footprint::FILLING } else { 0 };
                 let page = match at {
                     ResolvePc::Page(done) => start + done,
                     _ => start,
@@ -240,10 +287,16 @@ impl Kernel {
     }
 }
 
+/// The bits of the pages that begin in `start..end`, addresses.
+pub(crate) fn page_bits(start: u64, end: u64) -> u64 {
+    Footprint::pages(start >> 12, end.saturating_add(4095) >> 12)
+}
+
 fn remove_footprint(call: &RemoveCall) -> Footprint {
     let layout = Footprint::reads(Footprint::LAYOUT);
     match call.at {
         RemovePc::Part => layout
+            .and(Footprint::reads(Footprint::FILLING))
             .and(Footprint::writes(Footprint::CHANGING | Footprint::pages(call.next, call.end))),
         RemovePc::Announce { .. } => Footprint::writes(Footprint::EVENTS),
         RemovePc::Asleep { .. } => Footprint::NONE,

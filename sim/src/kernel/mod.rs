@@ -19,6 +19,7 @@
 //!   an access before the zap.
 //! - Memory never runs out.
 
+mod ahead;
 mod batch;
 mod call;
 mod collapse;
@@ -60,12 +61,14 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Event, Features, PageSize};
 
+pub(crate) use ahead::{At, Resolving};
 pub use call::{Call, MmId, Payload, Ret, Signal, StructAt, ThreadId};
 pub use ctx::Ctx;
 pub use did::{Did, HugeDid, ProcessDid};
 pub use fd::Fd;
 pub use file_call::{ApiStruct, FdView, FileCall, Reading};
 pub use footprint::Footprint;
+pub(crate) use footprint::page_bits;
 pub use handshake::flags;
 pub use madvise::Madvise;
 pub use object::{HugePages, Object};

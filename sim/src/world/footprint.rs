@@ -81,7 +81,9 @@ impl<S: Subject> World<S> {
         match op {
             // The oracle notes for its whole range when a removal begins, and when it returns;
             // it can do either only with the mapping in its hand.
-            Op::DontNeed { range, .. } if touched.reads & Footprint::LAYOUT != 0 => {
+            Op::DontNeed { range, .. }
+                if touched.reads & Footprint::LAYOUT != 0 && !self.kernel.zaps_on(task.thread) =>
+            {
                 let start = range.start.raw() >> 12;
                 let end = range.end().map_or(u64::MAX, |end| end.raw() >> 12);
                 touched.and(Footprint::writes(Footprint::pages(start, end)))
@@ -114,6 +116,11 @@ impl<S: Subject> World<S> {
             Some(_) => Footprint::writes(Footprint::INJECTION),
             None => Footprint::reads(Footprint::INJECTION),
         };
-        own.and(injection).and(self.kernel.footprint(thread))
+        let kernel = self.kernel.footprint(thread);
+        let kernel = match self.looks_twice(thread) {
+            true => kernel.and(self.kernel.footprint_behind_the_gate(thread)),
+            false => kernel,
+        };
+        own.and(injection).and(kernel)
     }
 }

@@ -5,6 +5,8 @@
 //! A world has *actors*: its tasks, the threads of the handler, and the clock. At each
 //! point every actor has at most one possible step, so a choice is an actor.
 
+mod ahead;
+mod arrange;
 mod failure;
 mod footprint;
 mod kin;
@@ -12,6 +14,7 @@ mod memory;
 mod mishap;
 mod moves;
 mod oracle;
+mod plan;
 mod program;
 mod subject;
 
@@ -19,18 +22,20 @@ use std::sync::Arc;
 
 use shims::Time;
 
+pub use arrange::Order;
 pub use failure::{Failure, Stuck};
 pub use memory::{BASE, HUGE_BASE, Memory, page_addr, page_index};
 pub use mishap::{Exposed, Mishap, Mishaps};
 pub use moves::{Move, Note};
 pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
-pub use subject::{Claim, Env, Restored, Scope, Standing, Subject, View};
+pub use subject::{Claim, Env, Manner, Reading, Restored, Scope, Standing, Subject, Threads, View};
 
 use crate::Digest;
 use crate::kernel::{Call, Did, Kernel, MmId, Ret, ThreadId};
 use crate::vma::CtxId;
 use kin::BESIDE;
 use oracle::Truth;
+use plan::Plan;
 use program::Place;
 
 /// The most actors a world can have: one bit each in a choice.
@@ -55,6 +60,7 @@ struct Task {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct World<S> {
     setup: Arc<Setup>,
+    plan: Arc<Plan>,
     kernel: Kernel,
     mm: MmId,
     place: Place,
@@ -128,6 +134,7 @@ impl<S: Subject> World<S> {
         let truth = Truth::new(&setup);
         let place = Place { ctx, memory: setup.memory, file: file.map(|file| file.id) };
         World {
+            plan: Arc::new(Plan::new(&setup)),
             setup,
             kernel,
             mm,

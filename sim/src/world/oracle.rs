@@ -1,6 +1,8 @@
 //! The oracles: what every run is held to, whatever the scenario says. Owns the record of
 //! what has really happened to each page; looks at the kernel, never changes it.
 
+use core::hash::{Hash, Hasher};
+
 use shims::{Addr, Features, RegisterModes, Span};
 
 use super::kin::BESIDE;
@@ -49,6 +51,17 @@ impl Truth {
         let unsure = !setup.modes.contains(RegisterModes::MISSING) && !setup.filled;
         let truth = |page| PageTruth { image: image(page), unsure, ..PageTruth::default() };
         Truth { pages: (0..setup.slots()).map(truth).collect(), saving: false }
+    }
+
+    /// The hash of what an oracle may yet ask for. `asked`: a snapshot was asked for and is not
+    /// taken; until then nobody looks at what was disturbed, and it begins anew with the next.
+    pub(super) fn hash_asked<H: Hasher>(&self, asked: bool, writes: bool, state: &mut H) {
+        for page in &self.pages {
+            let PageTruth { image, removed, removing, disturbed, written, unsure } = page;
+            (image, removed, removing, unsure).hash(state);
+            (asked && *disturbed, writes && *written).hash(state);
+        }
+        self.saving.hash(state);
     }
 
     /// The page of the source that is at this place.

@@ -191,6 +191,36 @@ pub enum Scope {
     Anything,
 }
 
+/// How a handler comes to do what it does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Manner {
+    /// Nobody has said.
+    Unknown,
+    /// It knows of the kernel what its calls and polls tell it, and nothing else.
+    Blind,
+    /// Besides, it does nothing to a page but for faults there that it has read, or because a
+    /// scenario tells it to; and with no fault to serve it does nothing at all.
+    Told,
+}
+
+/// What the thread that reads is about to do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Reading {
+    /// Find out whether it may read.
+    Begin,
+    /// Take a message.
+    Take,
+    /// Act on what was read.
+    End,
+}
+
+/// The threads of a handler, as the kernel knows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads<'w> {
+    pub(super) kernel: &'w Kernel,
+    pub(super) ids: &'w [ThreadId],
+}
+
 /// A handler as a value with threads, each of which has at most one possible step.
 pub trait Subject: Clone + Eq + Hash {
     /// How many threads it has.
@@ -233,6 +263,47 @@ pub trait Subject: Clone + Eq + Hash {
     fn hash_at<H: Hasher>(&self, now: Time, state: &mut H) {
         self.hash(state);
         now.hash(state);
+    }
+
+    /// The same, and what the kernel has of its threads, for a search that also takes those
+    /// states for one in which some of them have changed places: `place` is told who takes whose.
+    fn hash_arranged<H: Hasher>(
+        &self,
+        now: Time,
+        threads: Threads<'_>,
+        _place: impl FnMut(usize, usize),
+        state: &mut H,
+    ) {
+        self.hash_at(now, state);
+        threads.hash_all(state);
+    }
+
+    /// How it comes to do what it does, for a search that leaves out orders.
+    fn manner(&self) -> Manner {
+        Manner::Unknown
+    }
+
+    /// Can it do anything about the page at `addr` before it is told of another fault there?
+    /// Asked if its manner is [`Manner::Told`].
+    fn minds(&self, _addr: Addr, _threads: Threads<'_>) -> bool {
+        true
+    }
+
+    /// Has it nothing to do, and nobody at work but the thread that reads? Asked in the same
+    /// case.
+    fn at_rest(&self) -> bool {
+        false
+    }
+
+    /// What its thread is about to do, if it is the one that reads. Asked in the same case.
+    fn reading(&self, _actor: usize) -> Option<Reading> {
+        None
+    }
+
+    /// Does the thread that reads, if it is to find out whether it may, wait until there is
+    /// something to read? Asked in the same case.
+    fn polls(&self) -> bool {
+        true
     }
 
     /// The next moment after `now` at which something happens by itself.
