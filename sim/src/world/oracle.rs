@@ -57,9 +57,9 @@ impl Truth {
     /// taken; until then nobody looks at what was disturbed, and it begins anew with the next.
     pub(super) fn hash_asked<H: Hasher>(&self, asked: bool, writes: bool, state: &mut H) {
         for page in &self.pages {
-            let PageTruth { image, removed, removing, disturbed, written, unsure } = page;
+            let PageTruth { image, removed, removing, disturbed, written, saved, unsure } = page;
             (image, removed, removing, unsure).hash(state);
-            (asked && *disturbed, writes && *written).hash(state);
+            (asked && *disturbed, writes && *written, saved).hash(state);
         }
         self.saving.hash(state);
     }
