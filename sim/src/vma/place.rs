@@ -36,7 +36,7 @@ impl AddressSpace {
     /// Placement from the top down (v2.11).
     pub(super) fn place(&mut self, hint: u64, len: u64, page: PageSize) -> Result<u64, Errno> {
         let Limits { task_size, mmap_base, legacy_base, mmap_min_addr, stack_guard_gap, .. } =
-            *self.limits;
+            self.limits;
         if len > task_size {
             return Err(Errno::ENOMEM);
         }

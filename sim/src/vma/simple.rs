@@ -17,7 +17,7 @@ impl AddressSpace {
         let simple = request.flags == SIMPLE && request.file.is_none() && request.offset == 0;
         let start = request.addr;
         let Limits { max_map_count, task_size, mmap_min_addr, rlimit_as, rlimit_data, .. } =
-            *self.limits;
+            self.limits;
         if !simple
             || !is_aligned(start)
             || start < mmap_min_addr

@@ -4,7 +4,6 @@
 use core::fmt;
 
 use shims::Addr;
-use triomphe::Arc;
 
 use super::area::PAGE_SHIFT;
 use super::heap::Heap;
@@ -17,8 +16,7 @@ use super::{Anon, Limits, Rules, Vma, VmaFlags};
 pub struct AddressSpace {
     pub(super) tree: Tree,
     pub(super) rules: Rules,
-    /// Shared by all clones until one changes them: they are half of all that a clone would copy.
-    pub(super) limits: Arc<Limits>,
+    pub(super) limits: Limits,
     pub(super) total_pages: u64,
     pub(super) data_pages: u64,
     pub(super) locked_pages: u64,
@@ -43,7 +41,7 @@ impl AddressSpace {
         AddressSpace {
             tree: Tree::default(),
             rules,
-            limits: Arc::new(limits),
+            limits,
             total_pages: 0,
             data_pages: 0,
             locked_pages: 0,
@@ -99,7 +97,7 @@ impl AddressSpace {
 
     /// The limits, to change them as `setrlimit` and `sysctl` do. Nothing is unmapped.
     pub fn limits_mut(&mut self) -> &mut Limits {
-        Arc::make_mut(&mut self.limits)
+        &mut self.limits
     }
 
     /// Base pages mapped: `VmSize`.
