@@ -66,31 +66,30 @@ impl Leaf {
         Leaf(Arc::from_header_and_iter(head, all))
     }
 
-    /// A copy with memory for `room` VMAs, enough for those it has and no more than there is.
+    /// A copy with memory for `room` VMAs, enough for those it has and no more than there is. Those
+    /// that stand beyond move to where nothing stands.
     fn cut_to(&self, room: usize) -> Leaf {
         let Body { header, slice } = &*self.0;
-        let len = header.len as usize;
-        if room == slice.len() {
-            return Leaf(Arc::from_header_and_slice(*header, slice));
-        }
-        if header.order[..len].iter().any(|slot| usize::from(*slot) >= room) {
-            let head = Head { order: IN_ORDER, ..*header };
-            return Leaf::with_room(head, room, |i| *self.at(i));
-        }
-        // All stand in the first slots, and can stay there. What remains free comes first.
         let mut leaf = Leaf(Arc::from_header_and_slice(*header, &slice[..room]));
-        let order = &mut Arc::get_mut(&mut leaf.0).expect("nobody shares it").header.order;
-        let mut to = len;
-        for from in len..LEAF {
-            if to == room {
-                break;
-            }
-            if usize::from(order[from]) < room {
-                order[to] = order[from];
-                to += 1;
-            }
+        if room == slice.len() {
+            return leaf;
         }
-        order[room..].copy_from_slice(&IN_ORDER[room..]);
+        let Body { header, slice: here } = Arc::get_mut(&mut leaf.0).expect("nobody shares it");
+        let len = header.len as usize;
+        let (taken, free_slots) = header.order.split_at_mut(len);
+        let mut free = taken.iter().fold((1u32 << room) - 1, |free, slot| free & !(1 << slot));
+        let mut next = || {
+            let slot = free.trailing_zeros() as u8;
+            free &= free - 1;
+            slot
+        };
+        for slot in taken.iter_mut().filter(|slot| usize::from(**slot) >= room) {
+            let to = next();
+            here[usize::from(to)] = slice[usize::from(*slot)];
+            *slot = to;
+        }
+        free_slots[..room - len].fill_with(next);
+        free_slots[room - len..].copy_from_slice(&IN_ORDER[room..]);
         leaf
     }
 
