@@ -133,3 +133,28 @@ fn c15_what_mmap_populates_comes_when_the_event_has_been_read() {
         assert_eq!(present(&bed, 4..6), [true; 2]);
     }
 }
+
+#[test]
+fn c15_what_is_refused_in_one_mapping_is_no_end_for_the_next() {
+    let (mut bed, thread) = bed(1, Features::EVENT_UNMAP);
+    let other = bed.thread();
+    bed.register(0, 1, MISSING);
+    let at = |n| page(n).raw();
+    let locked = Mmap::fixed(at(0), 2 * 4096, Prot::NONE).with(MapFlags::LOCKED);
+    assert_eq!(bed.go(thread, Call::Mmap(locked)), None);
+    let plain = Mmap::fixed(at(1), 4096, Prot::RW);
+    assert_eq!(bed.go(other, Call::Mmap(plain)), Some(Ret::Ok(at(1))));
+    assert!(matches!(bed.read(4)[..], [Event::Unmap(_)]));
+    assert_eq!(bed.on(thread), Some(Ret::Ok(at(0))));
+    assert_eq!(present(&bed, 0..2), [false, true]);
+}
+
+#[test]
+fn c15_mprotect_goes_by_whole_pages() {
+    let (mut bed, thread) = bed(1, Features::empty());
+    let locked = Mmap::fixed(page(2).raw(), 2 * 4096, Prot::NONE).with(MapFlags::LOCKED);
+    assert_eq!(bed.go(thread, Call::Mmap(locked)), Some(Ret::Ok(page(2).raw())));
+    let range = shims::Span::new(page(2), shims::Len::new(4096 + 8));
+    assert_eq!(bed.go(thread, Call::Mprotect { range, prot: Prot::RW }), Some(Ret::Ok(0)));
+    assert_eq!(present(&bed, 2..4), [true; 2]);
+}

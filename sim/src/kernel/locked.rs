@@ -10,7 +10,7 @@ use super::did::Did;
 use super::fault::{By, Fault};
 use super::run::{FaultPc, Next, Run};
 use super::transfer::Transfer;
-use super::{Aside, Kernel, page_addr, page_of};
+use super::{Aside, Kernel, PAGE, page_addr, page_of};
 use crate::vma::{MapFlags, Mmap, Mremap, Prot, VmaFlags};
 
 /// Pages that are faulted in before the call goes on, or returns.
@@ -81,7 +81,7 @@ impl Kernel {
     /// for such a page cannot give it.
     pub(super) fn grown(&self, mm: MmId, asked: &Mremap, ret: Ret, run: (Run, Did)) -> (Run, Did) {
         let (Ret::Ok(at), true) = (ret, asked.new_len > asked.old_len) else { return run };
-        let whole = |len: u64| len.next_multiple_of(super::PAGE.bytes());
+        let whole = |len: u64| len.next_multiple_of(PAGE.bytes());
         let at = |len| Addr::new(at + whole(len));
         let locked = |addr| {
             let vma = self.space(mm).find(addr);
@@ -157,7 +157,13 @@ impl Kernel {
 
     /// The parts of `range` that would wake up if they could be written.
     fn locked_asleep(&self, mm: MmId, range: Span) -> Vec<(Addr, Addr)> {
-        let Some(end) = range.end() else { return Vec::new() };
+        // The call goes by whole pages.
+        let Some(end) =
+            range.end().and_then(|end| end.raw().checked_next_multiple_of(PAGE.bytes()))
+        else {
+            return Vec::new();
+        };
+        let end = Addr::new(end);
         let first = self.space(mm).find_next(range.start).map(|vma| vma.start());
         let bits = VmaFlags::LOCK | VmaFlags::WRITE | VmaFlags::SHARED;
         let all = self.space(mm).iter();

@@ -142,7 +142,16 @@ impl Kernel {
             Fault::Refused(_) if matches!(transfer.kind, Kind::Copy(..)) && transfer.done > 0 => {
                 return over(transfer.ret());
             }
-            Fault::Refused(_) if transfer.kind == Kind::FaultIn => return over(transfer.ret()),
+            Fault::Refused(_) if transfer.kind == Kind::FaultIn => {
+                // Nobody is told, and the next mapping is tried.
+                let vma = self.space(mm).find(transfer.next);
+                transfer.next = vma.map_or(transfer.end, |vma| vma.end());
+                transfer.at = FaultPc::Classify;
+                if transfer.next >= transfer.end {
+                    return over(transfer.ret());
+                }
+                return self.step_transfer(thread, caller, transfer);
+            }
             Fault::Refused(_) => return over(Ret::Err(transfer.errno())),
             Fault::Killed(did) => return (Next::Done(Ret::Err(Errno::EINTR)), did),
             Fault::Ready(content) => content,
