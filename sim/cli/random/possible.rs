@@ -10,8 +10,8 @@ use core::hash::{Hash, Hasher};
 use std::collections::BTreeSet;
 
 use shims::{
-    ContinueMode, CopyMode, Errno, Event, MoveMode, Outcome, PoisonMode, RegisterModes, Request,
-    Span, WriteProtectMode, ZeropageMode,
+    ContinueMode, CopyMode, Errno, Event, Features, MoveMode, Outcome, PoisonMode, RegisterModes,
+    Request, Span, WriteProtectMode, ZeropageMode,
 };
 use sim::kernel::{Call, FileCall, Payload, Reading, Ret, Sig, flags};
 use sim::vma::Vma;
@@ -107,6 +107,11 @@ impl World {
                     Op::MapFile { piece } => self.arm.files.contains_key(&piece.file),
                     Op::Exit => self.homes.get(*thread) != Some(&0),
                     Op::Fork => !self.forks(),
+                    Op::DontNeed { at, len }
+                    | Op::DontNeedSelf { at, len }
+                    | Op::Advise { at, len, advice: Advise::DontNeedLocked | Advise::Free } => {
+                        !self.is_seen_by_old_translations(*thread, *at, *len)
+                    }
                     Op::Advise { at, len, advice: Advise::GuardInstall } => {
                         !self.guard_would_spin(*thread, *at, *len)
                     }
@@ -130,6 +135,21 @@ impl World {
             }
             Step::Kill(process) => (1..self.processes).contains(process) && !self.is_over(*process),
         }
+    }
+
+    /// A removal over several mappings may sleep for the event of a later one when it has taken the
+    /// pages of an earlier one out of the page table, and other processors do not know that yet.
+    fn is_seen_by_old_translations(&self, thread: usize, at: u64, len: u64) -> bool {
+        let Some(home) = self.homes.get(thread) else { return false };
+        let kernel = self.arm.kernel.borrow();
+        let (start, end) = (BASE.raw() + at, BASE.raw() + at + len);
+        let inside = |vma: &&Vma| vma.start().raw() < end && start < vma.end().raw();
+        let tells = |vma: &Vma| {
+            let told = |ctx| kernel.ctx(ctx).features().contains(Features::EVENT_REMOVE);
+            vma.uffd().is_some_and(told)
+        };
+        let mut later = kernel.space(self.arm.processes[*home].0).iter().filter(inside).skip(1);
+        later.any(tells)
     }
 
     /// On the running kernel `MADV_GUARD_INSTALL` goes round in circles where memory of a file
