@@ -17,7 +17,7 @@ use sim::vma::Prot;
 use sim::world::BASE;
 
 use super::arm::{Area, Arm, Entry, Scan};
-use super::op::{Back, Op, PAGE, Piece, Settled, granule};
+use super::op::{Advise, Back, Op, PAGE, Piece, Settled, granule};
 use super::puppet_ops::words;
 use super::puppet_uffd::{PuppetUffd, bytes_of};
 
@@ -301,7 +301,23 @@ impl Arm for PuppetArm {
     }
 
     fn settle(&mut self, thread: usize) -> Settled {
-        self.settle_in(thread)
+        let op = self.workers[thread].busy;
+        let mut settled = self.settle_in(thread);
+        let Some(op @ Op::Advise { at, len, advice: Advise::PageOut }) = op else { return settled };
+        // Linux passes over a page that a processor has still on a list of its own: it is asked
+        // again until it takes what it can.
+        let (process, pages) = (self.workers[thread].process, at / PAGE..(at + len).div_ceil(PAGE));
+        for _ in 0..20 {
+            let mut there = self.entries(process).into_iter();
+            let stays = there.any(|(page, entry)| pages.contains(&page) && entry.content.is_some());
+            if !stays || !matches!(settled, Settled::Returned(Back::Done)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            self.start(thread, op);
+            settled = self.settle_in(thread);
+        }
+        settled
     }
 
     fn who(&self, tid: Tid) -> Option<usize> {
