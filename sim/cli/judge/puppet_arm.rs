@@ -313,7 +313,7 @@ impl Arm for PuppetArm {
             if !stays || !matches!(settled, Settled::Returned(Back::Done)) {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::park_timeout(Duration::from_millis(2));
             self.start(thread, op);
             settled = self.settle_in(thread);
         }
