@@ -225,7 +225,7 @@ fn an_ordinary_user_is_told_what_he_cannot_test_and_the_rest_runs() {
         assert!(code == Some(0) && text.contains("the kernels agree"), "{name}: {text}");
     }
     let run = |scenario: &str| as_ordinary_user(&copy, &["run", scenario, "--runs", "10"]);
-    for scenario in ["wp_baseline", "remap_swap", "minor_beside", "shmem_removed"] {
+    for scenario in ["lost_install", "wp_baseline", "remap_swap", "minor_beside", "shmem_removed"] {
         let (code, text) = run(scenario);
         assert!(code == Some(0) && text.contains("UFFD_USER_MODE_ONLY"), "{scenario}: {text}");
     }

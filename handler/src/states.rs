@@ -21,6 +21,19 @@ pub const POISONED: u8 = 5;
 /// space kept changing, or the client gave up a part of the page.
 pub const AMBIGUOUS: u8 = 6;
 
+/// The name of one of these states.
+pub const fn name(state: u8) -> &'static str {
+    match state {
+        CLEAN => "clean",
+        DIRTY => "dirty",
+        ZERO => "zero",
+        REMOVED => "removed",
+        POISONED => "poisoned",
+        AMBIGUOUS => "ambiguous",
+        _ => "unknown",
+    }
+}
+
 /// Bytes of an encoded record: the state, then the offset, little-endian.
 pub const RECORD_LEN: usize = 9;
 
@@ -81,14 +94,7 @@ impl PageRecord {
 
     /// The state's name.
     pub const fn name(self) -> &'static str {
-        match self.state {
-            CLEAN => "clean",
-            DIRTY => "dirty",
-            ZERO => "zero",
-            REMOVED => "removed",
-            POISONED => "poisoned",
-            _ => "ambiguous",
-        }
+        name(self.state)
     }
 }
 

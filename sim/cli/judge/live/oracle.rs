@@ -18,6 +18,8 @@ pub(super) struct Evidence<'r> {
     pub(super) deeds: &'r [Deed],
     /// By place: what is mapped in the watched process.
     pub(super) memory: &'r [Option<Content>],
+    /// The same behind the snapshot, which fills what it finds absent with zeros.
+    pub(super) settled: &'r [Option<Content>],
     /// By page of the source: the handler's record, by name.
     pub(super) records: &'r [&'static str],
     /// A snapshot, taken after the rest: by page of the source, the state that it names.
@@ -192,22 +194,18 @@ impl Evidence<'_> {
             matches!(self.op(deed), Op::DontNeed { .. })
                 && matches!(deed.end, None | Some((_, Ret::Err(_))))
         };
-        let present = self.memory[page as usize].is_some();
-        let claim = match self.snapshot[page as usize] {
+        let present = self.settled[page as usize].is_some();
+        let (claim, name) = match self.snapshot[page as usize] {
             Some(states::AMBIGUOUS) => return None,
-            None | Some(states::REMOVED) => false,
-            Some(_) => true,
+            None => (false, "missing"),
+            Some(state) => (state != states::REMOVED, states::name(state)),
         };
         // A removal that failed was announced, and has removed nothing.
         if claim == present || self.deeds.iter().any(failed) {
             return None;
         }
-        let word = |yes: bool| if yes { "there" } else { "not there" };
-        let what = format!(
-            "a snapshot says that page {page} is {}, and it is {}",
-            word(claim),
-            word(present)
-        );
+        let word = if present { "there" } else { "not there" };
+        let what = format!("a snapshot says that page {page} is {name}, and it is {word}");
         Some(Objection::new("disagreement", what))
     }
 
@@ -287,6 +285,16 @@ mod tests {
         memory: [Option<Content>; 2],
         snapshot: [Option<u8>; 2],
     ) -> Vec<&'static str> {
+        settled_classes(lines, deeds, [memory, memory], snapshot)
+    }
+
+    /// The same where the memory was another before the snapshot than behind it.
+    fn settled_classes(
+        lines: &str,
+        deeds: &[(usize, usize, u64, u64, Ret)],
+        [memory, settled]: [[Option<Content>; 2]; 2],
+        snapshot: [Option<u8>; 2],
+    ) -> Vec<&'static str> {
         let text = format!("faultbed scenario 1\nname x\n{lines}");
         let setup = sim::scenario::parse("x", &text).expect("a scenario");
         let deeds: Vec<_> = deeds
@@ -297,6 +305,7 @@ mod tests {
             setup: &setup,
             deeds: &deeds,
             memory: &memory,
+            settled: &settled,
             records: &["clean", "missing"],
             snapshot: &snapshot,
             failed: false,
@@ -342,6 +351,12 @@ mod tests {
         assert_eq!(classes(one, &deeds, [Some(SOURCE), None], CLEAN), [""; 0]);
         assert_eq!(classes(one, &deeds, [None, None], CLEAN), ["disagreement"]);
         assert_eq!(classes(one, &deeds, [Some(SOURCE), None], [None; 2]), ["disagreement"]);
+        // Asking fills what is not there; that is in what the snapshot says.
+        let (zero, filled) = ([Some(states::ZERO), None], [Some(Content::Zero), None]);
+        let deed = [(0, 0, 1, 2, Ret::Loaded(SOURCE)), (1, 0, 3, 4, Ret::Ok(0))];
+        let absent = [None, None];
+        assert_eq!(settled_classes(READ, &deed, [absent, filled], zero), [""; 0]);
+        assert_eq!(settled_classes(READ, &deed, [absent, absent], zero), ["disagreement"]);
         let unsure = [Some(states::AMBIGUOUS), None];
         assert_eq!(classes(one, &deeds, [None, None], unsure), [""; 0]);
         let segv = [(0, 0, 1, 2, Ret::Signal(Signal::SegvMapErr))];

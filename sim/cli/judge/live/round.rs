@@ -431,11 +431,13 @@ impl Run<'_> {
                 }
             }
         }
+        let settled = look();
         let state = self.score.lock();
         let evidence = Evidence {
             setup,
             deeds: &state.deeds,
             memory: &before,
+            settled: &settled,
             records: &records,
             snapshot: &snapshot,
             failed,
