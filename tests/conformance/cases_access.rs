@@ -5,7 +5,7 @@ use shims::{Errno, Features, Outcome, RegisterModes};
 use sim::Content;
 use sim::vma::Prot;
 
-use faultbed::judge::{Advise, Back, Kind, Op, PAGE, Piece, Scan, Settled};
+use faultbed::judge::{Advise, Back, Fill, Kind, Op, PAGE, Piece, Scan, Settled};
 use faultbed::judge::{Case, Run, both, source};
 
 const BOTH: RegisterModes = RegisterModes::MISSING.union(RegisterModes::WP);
@@ -27,7 +27,7 @@ fn v54_c9_who_waits_and_who_is_refused() {
             (Op::UserCopy { at: PAGE, write: true }, "F1w"),
             (Op::Remote { at: 2 * PAGE, write: false }, "F2r"),
             (Op::Remote { at: 3 * PAGE, write: true }, "F3w"),
-            (Op::Lock { at: 4 * PAGE, len: PAGE }, "F4w"),
+            (Op::Lock { at: 4 * PAGE, len: PAGE, on_fault: false }, "F4w"),
             (Op::Remote { at: 6 * PAGE, write: true }, "F6w WP"),
         ];
         let mut waiting = Vec::new();
@@ -66,7 +66,10 @@ fn v55_c5_a_feature_that_sends_signals_is_efault_to_the_kernel() {
             let back = run.get(thread, Op::Remote { at: 0, write });
             assert_eq!(back, Back::Err(Errno::EFAULT));
         }
-        assert_eq!(run.get(thread, Op::Lock { at: 0, len: PAGE }), Back::Err(Errno::ENOMEM));
+        assert_eq!(
+            run.get(thread, Op::Lock { at: 0, len: PAGE, on_fault: false }),
+            Back::Err(Errno::ENOMEM)
+        );
         assert_eq!(run.get(thread, Op::touch(0, true)), Back::Bus);
     });
     let case = Case::new("v55_user_only", 2).modes(RegisterModes::empty());
@@ -212,7 +215,7 @@ fn v11_d10_what_is_refused_before_the_event() {
         // Anonymous memory has no file to punch.
         assert_eq!(run.get(thread, Op::advise(0, 1, Advise::Remove)), Back::Err(Errno::EINVAL));
         // Locked pages are refused before the event, unless that was asked for.
-        assert_eq!(run.get(thread, Op::Lock { at: PAGE, len: PAGE }), Back::Done);
+        assert_eq!(run.get(thread, Op::Lock { at: PAGE, len: PAGE, on_fault: false }), Back::Done);
         for advice in [Advise::DontNeed, Advise::Free] {
             let back = run.get(thread, Op::advise(1, 2, advice));
             assert_eq!(back, Back::Err(Errno::EINVAL), "{advice:?}");
@@ -230,7 +233,7 @@ fn v50_d9_what_was_locked_meanwhile_is_refused() {
         run.copy(0, 2);
         let remover = run.sleeper(Op::dontneed(0, 1));
         let thread = run.thread();
-        assert_eq!(run.get(thread, Op::Lock { at: 0, len: PAGE }), Back::Done);
+        assert_eq!(run.get(thread, Op::Lock { at: 0, len: PAGE, on_fault: false }), Back::Done);
         assert_eq!(run.read(0, 1), ["REMOVE 0..1"]);
         run.returned(remover, Back::Err(Errno::EINVAL));
         assert_eq!(run.content(0), Some(source(0)));
@@ -375,7 +378,10 @@ fn v81_d6_beyond_the_end_of_the_address_space() {
     let top = 0x7fff_ffff_d000 - sim::world::BASE.raw();
     both("v81_d6", 1, Features::empty(), |run| {
         let thread = run.thread();
-        assert_eq!(run.get(thread, Op::Map { at: top, len: 2 * PAGE, prot: Prot::RW }), Back::Done);
+        assert_eq!(
+            run.get(thread, Op::Map { at: top, len: 2 * PAGE, prot: Prot::RW, fill: Fill::Later }),
+            Back::Done
+        );
         for page in [top / PAGE, top / PAGE + 1] {
             assert_eq!(run.get(thread, Op::Store(page, 1)), Back::Done);
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use faultbed::judge::program::{
     Ask, Body, Clause, Condition, Doing, Expect, Part, Program, Step, Task, Wanted, Watched, parse,
 };
-use faultbed::judge::{Advise, Kind, Op, PAGE, Piece, litmus, on_sim};
+use faultbed::judge::{Advise, Fill, Kind, Op, PAGE, Piece, litmus, on_sim};
 use proptest::prelude::*;
 use proptest::sample::select;
 use shims::{
@@ -57,6 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
         Advise::GuardInstall,
         Advise::DontNeedLocked,
     ]);
+    let fill = select(vec![Fill::Later, Fill::Populated, Fill::Locked]);
     let remap = RemapFlags::MAYMOVE | RemapFlags::FIXED;
     prop_oneof![
         (place(), any::<bool>()).prop_map(|(at, write)| Op::Touch { at, write }),
@@ -72,12 +73,11 @@ fn op() -> impl Strategy<Value = Op> {
         part().prop_map(|Part { at, len }| Op::DontNeed { at, len }),
         part().prop_map(|Part { at, len }| Op::DontNeedSelf { at, len }),
         (part(), advice).prop_map(|(Part { at, len }, advice)| Op::Advise { at, len, advice }),
-        (part(), prot()).prop_map(|(Part { at, len }, prot)| Op::Map { at, len, prot }),
-        (part(), prot(), any::<bool>()).prop_map(|(Part { at, len }, prot, locked)| Op::MapNow {
+        (part(), prot(), fill).prop_map(|(Part { at, len }, prot, fill)| Op::Map {
             at,
             len,
             prot,
-            locked
+            fill
         }),
         (0..9_u64, piece(false))
             .prop_map(|(at, piece)| Op::MapFile { piece: Piece { at, ..piece } }),
@@ -93,8 +93,11 @@ fn op() -> impl Strategy<Value = Op> {
                 Op::Remap { at, len, new_len: new_len * 512, to, flags }
             }
         ),
-        part().prop_map(|Part { at, len }| Op::Lock { at, len }),
-        part().prop_map(|Part { at, len }| Op::LockOnFault { at, len }),
+        (part(), any::<bool>()).prop_map(|(Part { at, len }, on_fault)| Op::Lock {
+            at,
+            len,
+            on_fault
+        }),
         part().prop_map(|Part { at, len }| Op::Seal { at, len }),
         part().prop_map(|Part { at, len }| Op::SysvAttach { at, len }),
         (0..3_u8, 0..99_u64).prop_map(|(file, len)| Op::Truncate { file, len }),

@@ -33,7 +33,7 @@ pub use backend::{
 };
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use case::{Case, both};
-pub use op::{Advise, Back, Kind, Op, PAGE, Piece, Settled, granule};
+pub use op::{Advise, Back, Fill, Kind, Op, PAGE, Piece, Settled, granule};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use puppet_arm::PuppetArm;
 pub use run::{Run, at, running_profile, source};

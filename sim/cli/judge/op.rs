@@ -74,6 +74,17 @@ pub fn granule(pieces: &[Piece], page: u64) -> u64 {
     pieces.iter().find(inside).map_or(outside, |piece| piece.kind.granule())
 }
 
+/// When the pages of a mapping are to be there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Fill {
+    /// When somebody touches them.
+    Later,
+    /// At once: `MAP_POPULATE`.
+    Populated,
+    /// At once, and they stay: `MAP_LOCKED`.
+    Locked,
+}
+
 /// `madvise` by its numbers on Linux.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u64)]
@@ -121,9 +132,7 @@ pub enum Op {
     /// `process_madvise(MADV_DONTNEED)` of the own process.
     DontNeedSelf { at: u64, len: u64 },
     /// `mmap` with `MAP_FIXED`.
-    Map { at: u64, len: u64, prot: Prot },
-    /// The same, with `MAP_LOCKED` or `MAP_POPULATE`: the pages are to be there at once.
-    MapNow { at: u64, len: u64, prot: Prot, locked: bool },
+    Map { at: u64, len: u64, prot: Prot, fill: Fill },
     /// As [`Op::Map`], of a memory file that is there.
     MapFile { piece: Piece },
     /// `munmap`.
@@ -132,10 +141,8 @@ pub enum Op {
     Protect { at: u64, len: u64, prot: Prot },
     /// `mremap`, with `MREMAP_FIXED` if there is a place to move to.
     Remap { at: u64, len: u64, new_len: u64, to: Option<u64>, flags: RemapFlags },
-    /// `mlock`.
-    Lock { at: u64, len: u64 },
-    /// `mlock2` with `MLOCK_ONFAULT`.
-    LockOnFault { at: u64, len: u64 },
+    /// `mlock`, or `mlock2` with `MLOCK_ONFAULT`.
+    Lock { at: u64, len: u64, on_fault: bool },
     /// `mseal`.
     Seal { at: u64, len: u64 },
     /// A segment of `shmget` and `shmat`, in place of what is there.
@@ -194,7 +201,7 @@ impl Op {
 
     /// [`Op::Map`] of pages, readable and writable.
     pub fn map(start: u64, end: u64) -> Op {
-        Op::Map { at: start * PAGE, len: (end - start) * PAGE, prot: Prot::RW }
+        Op::Map { at: start * PAGE, len: (end - start) * PAGE, prot: Prot::RW, fill: Fill::Later }
     }
 
     /// [`Op::Protect`] of pages.

@@ -8,7 +8,7 @@ use shims::{Addr, Errno};
 use sim::world::BASE;
 use sim::{Content, STAMP_LEN};
 
-use super::op::{Kind, Op, PAGE, Piece};
+use super::op::{Fill, Kind, Op, PAGE, Piece};
 use super::puppet_arm::PuppetArm;
 use super::puppet_uffd::bytes_of;
 
@@ -223,12 +223,13 @@ pub(crate) fn system_call(
         Op::Populate { at, len, write } => advise(at, len, if write { 23 } else { 22 }),
         Op::DontNeed { at, len } => advise(at, len, 4),
         Op::Advise { at, len, advice } => advise(at, len, advice as u64),
-        Op::Map { at, len, prot } => {
-            let flags = PRIVATE | ANONYMOUS | FIXED;
-            (sys::__NR_mmap, [place(at), len, prot.bits(), flags, u64::MAX, 0])
-        }
-        Op::MapNow { at, len, prot, locked } => {
-            let flags = PRIVATE | ANONYMOUS | FIXED | if locked { LOCKED } else { POPULATE };
+        Op::Map { at, len, prot, fill } => {
+            let how = match fill {
+                Fill::Later => 0,
+                Fill::Populated => POPULATE,
+                Fill::Locked => LOCKED,
+            };
+            let flags = PRIVATE | ANONYMOUS | FIXED | how;
             (sys::__NR_mmap, [place(at), len, prot.bits(), flags, u64::MAX, 0])
         }
         Op::MapFile { piece } => (sys::__NR_mmap, mmap_args(&piece, files, reserve)),
@@ -240,9 +241,9 @@ pub(crate) fn system_call(
             let to = to.map_or(0, place);
             (sys::__NR_mremap, [place(at), len, new_len, flags.bits(), to, 0])
         }
-        Op::Lock { at, len } => (sys::__NR_mlock, [place(at), len, 0, 0, 0, 0]),
+        Op::Lock { at, len, on_fault: false } => (sys::__NR_mlock, [place(at), len, 0, 0, 0, 0]),
         // `MLOCK_ONFAULT`.
-        Op::LockOnFault { at, len } => (sys::__NR_mlock2, [place(at), len, 1, 0, 0, 0]),
+        Op::Lock { at, len, on_fault: true } => (sys::__NR_mlock2, [place(at), len, 1, 0, 0, 0]),
         Op::Seal { at, len } => (sys::__NR_mseal, [place(at), len, 0, 0, 0, 0]),
         Op::Truncate { file, len } => (sys::__NR_ftruncate, [files[&file], len, 0, 0, 0, 0]),
         // `FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`.

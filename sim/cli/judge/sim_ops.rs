@@ -10,7 +10,7 @@ use sim::world::BASE;
 use sim::{Content, STAMP_LEN};
 
 use super::arm::bytes;
-use super::op::{Advise, Kind, Op, PAGE, Piece};
+use super::op::{Advise, Fill, Kind, Op, PAGE, Piece};
 use super::sim_arm::SimArm;
 
 impl SimArm {
@@ -28,9 +28,12 @@ impl SimArm {
             }
             Op::Populate { at, len, write } => Call::Populate { range: range(at, len), write },
             Op::DontNeed { at, len } => Call::DontNeed { range: range(at, len) },
-            Op::Map { at, len, prot } => Call::Mmap(Mmap::fixed(BASE.raw() + at, len, prot)),
-            Op::MapNow { at, len, prot, locked } => {
-                let how = if locked { MapFlags::LOCKED } else { MapFlags::POPULATE };
+            Op::Map { at, len, prot, fill } => {
+                let how = match fill {
+                    Fill::Later => MapFlags::empty(),
+                    Fill::Populated => MapFlags::POPULATE,
+                    Fill::Locked => MapFlags::LOCKED,
+                };
                 Call::Mmap(Mmap::fixed(BASE.raw() + at, len, prot).with(how))
             }
             Op::Unmap { at, len } => Call::Munmap { range: range(at, len) },
@@ -47,8 +50,7 @@ impl SimArm {
             Op::ForkSharingFiles => Call::Process(ProcessCall::Fork { share_files: true }),
             Op::Vfork => Call::Process(ProcessCall::Vfork),
             Op::Exit => Call::Process(ProcessCall::Exit),
-            Op::Lock { at, len } => Call::Mlock { range: range(at, len), on_fault: false },
-            Op::LockOnFault { at, len } => Call::Mlock { range: range(at, len), on_fault: true },
+            Op::Lock { at, len, on_fault } => Call::Mlock { range: range(at, len), on_fault },
             Op::UserCopy { at, write } => Call::Transfer {
                 via: Via::Syscall,
                 range: range(at, STAMP_LEN as u64),

@@ -103,7 +103,7 @@ impl Cover {
                         | Op::ProcMem { .. }
                         | Op::Remote { .. }
                         | Op::Populate { .. }
-                        | Op::Lock { .. }
+                        | Op::Lock { on_fault: false, .. }
                 );
                 let asked =
                     matches!(state, Some(Settled::Asleep | Settled::Returned(Back::Err(_))));

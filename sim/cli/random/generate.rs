@@ -14,7 +14,7 @@ use super::aim::{self, Aim};
 use super::cover::Rule;
 use super::possible::World;
 use super::step::{Ask, Part, Setup, Step};
-use crate::judge::{Advise, Arm, Kind, Op, PAGE, Piece, Settled};
+use crate::judge::{Advise, Arm, Fill, Kind, Op, PAGE, Piece, Settled};
 
 /// What a program is of.
 #[derive(Debug)]
@@ -386,14 +386,19 @@ impl Mix {
             7 => Op::DontNeedSelf { at, len },
             8 if !huge && self.rng.random_ratio(1, 5) => {
                 let prot = self.prot();
-                Op::MapNow { at: one.at, len: one.len, prot, locked: self.rng.random() }
+                let fill = if self.rng.random() { Fill::Locked } else { Fill::Populated };
+                Op::Map { at: one.at, len: one.len, prot, fill }
             }
-            8 if !huge => Op::Map { at: one.at, len: one.len, prot: self.prot() },
+            8 if !huge => {
+                Op::Map { at: one.at, len: one.len, prot: self.prot(), fill: Fill::Later }
+            }
             9 => Op::Unmap { at, len },
             10 => Op::Protect { at, len, prot: self.prot() },
             11 | 12 if !huge => self.remap(one),
-            13 if self.rng.random_ratio(1, 5) => Op::LockOnFault { at: one.at, len: one.len },
-            13 => Op::Lock { at: one.at, len: one.len },
+            13 => {
+                let on_fault = self.rng.random_ratio(1, 5);
+                Op::Lock { at: one.at, len: one.len, on_fault }
+            }
             15 if home == 0 && self.has_files() => {
                 let piece = self.file_piece();
                 let unit = piece.kind.granule();

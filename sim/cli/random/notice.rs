@@ -10,7 +10,7 @@ use super::cover::{Cover, Rule};
 use super::possible::World;
 use super::step::{Ask, Part, Step};
 use super::view::View;
-use crate::judge::{Advise, Area, Entry, Op, PAGE, Settled};
+use crate::judge::{Advise, Area, Entry, Fill, Op, PAGE, Settled};
 
 /// What was seen so far, as far as a rule may hang on it.
 #[derive(Default)]
@@ -48,7 +48,6 @@ fn announced(op: Op) -> Option<Range<u64>> {
     match op {
         Op::Unmap { at, len }
         | Op::Map { at, len, .. }
-        | Op::MapNow { at, len, .. }
         | Op::Remap { at, len, .. }
         | Op::Advise { at, len, advice: Advise::Free } => Some(pages(at, len)),
         op => removed(op),
@@ -234,7 +233,8 @@ fn asked(
 /// The pages that a call may bring by itself.
 fn brought(op: Op) -> Option<Range<u64>> {
     match op {
-        Op::Protect { at, len, .. } | Op::MapNow { at, len, .. } => Some(pages(at, len)),
+        Op::Map { fill: Fill::Later, .. } => None,
+        Op::Protect { at, len, .. } | Op::Map { at, len, .. } => Some(pages(at, len)),
         Op::Remap { at, len, new_len, to, .. } if new_len > len => {
             let to = to.unwrap_or(at);
             Some(pages(to + len, new_len - len))

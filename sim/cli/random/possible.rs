@@ -13,7 +13,7 @@ use shims::{
     ContinueMode, CopyMode, Errno, Event, Features, MoveMode, Outcome, PoisonMode, RegisterModes,
     Request, Span, WriteProtectMode, ZeropageMode,
 };
-use sim::kernel::{Call, FileCall, Payload, Reading, Ret, Sig, flags};
+use sim::kernel::{Call, FileCall, Kernel, Payload, Reading, Ret, Sig, flags};
 use sim::vma::Vma;
 use sim::world::BASE;
 use sim::{Content, Digest, Profile};
@@ -142,13 +142,11 @@ impl World {
     fn is_seen_by_old_translations(&self, thread: usize, at: u64, len: u64) -> bool {
         let Some(home) = self.homes.get(thread) else { return false };
         let kernel = self.arm.kernel.borrow();
-        let (start, end) = (BASE.raw() + at, BASE.raw() + at + len);
-        let inside = |vma: &&Vma| vma.start().raw() < end && start < vma.end().raw();
         let tells = |vma: &Vma| {
             let told = |ctx| kernel.ctx(ctx).features().contains(Features::EVENT_REMOVE);
             vma.uffd().is_some_and(told)
         };
-        let mut later = kernel.space(self.arm.processes[*home].0).iter().filter(inside).skip(1);
+        let mut later = self.mappings(&kernel, *home, at, len).skip(1);
         later.any(tells)
     }
 
@@ -167,11 +165,21 @@ impl World {
     /// the simulated kernel does not know.
     fn may_scan(&self, part: Part, flags: u64) -> bool {
         let kernel = self.arm.kernel.borrow();
-        let (start, end) = (BASE.raw() + part.at, BASE.raw() + part.at + part.len);
-        let inside = |vma: &&Vma| vma.start().raw() < end && start < vma.end().raw();
         let watched = |vma: &Vma| vma.uffd_modes().contains(RegisterModes::WP);
-        let space = kernel.space(self.arm.processes[0].0);
-        flags & 3 != 0 || space.iter().filter(inside).all(watched)
+        flags & 3 != 0 || self.mappings(&kernel, 0, part.at, part.len).all(watched)
+    }
+
+    /// What `process` has mapped of the bytes.
+    fn mappings<'k>(
+        &self,
+        kernel: &'k Kernel,
+        process: usize,
+        at: u64,
+        len: u64,
+    ) -> impl Iterator<Item = &'k Vma> {
+        let (start, end) = (BASE.raw() + at, BASE.raw() + at + len);
+        let space = kernel.space(self.arm.processes[process].0);
+        space.iter().filter(move |vma| vma.start().raw() < end && start < vma.end().raw())
     }
 
     /// Is somebody in the middle of a fork?

@@ -145,7 +145,6 @@ fn simpler(program: &Program, n: usize) -> Vec<Step> {
                 | Op::Advise { len, .. }
                 | Op::DontNeedSelf { len, .. }
                 | Op::Map { len, .. }
-                | Op::MapNow { len, .. }
                 | Op::Unmap { len, .. }
                 | Op::Protect { len, .. } => Some(len),
                 _ => None,

@@ -11,7 +11,7 @@ mod words;
 use shims::{Features, RegisterModes};
 use sim::Profile;
 
-use super::op::{Op, Piece};
+use super::op::{Fill, Op, Piece};
 pub use doing::{Ask, Doing, Part};
 pub use parse::{is_program, parse};
 pub use result::{Expect, Seen, content_text, page_text};
@@ -139,7 +139,8 @@ impl Program {
                         | Op::UserCopy { .. }
                         | Op::ProcMem { .. }
                         | Op::Remote { .. }
-                        | Op::Lock { .. }
+                        | Op::Lock { on_fault: false, .. }
+                        | Op::Map { fill: Fill::Populated | Fill::Locked, .. }
                         | Op::CopyFrom { .. }
                         | Op::CopyArg { .. }
                 )

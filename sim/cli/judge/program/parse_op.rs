@@ -7,7 +7,7 @@ use shims::{
 use sim::scenario::{ScenarioError, Words};
 use sim::vma::{Prot, RemapFlags};
 
-use super::super::op::{Op, PAGE, Piece};
+use super::super::op::{Fill, Op, PAGE, Piece};
 use super::parse::length;
 use super::words::{ADVICE, FEATURES, KINDS, MODES, PROTS, lookup, one_of, part, place, value};
 use super::{Ask, Doing, Part};
@@ -133,13 +133,14 @@ fn thread(word: &str, words: &mut Words<'_>) -> Result<Option<Op>, ScenarioError
         "mmap" => {
             let Part { at, len } = part(words)?;
             let prot = value(words, PROTS, "a protection")?;
-            if took(words, "locked") {
-                Op::MapNow { at, len, prot, locked: true }
+            let fill = if took(words, "locked") {
+                Fill::Locked
             } else if took(words, "populate") {
-                Op::MapNow { at, len, prot, locked: false }
+                Fill::Populated
             } else {
-                Op::Map { at, len, prot }
-            }
+                Fill::Later
+            };
+            Op::Map { at, len, prot, fill }
         }
         "map-file" => {
             let Part { at, len } = part(words)?;
@@ -186,7 +187,7 @@ fn thread(word: &str, words: &mut Words<'_>) -> Result<Option<Op>, ScenarioError
         }
         "mlock" => {
             let Part { at, len } = part(words)?;
-            if took(words, "on-fault") { Op::LockOnFault { at, len } } else { Op::Lock { at, len } }
+            Op::Lock { at, len, on_fault: took(words, "on-fault") }
         }
         "mseal" => {
             let Part { at, len } = part(words)?;

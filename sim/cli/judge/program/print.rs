@@ -6,7 +6,7 @@ use shims::RegisterModes;
 use sim::scenario::HEADER;
 use sim::vma::{Prot, RemapFlags};
 
-use super::super::op::{Kind, Op, PAGE, Piece};
+use super::super::op::{Fill, Kind, Op, PAGE, Piece};
 use super::words::{ADVICE, FEATURES, KINDS, MODES, PROTS, Place, WANTED, name};
 use super::{Ask, Body, Clause, Doing, Expect, Part, Program, Watched};
 
@@ -221,12 +221,9 @@ impl fmt::Display for Op {
                 write!(f, "advise {} {}", part(at, len), name(ADVICE, &advice))
             }
             Op::DontNeedSelf { at, len } => write!(f, "process-dontneed {}", part(at, len)),
-            Op::Map { at, len, prot } => {
-                write!(f, "mmap {} {}", part(at, len), name(PROTS, &prot))
-            }
-            Op::MapNow { at, len, prot, locked } => {
-                let how = if locked { "locked" } else { "populate" };
-                write!(f, "mmap {} {} {how}", part(at, len), name(PROTS, &prot))
+            Op::Map { at, len, prot, fill } => {
+                write!(f, "mmap {} {}", part(at, len), name(PROTS, &prot))?;
+                flags(f, &[(fill == Fill::Locked, "locked"), (fill == Fill::Populated, "populate")])
             }
             Op::MapFile { piece: mapped } => {
                 let at = part(mapped.at * PAGE, mapped.pages * PAGE);
@@ -254,8 +251,10 @@ impl fmt::Display for Op {
                     }
                 }
             }
-            Op::Lock { at, len } => write!(f, "mlock {}", part(at, len)),
-            Op::LockOnFault { at, len } => write!(f, "mlock {} on-fault", part(at, len)),
+            Op::Lock { at, len, on_fault } => {
+                write!(f, "mlock {}", part(at, len))?;
+                flags(f, &[(on_fault, "on-fault")])
+            }
             Op::Seal { at, len } => write!(f, "mseal {}", part(at, len)),
             Op::SysvAttach { at, len } => write!(f, "shmat {}", part(at, len)),
             Op::Truncate { file, len } => write!(f, "truncate {file} {len:#x}"),
