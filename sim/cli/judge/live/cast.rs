@@ -21,6 +21,24 @@ const MAIN: usize = 0;
 /// Bytes of a small page, in which `/proc/PID/pagemap` counts.
 const PAGE: u64 = 4096;
 
+/// Why there is nobody to play.
+pub(super) enum NoCast {
+    /// The kernel or the user cannot.
+    Unable(Unable),
+    /// A process did not come back from what it was told, or never got ready: somebody has stopped
+    /// it, or the machine is very busy.
+    Stuck(&'static str),
+}
+
+impl NoCast {
+    fn of(what: &'static str) -> impl Fn(Errno) -> NoCast {
+        move |why| match why {
+            Errno::EIO => NoCast::Stuck(what),
+            why => NoCast::Unable(Unable(format!("{what}: {why}"))),
+        }
+    }
+}
+
 pub(super) struct Cast {
     pub(super) stage: Stage,
     /// By task, where its puppet is, or will be.
@@ -33,8 +51,9 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    pub(super) fn new(setup: &Setup, flags: OpenFlags) -> Result<Cast, Unable> {
-        let no = |what: &'static str| move |why: Errno| Unable(format!("{what}: {why}"));
+    pub(super) fn new(setup: &Setup, flags: OpenFlags) -> Result<Cast, NoCast> {
+        let no = NoCast::of;
+        let unable = |why: String| NoCast::Unable(Unable(why));
         let mut stage = Stage::new().map_err(no("no process for the tasks"))?;
         let file = make_file(&stage, setup).map_err(no("the file behind the memory"))?;
         let beside = setup.programs.iter().any(|program| program.beside);
@@ -53,14 +72,14 @@ impl Cast {
             slots.push(slot.map_err(no("a thread for a task"))?);
         }
         let fd = stage.userfaultfd(MAIN, flags).map_err(no("a userfaultfd"))?;
-        let uffd = UserFault::try_from(fd).map_err(|why| Unable(why.to_string()))?;
+        let uffd = UserFault::try_from(fd).map_err(|why| unable(why.to_string()))?;
         uffd.api(setup.features).map_err(no("the features"))?;
         let all = setup.memory.span(0, setup.pages);
         uffd.register(all, setup.modes).map_err(no("registering the memory"))?;
         let pid = stage.ids(MAIN).0;
         let open = |name: &str| {
             let opened = File::open(format!("/proc/{pid}/{name}"));
-            opened.map_err(|e| Unable(format!("/proc/{pid}/{name}: {e}")))
+            opened.map_err(|e| unable(format!("/proc/{pid}/{name}: {e}")))
         };
         let (pagemap, mem) = (open("pagemap")?, open("mem")?);
         Ok(Cast { stage, slots, file, uffd: Arc::new(uffd), pagemap, mem })

@@ -21,7 +21,7 @@ use sim::world::{Control, Op, Setup};
 
 use super::super::backend::Unable;
 use super::super::look::Look;
-use super::cast::Cast;
+use super::cast::{Cast, NoCast};
 use super::oracle::Evidence;
 use super::score::{Score, State};
 use super::{Objection, deed, faults_in_the_kernel, only_simulated};
@@ -123,7 +123,14 @@ impl<'s> Live<'s> {
     /// Run it once; what is wrong, if anything is. `seed` decides how long the tasks wait
     /// between their operations.
     pub fn round(&self, seed: u64) -> Result<Vec<Objection>, Unable> {
-        let cast = Cast::new(self.setup, self.flags)?;
+        let cast = match Cast::new(self.setup, self.flags) {
+            Ok(cast) => cast,
+            Err(NoCast::Unable(why)) => return Err(why),
+            Err(NoCast::Stuck(what)) => {
+                let what = format!("{what}: a process does not come back");
+                return Ok(vec![Objection::new("hang", what)]);
+            }
+        };
         let handler = Handler::start(self, &cast)?;
         let run = Run { live: self, cast: &cast, score: Score::new(self.setup), handler: &handler };
         let mut objections = run.play(seed);
