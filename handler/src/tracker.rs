@@ -330,8 +330,12 @@ impl Tracker {
     }
 
     /// An install of `page` came to its end between the reading of a `REMOVE` that covers
-    /// it and the record of that: it may have landed after the zap.
+    /// it and the record of that: it may have landed after the zap. Of a page with no record none
+    /// is made: trackers that say the same are equal.
     pub(crate) fn straddled(&mut self, page: PageNo) {
+        if self.byte(page) == 0 {
+            return;
+        }
         self.update(page, |byte| {
             let removed = byte & STATE == PageState::Removed as u8 || reverted(byte) != 0;
             byte | if removed { UNCONFIRMED } else { 0 }

@@ -165,6 +165,15 @@ impl Exhaust {
         }
     }
 
+    /// Of the actors in `enabled`, those that a reduced search moves.
+    pub fn needed<S: Exhaustible>(system: &S, enabled: u64) -> u64 {
+        let enabled = without_twins(system, enabled);
+        match bits(enabled).find(|actor| system.goes_first(*actor)) {
+            Some(actor) => 1 << actor,
+            None => enabled & !system.put_off(enabled),
+        }
+    }
+
     /// Who can move in `system`?
     fn look<S: Exhaustible>(&self, system: S, hurried: u32, asleep: u64) -> Frame<S> {
         let mut enabled = system.enabled();
@@ -175,11 +184,7 @@ impl Exhaust {
             enabled &= !(1 << clock);
         }
         if self.reduce {
-            enabled = without_twins(&system, enabled);
-            enabled = match bits(enabled).find(|actor| system.goes_first(*actor)) {
-                Some(actor) => 1 << actor,
-                None => enabled & !system.put_off(enabled),
-            };
+            enabled = Exhaust::needed(&system, enabled);
         }
         let asleep = asleep & enabled;
         Frame { system, hurried, enabled, todo: enabled & !asleep, asleep, moved: 0 }

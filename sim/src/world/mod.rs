@@ -466,7 +466,8 @@ impl<S: Subject> World<S> {
 
 impl<S: Subject> core::hash::Hash for World<S> {
     /// The state, without the history and without what the clock says: two runs that meet in
-    /// one state hash alike, however long it took them.
+    /// one state hash alike, however long it took them. Whether a run has failed is part of it:
+    /// what an oracle objected to, a snapshot say, may have left no other trace.
     fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
         self.kernel.hash(state);
         self.tasks.hash(state);
@@ -475,6 +476,7 @@ impl<S: Subject> core::hash::Hash for World<S> {
         self.injection.hash(state);
         self.truth.hash(state);
         (&self.kin, &self.underway, &self.hazards).hash(state);
+        self.failure.as_ref().map(Failure::class).hash(state);
         if self.subject.idle_limit() != u32::MAX {
             self.idle.hash(state);
         }

@@ -2,6 +2,7 @@
 //! know it. Owns the table, made once for a world; what follows from it for the next step of
 //! somebody is in `ahead.rs`.
 
+use super::mishap::Mishap;
 use super::program::{Control, Op, Setup};
 use crate::kernel::{Madvise, page_bits};
 
@@ -156,6 +157,8 @@ fn twins(setup: &Setup) -> Vec<usize> {
             )
         })
     };
+    // What the kernel keeps of signals it keeps under the names that threads really have.
+    let mortal = setup.mishaps.times(Mishap::Death) > 0;
     let programs = &setup.programs;
     (0..programs.len())
         .map(|i| {
@@ -164,7 +167,11 @@ fn twins(setup: &Setup) -> Vec<usize> {
                 let other = &programs[*other];
                 (other.beside, other.forked) == (one.beside, false) && other.ops == one.ops
             };
-            if one.forked || !anonymous(&one.ops) { i } else { (0..i).find(same).unwrap_or(i) }
+            if one.forked || mortal || !anonymous(&one.ops) {
+                i
+            } else {
+                (0..i).find(same).unwrap_or(i)
+            }
         })
         .collect()
 }

@@ -1,0 +1,143 @@
+//! Small worlds, by what they are about. Owns the texts.
+
+/// Private memory, accesses, populating, removals and labels.
+pub const PLAIN: [&str; 21] = [
+    "memory 1 pages\ntask a\n read 0\ntask b\n write 0\n",
+    "memory 1 pages\ntask a\n write 0\ntask b\n read 0 -> source\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n read 0\n",
+    "memory 2 pages\ntask a\n read 0\ntask b\n read 1\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\ntask a\n read 0 -> source\ntask b\n dontneed 0\n",
+    "memory 1 pages\ntask a\n write 0\n write 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nworkers 2\ntask a\n write 0\n write 0\ntask b\n dontneed 0\n",
+    "memory 2 pages\ntask a\n dontneed 0\n read 0\n write 0\ntask b\n read 1\n",
+    "memory 2 pages\ntask a\n populate-read 0..2\ntask b\n read 1\n",
+    "memory 2 pages\ntask a\n populate-write 0..2\ntask b\n write 1\n",
+    "memory 2 pages\nworkers 2\ntask a\n populate-read 0..2\ntask b\n dontneed 1\n",
+    "memory 1 pages\ntask a\n populate-write 0\ntask b\n populate-write 0\n",
+    "memory 2 pages\ntask a\n populate-read 0..2\ntask b\n read 1 -> source\n",
+    "memory 2 pages\nworkers 2\ntask a\n write 0\n post x\ntask b\n await x\n dontneed 0\n read 0 -> zero\n",
+    "memory 2 pages\ntask a\n read 0\n post x\n write 1\ntask b\n await x\n read 1 -> source\n",
+    "memory 2 pages\ntask a\n dontneed 0..2\ntask b\n write 0\n",
+    "memory 1 pages\ntask a\n dontneed 0\ntask b\n dontneed 0\n",
+    "memory 2 pages\ntask a\n dontneed 0\ntask b\n dontneed 1\n",
+    "memory 1 pages\nworkers 1\nfeatures none\ntask a\n read 0 -> source\n read 0 -> source\ntask b\n dontneed 0\n",
+    "memory 1 pages\nfeatures none\ntask a\n read 0\ntask b\n read 0\ntask c\n dontneed 0\n",
+];
+
+/// Memory that is watched for writes.
+pub const WATCHED: [&str; 10] = [
+    "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n write 0\n",
+    "memory 1 pages missing wp\nworkers 2\ntask a\n read 0\ntask b\n write 0\n",
+    "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n dontneed 0\n",
+    "memory 2 pages missing wp\ntask a\n read 0\n write 0\ntask b\n write 1\n",
+    "memory 2 pages missing wp\ntask a\n populate-read 0..2\n write 1\ntask b\n write 1\n",
+    "memory 1 pages missing wp\nfeatures none\ntask a\n read 0\n write 0\ntask b\n dontneed 0\n",
+    "memory 1 pages wp\ntask a\n write 0\ntask b\n write 0\n",
+    "memory 1 pages missing wp\ntask a\n read 0\n post x\n write 0\ntask b\n await x\n write 0\n",
+    "memory 1 pages missing wp\ntask a\n read 0\n post x\n write 0\ntask b\n await x\n read 0 -> source\n",
+    "memory 2 pages missing wp\ntask a\n populate-write 0..2\ntask b\n read 1\n",
+];
+
+/// Snapshots, baselines and pauses.
+pub const ASKED: [&str; 10] = [
+    "memory 1 pages\ntask a\n write 0\ntask b\n dontneed 0\n snapshot\n",
+    "memory 2 pages\nworkers 2\ntask a\n write 0\ntask b\n dontneed 0\n snapshot\n",
+    "memory 1 pages\ntask a\n dontneed 0\ntask b\n snapshot\n",
+    "memory 1 pages\ntask a\n read 0\n dontneed 0\ntask b\n snapshot\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n snapshot\n snapshot\n",
+    "memory 1 pages missing wp\nworkers 2\ntask a\n read 0\n write 0\ntask b\n baseline\n",
+    "memory 1 pages missing wp\ntask a\n write 0\n write 0\ntask b\n baseline\n",
+    "memory 1 pages missing wp\ntask a\n write 0\n write 0\ntask b\n baseline cancelled\n",
+    "memory 2 pages missing wp\ntask a\n write 0\n baseline\n write 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n pause\n resume\n",
+];
+
+/// Operations that change what is mapped or watched.
+pub const CHANGING: [&str; 24] = [
+    "memory 2 pages\ntask a\n read 0\ntask b\n munmap 0..1\n read 1\n",
+    "memory 2 pages\nworkers 2\ntask a\n read 0\ntask b\n munmap 0..1\n",
+    "memory 2 pages\nfeatures remove unmap\ntask a\n read 0\ntask b\n munmap 0..1\n",
+    "memory 2 pages\nfeatures remove unmap\ntask a\n read 0\ntask b\n munmap 0..1\n dontneed 1\n",
+    "memory 1 pages\nroom 1\nfeatures remove unmap remap\ntask a\n read 0\ntask b\n mremap 0..1 1\n",
+    "memory 2 pages\nroom 1\nfeatures remove unmap remap\ntask a\n read 0\ntask b\n mremap 0..1 2\n read 2 -> source\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n mprotect 0 none\n",
+    "memory 1 pages\ntask a\n write 0\ntask b\n mprotect 0 r\n mprotect 0 rw\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n unregister 0\n",
+    "memory 1 pages\ntask a\n dontneed 0\n read 0\ntask b\n unregister 0\n register 0\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n close\n",
+    "memory 1 pages\ntask a\n dontneed 0\n read 0\ntask b\n close\n",
+    "memory 1 pages\nworkers 2\ntask a\n write 0\ntask b\n close\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n guard 0\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n guard 0\n unguard 0\n",
+    "memory 1 pages\ntask a\n write 0\n free 0\n write 0\ntask b\n pageout 0\n",
+    "memory 1 pages\ntask a\n write 0\ntask b\n free 0\n pageout 0\n",
+    "memory 1 pages\nfeatures none\ntask a\n write 0\n write 0\ntask b\n free 0\n pageout 0\n",
+    "memory 1 pages\ntask a\n write 0\n read 0\ntask b\n pageout 0\n",
+    "memory 1 pages\ntask a\n write 0\ntask b\n cold 0\n",
+    "memory 1 pages\nroom 1\nfeatures remove unmap remap\ntask a\n write 0\ntask b\n mremap 0..1 1 dontunmap\n read 0\n",
+    "memory 1 pages missing wp\ntask a\n write 0\n write 0\ntask b\n unregister 0\n",
+    "memory 2 pages\ntask a\n write 0\ntask b\n collapse 0..2\n",
+    "memory 2 pages\ntask a\n post x\n read 0\ntask b\n await x\n munmap 0..1\n",
+];
+
+/// Memory of files, and several processes.
+pub const SHARED: [&str; 22] = [
+    "memory 1 pages shmem\ntask a\n read 0\ntask b\n read 0\n",
+    "memory 2 pages shmem\nworkers 2\ntask a\n read 0\n write 1\ntask b\n read 0\n",
+    "memory 1 pages shmem\ntask a\n write 0\ntask b\n dontneed 0\n read 0\n",
+    "memory 1 pages shmem\ntask a\n read 0\ntask b\n punch 0\n",
+    "memory 1 pages shmem\ntask a\n read 0\n read 0\ntask b\n remove 0\n",
+    "memory 1 pages shmem\ntask a\n read 0\ntask b\n truncate 0\n",
+    "memory 1 pages shmem\ntask a\n read 0\ntask b beside\n write 0\n",
+    "memory 1 pages shmem\ntask a\n read 0\n read 0\ntask b beside\n write 0\n punch 0\n",
+    "memory 2 pages shmem minor filled\ntask a\n read 0\n write 1\ntask b\n read 1\n",
+    "memory 1 pages shmem minor missing\ntask a\n read 0\ntask b\n dontneed 0\n read 0\n",
+    "memory 1 pages shmem-private\ntask a\n read 0\n write 0\ntask b\n dontneed 0\n",
+    "memory 1 pages shmem-private\ntask a\n read 0\ntask b\n write 0\n",
+    "memory 1 pages hugetlb\ntask a\n read 0\ntask b\n write 0\n",
+    "memory 1 pages hugetlb-private\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nfeatures remove fork\ntask a\n read 0\n fork c\ntask b\n read 0\ntask c\n read 0\n",
+    "memory 1 pages\ntask a\n read 0\n fork c\n write 0\ntask b\n read 0 -> source\ntask c\n read 0\n",
+    "memory 1 pages\ntask a\n read 0\n fork c\ntask c\n read 0\n",
+    "memory 1 pages\nfeatures remove fork\ntask a\n fork c\n read 0\ntask c\n read 0\n",
+    "memory 1 pages\nfeatures none\ntask a\n read 0\n fork c\n write 0\ntask c\n write 0\n",
+    "memory 1 pages\nfeatures none\ntask a\n read 0\n post x\n fork c\ntask b\n await x\n write 0\ntask c\n read 0\n",
+    "memory 1 pages shmem\ntask a\n read 0\ntask b\n read 0\ntask c beside\n read 0\n",
+    "memory 1 pages\ntask a\n fork c d\ntask c\n read 0\ntask d\n read 0\n",
+];
+
+/// What goes wrong around a handler.
+pub const MISHAPS: [&str; 18] = [
+    "memory 1 pages\nmishaps eagain\ntask a\n read 0\n",
+    "memory 1 pages\nmishaps eagain\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nmishaps enomem\ntask a\n read 0\n",
+    "memory 2 pages\nmishaps short-batch\ntask a\n read 0\ntask b\n read 1\n",
+    "memory 1 pages\nmishaps spurious\ntask a\n read 0\n read 0\n",
+    "memory 1 pages\nmishaps source-late\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nmishaps source-error\ntask a\n read 0\n",
+    "memory 1 pages\nmishaps shutdown\ntask a\n read 0\n post x\ntask b\n await x\n",
+    "memory 1 pages\nmishaps shutdown\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nmishaps death\ntask a\n read 0\ntask b\n read 0\n",
+    "memory 1 pages\nmishaps death\ntask a\n dontneed 0\n read 0\n",
+    "memory 1 pages\ntask a\n inject eof\n read 0\n",
+    "memory 1 pages\ntask a\n read 0\ntask b\n inject eof\n",
+    "memory 1 pages\ntask a\n read 0\n read 0\ntask b\n inject error EIO\n dontneed 0\n",
+    "memory 2 pages\ntask a\n read 0\ntask b\n inject message 77\n read 1\n",
+    "memory 2 pages\ntask a\n read 0\ntask b\n read 1\ntask c\n inject message 77\n",
+    "memory 2 pages\ntask a\n inject message 77\n read 0\ntask b\n dontneed 1\n",
+    "memory 1 pages\nmishaps panic source-short\ntask a\n read 0\n",
+];
+
+/// Kernels with faults, and old ones.
+pub const KERNELS: [&str; 9] = [
+    "memory 1 pages\nbugs Z14\ntask a\n read 0\ntask b\n read 0\n",
+    "memory 1 pages\nbugs Z14\ntask a\n read 0\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nprofile 5.7\ntask a\n read 0\ntask b\n dontneed 0\n read 0\n",
+    "memory 1 pages missing wp\nprofile 5.7\ntask a\n read 0\n write 0\ntask b\n write 0\n",
+    "memory 1 pages\nprofile 5.13\nbugs Z1\ntask a\n read 0\ntask b\n read 0\n",
+    "memory 1 pages\nprofile 6.1\nbugs Z2\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nbugs Z3\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nbugs Z5\ntask a\n read 0\ntask b\n dontneed 0\n",
+    "memory 1 pages\nprofile 6.12\ntask a\n read 0\ntask b\n dontneed 0\n",
+];
