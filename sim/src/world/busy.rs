@@ -59,6 +59,8 @@ impl Rounds {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Vain {
     calls: Vec<(Asked, u32)>,
+    /// One of them was made twice. Rounds are counted from then on: to ask who could move costs.
+    repeats: bool,
     rounds: Rounds,
 }
 
@@ -76,12 +78,15 @@ impl Vain {
     pub(super) fn forget(&mut self) {
         if !self.calls.is_empty() {
             self.calls.clear();
+            self.repeats = false;
             self.rounds = Rounds::default();
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+    /// Was a call made again for nothing?
+    #[inline]
+    pub(super) fn repeats(&self) -> bool {
+        self.repeats
     }
 
     /// A thread of the handler has made a step, in the call `asked` if in one.
@@ -98,14 +103,17 @@ impl Vain {
         };
         let Some(asked) = asked else { return };
         match self.calls.iter_mut().find(|(call, _)| *call == asked) {
-            Some((_, times)) => *times += 1,
+            Some((_, times)) => {
+                *times += 1;
+                self.repeats = true;
+            }
             None => self.calls.push((asked, 1)),
         }
     }
 
     /// Thread `i` has moved, with calls in vain behind it. Is it too much?
     pub(super) fn judge(&mut self, i: usize, limit: u32, movable: u64) -> Option<Failure> {
-        if self.calls.is_empty() {
+        if !self.repeats {
             return None;
         }
         self.rounds.moved(i, movable);

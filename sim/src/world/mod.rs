@@ -492,7 +492,7 @@ impl<S: Subject> World<S> {
         if self.kin.is_empty() && !self.is_dead() {
             self.turns.note(did, asked, self.now);
         }
-        if self.vain.is_empty() && !self.turns.counts() {
+        if !self.vain.repeats() && !self.turns.counts() {
             return;
         }
         let movable = self.subject.movable(&self.subject_threads, self.view(0));
