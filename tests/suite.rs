@@ -78,6 +78,8 @@ mod layering;
 mod mishaps;
 #[path = "suite/orderings.rs"]
 mod orderings;
+#[path = "suite/patience.rs"]
+mod patience;
 #[path = "suite/programs.rs"]
 mod programs;
 #[path = "suite/random_worlds.rs"]

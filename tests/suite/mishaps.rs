@@ -47,6 +47,10 @@ fn every_mishap_strikes_our_machine_or_our_driver_and_both_survive() {
     for index in 0..50 {
         struck.extend(strikes(&driver, RandomWalk::new(5, index)));
     }
+    let lull = world("memory 2 pages\nworkers 1\nmishaps lull\ntask a\n read 0..2 -> source\n");
+    for index in 0..50 {
+        struck.extend(strikes(&ours(&lull, Policy::default()), RandomWalk::new(5, index)));
+    }
     let all: BTreeSet<String> = Mishap::ALL.iter().map(|mishap| mishap.word().to_owned()).collect();
     assert_eq!(struck, all);
 }

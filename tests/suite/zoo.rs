@@ -25,6 +25,30 @@ fn every_mistake_is_found() {
     assert_eq!(missed, [""; 0]);
 }
 
+/// A handler that spins can be found for something else as well, and one that is unfair for being late.
+#[test]
+fn what_is_slow_is_found_for_being_slow() {
+    let slow = [
+        ("retried-at-once", "busy"),
+        ("no-pause", "busy"),
+        ("every-fault-queued", "busy"),
+        ("retry-under-lock", "busy"),
+        ("serves-inline", "busy"),
+        ("panic-retried", "busy"),
+        ("cancel-ignored", "busy"),
+        ("eof-ignored", "busy"),
+        ("new-first", "starved"),
+        ("client-first", "starved"),
+        ("pool-shared", "hang"),
+    ];
+    let mistakes = zoo::all();
+    for (key, class) in slow {
+        let mistake = mistakes.iter().find(|one| one.key == key).expect("it is listed");
+        let hit = plan(1).hunt(mistake).unwrap_or_else(|| panic!("{key} is found"));
+        assert_eq!(hit.schedule.fails.as_deref(), Some(class), "{key}: {}", hit.why);
+    }
+}
+
 #[test]
 fn right_handlers_survive_the_worlds_of_the_zoo() {
     for place in zoo::places() {
@@ -77,10 +101,13 @@ fn every_entry_of_the_list_has_its_mistakes_or_a_reason() {
 }
 
 /// Mistakes that are shrunk here, of every class and of both kinds; `faultbed zoo` shrinks all.
-const SHRUNK: [&str; 9] = [
+const SHRUNK: [&str; 12] = [
     "decide-outside",
     "late-join",
     "serves-inline",
+    "retried-at-once",
+    "every-fault-queued",
+    "new-first",
     "locks-crossed",
     "short-read",
     "no-entry-error",

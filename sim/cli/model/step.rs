@@ -22,7 +22,7 @@ impl Model {
             Reader::Poll | Reader::AwaitPermit => match self.machine.begin_read() {
                 ReadPermit::Granted if env.mishap(Mishap::Nothing) => {
                     self.reader = Reader::Apply { batch: Vec::new(), end: DrainEnd::Drained };
-                    Move::Handler(Note::new("polled, finds nothing"))
+                    Move::Handler(Note::new("polled, finds nothing").asked())
                 }
                 ReadPermit::Granted => {
                     let short = env.mishap(Mishap::ShortBatch);
@@ -30,11 +30,11 @@ impl Model {
                     let call = Call::Read { ctx: env.ctx(), max };
                     env.begin(call);
                     self.reader = Reader::Reading { short };
-                    Move::Handler(Note::new("polled, may read"))
+                    Move::Handler(Note::new("polled, may read").asked())
                 }
                 ReadPermit::Wait => {
                     self.reader = Reader::AwaitPermit;
-                    Move::Handler(Note::new("polled, must wait"))
+                    Move::Handler(Note::new("polled, must wait").asked())
                 }
                 ReadPermit::Stopped => {
                     self.reader = Reader::Ended;
@@ -140,11 +140,11 @@ impl Model {
                 let until = env.now().after(LATE);
                 self.workers[i] = Worker::Late { req, page, until };
                 self.late += 1;
-                Move::Handler(Note::new("fetch, slowly").page(page.index()))
+                Move::Handler(Note::new("fetch, slowly").page(page.index()).asked())
             }
             Worker::Fetch { req, page } if let Some(error) = self.broken(page, env) => {
                 self.workers[i] = Worker::Failed { req, page, error };
-                Move::Handler(Note::new("fetch fails").page(page.index()))
+                Move::Handler(Note::new("fetch fails").page(page.index()).asked())
             }
             Worker::Late { req, page, .. } => {
                 self.late -= 1;
@@ -196,7 +196,7 @@ impl Model {
         let at = self.bytes.partition_point(|(of, _)| *of < req);
         self.bytes.insert(at, (req, content));
         self.workers[i] = Worker::Fetched { req, page };
-        Move::Handler(Note::new("fetch").page(page.index()))
+        Move::Handler(Note::new("fetch").page(page.index()).asked())
     }
 
     fn bytes_of(&self, req: ReqId) -> Content {

@@ -2,8 +2,9 @@
 //! find it out. Owns the list; how a world is searched is `hunt.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use handler::{Policy, Slip};
+use handler::{Backoff, Policy, Slip};
 use sim::coop::{Check, Coop};
 use sim::world::{Mishap, Setup, World};
 
@@ -42,7 +43,7 @@ pub(super) enum Kind {
 /// Our handler's decisions that are wrong on purpose: entry, name, world, what, how.
 type Decision = (&'static str, &'static str, &'static str, &'static str, fn() -> Policy);
 
-const DECISIONS: [Decision; 6] = [
+const DECISIONS: [Decision; 7] = [
     (
         "B1",
         "trusts-records",
@@ -84,6 +85,17 @@ const DECISIONS: [Decision; 6] = [
         "two_snapshots",
         "What the kernel said of a page for one snapshot is believed for the next one.",
         || Policy::slipping(Slip::ProbesKept),
+    ),
+    (
+        "B9, errno",
+        "no-pause",
+        "held_up",
+        "Our handler, without a pause between attempts against EAGAIN.",
+        || {
+            let mut policy = Policy::default();
+            policy.defer = Backoff { initial: Duration::ZERO, max: Duration::ZERO };
+            policy
+        },
     ),
 ];
 
@@ -136,7 +148,8 @@ pub fn check(flaw: Option<Flaw>, place: &Place) -> Check {
     let (workers, trouble) = (place.setup.workers.max(1), place.trouble);
     let stops = place.setup.mishaps.times(Mishap::Shutdown) > 0;
     let main = move |bed| plain::serve(bed, workers, stops, flaw, trouble);
-    let others = usize::from(stops) + usize::from(trouble.prefetches());
+    let own = [stops, trouble.prefetches(), trouble.is_stuck()];
+    let others = own.into_iter().filter(|own| *own).count();
     Check::new(main).threads(workers * trouble.starts() + 1 + others)
 }
 

@@ -20,6 +20,9 @@ pub use source::Trouble;
 
 const PAGE: usize = 4096;
 
+/// How long a fault is put off that met `EAGAIN`.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// A fault that was read.
 #[derive(Clone, Copy, Debug)]
 struct Job {
@@ -35,7 +38,11 @@ struct Desk {
     /// Pages that were ever removed: they are zeros for ever.
     removed: BTreeSet<u64>,
     queue: VecDeque<Job>,
+    /// Those that need no bytes, if they have a worker of their own.
+    quick: VecDeque<Job>,
     deferred: Vec<Job>,
+    /// When those are tried again.
+    due: Option<Time>,
     /// Pages on their way.
     busy: Vec<u64>,
     why: Option<String>,
@@ -64,6 +71,10 @@ struct Shop {
     trouble: Mutex<Trouble>,
     /// The source waits for removals.
     waits: bool,
+    /// The source waits for a page that needs none of it.
+    stuck: bool,
+    /// The source comes back, if it does, after a while.
+    away: bool,
     /// Bytes of the image.
     image: usize,
     /// The pages of each region.
@@ -103,6 +114,8 @@ pub(super) fn serve(
         settle: RwLock::named("settle", ()),
         trouble: Mutex::named("source", trouble),
         waits: trouble == Trouble::Waits,
+        stuck: trouble.is_stuck(),
+        away: trouble == Trouble::Away,
         image: bed.memory().len().bytes() as usize
             - usize::from(trouble == Trouble::Tail) * PAGE / 2,
         bytes: Mutex::named("bytes", Vec::new()),
@@ -113,6 +126,12 @@ pub(super) fn serve(
         let shop = Arc::clone(&shop);
         let worker = thread::Builder::new().name(format!("worker{}", number + 1));
         started.push(worker.spawn(move || shop.work()).map_err(|error| error.to_string())?);
+    }
+    if trouble.is_stuck() {
+        let shop = Arc::clone(&shop);
+        let quick = thread::Builder::new().name("quick".to_owned());
+        let quick = quick.spawn(move || shop.work_at(|desk| &mut desk.quick));
+        started.push(quick.map_err(|error| error.to_string())?);
     }
     if stops {
         let shop = Arc::clone(&shop);
@@ -171,17 +190,20 @@ impl Shop {
                 self.stop();
                 return Ok(());
             }
-            // Faults that were put off go before new ones.
-            let deferred = std::mem::take(&mut desk.deferred);
-            desk.queue.extend(deferred);
-            self.work.notify_all();
+            if self.is_due(&mut desk) {
+                // Faults that were put off go before new ones.
+                let deferred = std::mem::take(&mut desk.deferred);
+                for job in deferred.into_iter().rev() {
+                    self.lane(&mut desk, job.page).push_front(job);
+                    self.work.notify_all();
+                }
+            }
             drop(desk);
             if self.has(Flaw::BellEmptied) {
                 let _ = self.waiter.wait(Some(self.waiter.now()));
             }
             if wakeup.contains(Wakeup::READABLE) {
-                let odd = self.read_batch(&mut batch)?;
-                self.work.notify_all();
+                let odd = self.read_batch(&mut batch).unwrap_or_else(Some);
                 if let Some(why) = odd {
                     self.calm_down();
                     return Err(why);
@@ -218,11 +240,35 @@ impl Shop {
         self.work.notify_all();
     }
 
-    fn deadline(&self) -> Option<Time> {
-        let deferred = !self.desk.lock().unwrap().deferred.is_empty();
+    /// Does nothing but the bell lead back to a fault that was put off?
+    fn by_bell(&self) -> bool {
         let silent = [Flaw::DeferSilently, Flaw::SignalBeforePush, Flaw::BellEmptied];
-        let silent = self.flaw.is_some_and(|flaw| silent.contains(&flaw));
-        (deferred && !silent).then(|| self.waiter.now().after(Duration::from_millis(1)))
+        self.flaw.is_some_and(|flaw| silent.contains(&flaw))
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.desk.lock().unwrap().due.filter(|_| !self.by_bell())
+    }
+
+    /// Is it time for those that were put off? They wait, or they would meet `EAGAIN` for as long
+    /// as the one who changes the address space does not go on.
+    fn is_due(&self, desk: &mut Desk) -> bool {
+        let now = self.waiter.now();
+        let due = desk.due.is_some_and(|due| due <= now) || self.by_bell();
+        if due && self.has(Flaw::NewFirst) && !desk.queue.is_empty() {
+            desk.due = Some(now.after(PAUSE));
+            return false;
+        }
+        if due {
+            desk.due = None;
+        }
+        due
+    }
+
+    /// The queue for a page.
+    fn lane<'d>(&self, desk: &'d mut Desk, page: u64) -> &'d mut VecDeque<Job> {
+        let quick = self.stuck && desk.removed.contains(&page) && !self.has(Flaw::PoolShared);
+        if quick { &mut desk.quick } else { &mut desk.queue }
     }
 
     /// Read what there is and record it. Says why the handler has to end, if it has to.
@@ -315,8 +361,12 @@ impl Shop {
             let joins = self.has(Flaw::LateJoin) && desk.busy.contains(&page);
             let requested = self.has(Flaw::RequestedForEver) && !desk.requested.insert(page);
             let requested = requested || self.is_awaited(&desk, page);
-            if !joins && !requested {
-                desk.queue.push_back(Job { page, at, decided: None });
+            // One for each page: its install wakes all who wait.
+            let mut jobs = desk.queue.iter().chain(&desk.quick).chain(&desk.deferred);
+            let known = jobs.any(|job| job.page == page) && !self.has(Flaw::EveryFaultQueued);
+            if !joins && !requested && !known {
+                self.lane(&mut desk, page).push_back(Job { page, at, decided: None });
+                self.work.notify_all();
             }
         }
         desk.batch = pages;
@@ -325,7 +375,7 @@ impl Shop {
     /// Let every job that was read come to its end.
     fn calm_down(&self) {
         let mut desk = self.desk.lock().unwrap();
-        while !desk.queue.is_empty() || !desk.busy.is_empty() {
+        while !desk.queue.is_empty() || !desk.quick.is_empty() || !desk.busy.is_empty() {
             desk = self.calm.wait(desk).unwrap();
         }
         let deferred = std::mem::take(&mut desk.deferred);
@@ -338,9 +388,13 @@ impl Shop {
     }
 
     fn work(&self) {
+        self.work_at(|desk| &mut desk.queue);
+    }
+
+    fn work_at(&self, queue: impl Fn(&mut Desk) -> &mut VecDeque<Job>) {
         loop {
             let mut desk = self.desk.lock().unwrap();
-            while desk.queue.is_empty() {
+            while queue(&mut desk).is_empty() {
                 if desk.over {
                     return;
                 }
@@ -350,7 +404,7 @@ impl Shop {
                 }
                 desk = self.work.wait(desk).unwrap();
             }
-            let job = desk.queue.pop_front().expect("it is not empty");
+            let job = self.take(queue(&mut desk));
             desk.busy.push(job.page);
             drop(desk);
             if !self.finish(job) {
@@ -359,9 +413,19 @@ impl Shop {
         }
     }
 
+    /// The next of a queue that has some.
+    fn take(&self, queue: &mut VecDeque<Job>) -> Job {
+        let first = |job: &Job| self.regions[0].contains(&job.page);
+        let at = self.has(Flaw::ClientFirst).then(|| queue.iter().position(first)).flatten();
+        queue.remove(at.unwrap_or(0)).expect("it is not empty")
+    }
+
     /// Do a job. Tells whether the worker goes on.
     fn finish(&self, mut job: Job) -> bool {
-        let came = self.install(&mut job);
+        let mut came = self.install(&mut job);
+        while self.has(Flaw::RetriedAtOnce) && matches!(came, Came::Later) {
+            came = self.install(&mut job);
+        }
         if let Came::Failed(_) = came {
             // Whoever serves next is told of the fault again.
             let _ = self.uffd.wake(span(job.page));
@@ -378,6 +442,7 @@ impl Shop {
             Came::Served => {}
             Came::Later => {
                 desk.deferred.push(job);
+                desk.due.get_or_insert(self.waiter.now().after(PAUSE));
                 bell = !self.has(Flaw::DeferSilently) && !self.has(Flaw::SignalBeforePush);
             }
             Came::Failed(why) => {

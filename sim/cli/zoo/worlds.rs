@@ -66,6 +66,12 @@ worlds! {
     two_snapshots None "memory 1 pages\nworkers 2\ntask guest\n  write 0\ntask balloon\n  dontneed 0 -> ok\n  post gone\ntask control\n  snapshot\n  await gone\n  snapshot\n"
     two_regions Regions "memory 3 pages\nworkers 2\ntask guest\n  read 2\ntask balloon\n  read 1\n  dontneed 0..3 -> ok\n  read 2 -> zero\n"
     started_again FailsAtFirst "memory 2 pages\nworkers 2\ntask guest\n  read 0 -> source\n  read 1 -> source\n"
+    held_up None "memory 2 pages\nworkers 1\nmishaps lull\ntask guest\n  read 0 -> source\ntask balloon\n  dontneed 1 -> ok\n"
+    waiters_held_up None "memory 2 pages\nworkers 1\nmishaps lull\npatience busy 3\ntask one\n  read 0 -> source\ntask two\n  read 0 -> source\ntask three\n  read 0 -> source\ntask four\n  read 0 -> source\ntask five\n  read 0 -> source\ntask balloon\n  dontneed 1 -> ok\n"
+    source_stuck Stuck "memory 2 pages\nworkers 1\ntask guest\n  read 0 -> source\ntask owner\n  dontneed 1 -> ok\n  write 1 -> ok\n"
+    put_off_beside None "memory 5 pages\nworkers 1\npatience starved 2\ntask guest\n  read 0 -> source\ntask one\n  read 1 -> source\ntask two\n  read 2 -> source\ntask three\n  read 3 -> source\ntask balloon\n  dontneed 4 -> ok\n"
+    two_clients Regions "memory 6 pages\nworkers 1\npatience starved 2\ntask second\n  read 4 -> source\ntask one\n  read 0 -> source\ntask two\n  read 1 -> source\ntask three\n  read 2 -> source\n"
+    source_away Away "memory 1 pages\nworkers 1\nmishaps shutdown\ntask guest\n  read 0 -> source\n"
     end_of_file None "memory 1 pages\nworkers 1\ntask other\n  inject eof\nfinally\n  handler failed\n"
 }
 
@@ -113,6 +119,12 @@ fn world_of(flaw: Flaw) -> World {
         Flaw::StopDropsDeferred => World::stopped_amid_changes,
         Flaw::BatchDropped => World::odd_message,
         Flaw::EofIgnored => World::end_of_file,
+        Flaw::CancelIgnored => World::source_away,
+        Flaw::RetriedAtOnce => World::held_up,
+        Flaw::EveryFaultQueued => World::waiters_held_up,
+        Flaw::PoolShared => World::source_stuck,
+        Flaw::NewFirst => World::put_off_beside,
+        Flaw::ClientFirst => World::two_clients,
     }
 }
 

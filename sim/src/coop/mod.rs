@@ -196,11 +196,11 @@ impl Coop {
                 wakeup.set(Wakeup::READABLE, env.readable());
                 wakeup.set(Wakeup::NOTIFIED, core.bell());
                 wakeup.set(Wakeup::TIMEOUT, until.is_some_and(|until| until <= env.now()));
-                return (Input::Wakeup(wakeup), Move::Handler(note));
+                return (Input::Wakeup(wakeup), Move::Handler(note.asked()));
             }
             Op::Fetch { page, may_fail } => {
                 let input = source_input(*may_fail, env);
-                return (input, Move::Handler(note.page(*page)));
+                return (input, Move::Handler(note.page(*page).asked()));
             }
             Op::Touch(name) => note.of(*name),
             Op::Lock { lock: id, .. }
@@ -267,7 +267,10 @@ fn call_moved(env: &mut Env<'_>, read: bool) -> (Input, Move) {
         _ => None,
     };
     if let Some(disturbed) = disturbed {
-        env.take_injection();
+        // What is no userfaultfd any more is none for good.
+        if disturbed != Ret::Read(0) {
+            env.take_injection();
+        }
         ret = disturbed;
     }
     (Input::Ret(ret, events), moved)

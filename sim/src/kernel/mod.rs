@@ -259,6 +259,16 @@ impl Kernel {
         &mut self.threads[usize::from(thread.0)].inbox
     }
 
+    /// The userfaultfd call that `thread` is in, and the address it is about.
+    #[inline]
+    pub(crate) fn call_of(&self, thread: ThreadId) -> Option<(&'static str, Option<Addr>)> {
+        match &self.threads[thread.0 as usize].run {
+            Run::Resolve { request, .. } => Some((request.name(), Some(request.range().start))),
+            Run::Read { .. } => Some(("read", None)),
+            _ => None,
+        }
+    }
+
     /// Let `thread` enter `call`. Nothing has happened yet when this returns: the first
     /// [`step`](Kernel::step) does the first thing.
     ///

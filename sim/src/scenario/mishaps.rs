@@ -1,7 +1,8 @@
-//! The line of a scenario's head that says what may go wrong, and how often. Owns its syntax.
+//! The lines of a scenario's head that say what may go wrong, and how often, and how much of a
+//! handler is too much. Owns their syntax.
 
 use super::words::{ScenarioError, Words};
-use crate::world::{Mishap, Mishaps};
+use crate::world::{Mishap, Mishaps, Patience};
 
 /// The most often that a mishap may strike.
 const OFTEN: u64 = 9;
@@ -29,4 +30,30 @@ pub(super) fn mishaps(words: &mut Words<'_>) -> Result<Mishaps, ScenarioError> {
             Some(next) => (name, column) = next,
         }
     }
+}
+
+/// The most that a scenario can put up with.
+const MOST: u64 = 10_000;
+
+/// `busy N starved N`, or one of them.
+pub(super) fn patience(words: &mut Words<'_>) -> Result<Patience, ScenarioError> {
+    let mut patience = Patience::default();
+    let (mut given, mut word) = (Vec::new(), Some(words.want("`busy` or `starved`")?));
+    while let Some((name, column)) = word {
+        if given.contains(&name) {
+            return Err(words.error(column, format!("`{name}` was given already")));
+        }
+        let limit = match name {
+            "busy" => &mut patience.busy,
+            "starved" => &mut patience.starved,
+            _ => {
+                let message = format!("expected `busy` or `starved`, found `{name}`");
+                return Err(words.error(column, message));
+            }
+        };
+        *limit = words.number("how often", 1, MOST)? as u32;
+        given.push(name);
+        word = words.next();
+    }
+    Ok(patience)
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use shims::{Errno, Features, RegisterModes};
 
 use super::memory::{self, page_or_range, range};
-use super::mishaps::mishaps;
+use super::mishaps::{mishaps, patience};
 use super::words::{ScenarioError, Words};
 use crate::profile::Profile;
 use crate::vma::Prot;
 use crate::world::{
-    Check, ContentClass, Control, Expect, Finally, Injection, Memory, Mishap, Mishaps, Op, Program,
-    Setup,
+    Check, ContentClass, Control, Expect, Finally, Injection, Memory, Mishap, Mishaps, Op,
+    Patience, Program, Setup,
 };
 
 const MAX_PAGES: u64 = 1 << 20;
@@ -38,6 +38,7 @@ pub fn parse(file: &str, text: &str) -> Result<Setup, ScenarioError> {
             labels: Vec::new(),
             finally: Vec::new(),
             mishaps: Mishaps::default(),
+            patience: Patience::default(),
         },
         seen: BTreeMap::new(),
         section: Section::Head,
@@ -201,6 +202,7 @@ impl Parser {
                 return Err(words.error(column, message));
             }
             "mishaps" => setup.mishaps = mishaps(&mut words)?,
+            "patience" => setup.patience = patience(&mut words)?,
             "bugs" => {
                 while let Some((word, column)) = words.next() {
                     let profile = setup.profile.clone().switch_bug(word);
@@ -210,7 +212,7 @@ impl Parser {
             _ => {
                 let message = format!(
                     "expected `name`, `about`, `memory`, `room`, `features`, `workers`, `profile`, \
-                     `bugs`, `mishaps`, `handler script`, `task` or `finally`, found `{word}`"
+                     `bugs`, `mishaps`, `patience`, `handler script`, `task` or `finally`, found `{word}`"
                 );
                 return Err(words.error(column, message));
             }

@@ -6,7 +6,7 @@ use shims::Features;
 
 use super::memory::{Pages, print_memory, print_operation};
 use crate::vma::Prot;
-use crate::world::{Control, Injection, Op, Setup};
+use crate::world::{Control, Injection, Op, Patience, Setup};
 
 impl fmt::Display for Setup {
     /// The scenario as a file.
@@ -44,6 +44,10 @@ impl fmt::Display for Setup {
         }
         if !self.mishaps.is_empty() {
             writeln!(f, "mishaps   {}", self.mishaps)?;
+        }
+        if self.patience != Patience::default() {
+            let Patience { busy, starved } = self.patience;
+            writeln!(f, "patience  busy {busy} starved {starved}")?;
         }
         for program in &self.programs {
             let beside = if program.beside { " beside" } else { "" };

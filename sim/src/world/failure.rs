@@ -107,6 +107,22 @@ pub enum Failure {
         /// Steps taken.
         steps: u32,
     },
+    /// Bounded work: the handler makes one call again and again while nothing changes.
+    Busy {
+        /// Which.
+        call: &'static str,
+        /// The page it is about.
+        page: Option<u64>,
+        /// How often.
+        times: u32,
+    },
+    /// Fairness: the handler serves younger faults before one that it has taken.
+    Starved {
+        /// The page of that one.
+        page: u64,
+        /// How often.
+        times: u32,
+    },
     /// Teardown: the handler used a descriptor after it was closed.
     UseAfterClose {
         /// Which of its threads.
@@ -172,6 +188,8 @@ impl Failure {
             Failure::Unresolved { .. } => "unresolved",
             Failure::StillChanging { .. } => "still-changing",
             Failure::Livelock { .. } => "livelock",
+            Failure::Busy { .. } => "busy",
+            Failure::Starved { .. } => "starved",
             Failure::UseAfterClose { .. } => "use-after-close",
             Failure::Deadlock { .. } => "deadlock",
             Failure::LockOrder { .. } => "lock-order",
@@ -267,6 +285,16 @@ impl fmt::Display for Failure {
             }
             Failure::Livelock { steps } => {
                 write!(f, "still going after {steps} steps: nobody makes progress")
+            }
+            Failure::Busy { call, page, times } => {
+                let page = page.map_or_else(String::new, |page| format!(" page {page}"));
+                write!(f, "{call}{page} came to nothing {times} times while nothing changed")
+            }
+            Failure::Starved { page, times } => {
+                write!(
+                    f,
+                    "the fault on page {page} waits, passed over {times} times by younger ones"
+                )
             }
             Failure::UseAfterClose { actor } => {
                 write!(f, "{actor} used the userfaultfd after it was closed")

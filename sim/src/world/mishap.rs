@@ -12,7 +12,7 @@ use super::moves::Move;
 use super::program::Injection;
 use super::subject::{Standing, Subject};
 use super::{Claim, Failure, Stuck, Task, World};
-use crate::kernel::{Sig, ThreadId};
+use crate::kernel::{Did, Sig, ThreadId};
 use shims::{Errno, Outcome, Request};
 
 macro_rules! mishaps {
@@ -56,6 +56,7 @@ mishaps! {
     Panic "panic" "the source panics once"
     Shutdown "shutdown" "the handler is asked to stop"
     Death "death" "the process is killed"
+    Lull "lull" "nothing but the handler moves until it rests"
 }
 
 /// Several kinds of mishaps: a bit each.
@@ -121,6 +122,8 @@ pub(super) struct Hazards {
     stopped: bool,
     /// The process was killed.
     dead: bool,
+    /// Nobody but the handler moves.
+    lull: bool,
     /// The thread that made the world: it lives where the tasks live, and dies with them.
     main: ThreadId,
     /// Which pages were there before its memory went.
@@ -132,8 +135,8 @@ impl Hazards {
     pub(super) fn new(allowed: Mishaps, main: ThreadId) -> Option<Box<Hazards>> {
         let kinds: Vec<Mishap> = allowed.kinds().collect();
         let none = kinds.is_empty();
-        let (stopped, dead, held) = (false, false, Vec::new());
-        (!none).then(|| Box::new(Hazards { kinds, left: allowed, stopped, dead, main, held }))
+        let (stopped, dead, lull, held) = (false, false, false, Vec::new());
+        (!none).then(|| Box::new(Hazards { kinds, left: allowed, stopped, dead, lull, main, held }))
     }
 
     pub(super) fn kinds(&self) -> &[Mishap] {
@@ -152,6 +155,20 @@ impl<S: Subject> World<S> {
         self.hazards.as_ref().is_some_and(|hazards| hazards.dead)
     }
 
+    /// Does everything outside the handler hold still, for as long as that has something to do?
+    #[inline]
+    pub(super) fn is_lull(&self) -> bool {
+        self.hazards.as_ref().is_some_and(|hazards| hazards.lull)
+    }
+
+    /// Somebody else moves: the handler has come to rest.
+    #[inline]
+    pub(super) fn end_lull(&mut self) {
+        if let Some(hazards) = &mut self.hazards {
+            hazards.lull = false;
+        }
+    }
+
     /// The mishaps that can strike now, one bit each, in the order of the kinds. `enabled`: the
     /// others that can move; if nobody can, the run is over, and nothing happens to it any more.
     pub(super) fn looming(&self, hazards: &Hazards, enabled: u64) -> u64 {
@@ -159,6 +176,10 @@ impl<S: Subject> World<S> {
             return 0;
         }
         let mut exposed = Exposed::NONE;
+        let handler = (1u64 << self.clock_actor()) - (1 << self.tasks.len());
+        if enabled & handler != 0 {
+            exposed = exposed.to(Mishap::Lull);
+        }
         if self.injection.is_none() {
             for i in 0..self.subject_threads.len() {
                 if enabled >> (self.tasks.len() + i) & 1 == 1 {
@@ -198,13 +219,14 @@ impl<S: Subject> World<S> {
                     self.kernel.step(main);
                 }
             }
+            Mishap::Lull => hazards.lull = true,
             kind => self.injection = Some(Injection::Mishap(kind)),
         }
         Move::Mishap(kind)
     }
 
-    /// A thread of the process that was killed goes on to its end. What its calls return nobody
-    /// sees any more.
+    /// A thread of the process that was killed goes on to its end. What it loads, and what its calls
+    /// return, nobody sees any more.
     pub(super) fn step_dying(&mut self, thread: ThreadId) -> Move {
         let held =
             |page| self.kernel.table(self.mm).get(self.setup.addr(page).raw() >> 12).is_present();
@@ -214,7 +236,9 @@ impl<S: Subject> World<S> {
             hazards.held = held;
         }
         let did = self.kernel.step(thread);
-        self.observe(0, &did);
+        if !matches!(did, Did::Load { .. } | Did::Populated { .. }) {
+            self.observe(0, &did);
+        }
         let _ = self.kernel.take_ret(thread);
         Move::Kernel(did)
     }

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod arrange;
+mod busy;
 mod failure;
 mod footprint;
 mod kin;
@@ -17,26 +18,33 @@ mod oracle;
 mod plan;
 mod program;
 mod subject;
+mod turn;
 
 use std::sync::Arc;
 
 use shims::Time;
 
 pub use arrange::Order;
+pub use busy::BUSY;
 pub use failure::{Failure, Stuck};
 pub use memory::{BASE, HUGE_BASE, Memory, page_addr, page_index};
 pub use mishap::{Exposed, Mishap, Mishaps};
 pub use moves::{Move, Note};
-pub use program::{Check, ContentClass, Control, Expect, Finally, Injection, Op, Program, Setup};
+pub use program::{
+    Check, ContentClass, Control, Expect, Finally, Injection, Op, Patience, Program, Setup,
+};
 pub use subject::{Claim, Env, Manner, Reading, Restored, Scope, Standing, Subject, Threads, View};
+pub use turn::STARVED;
 
 use crate::Digest;
 use crate::kernel::{Call, Did, Kernel, MmId, Ret, ThreadId};
 use crate::vma::CtxId;
+use busy::{Asked, Vain};
 use kin::BESIDE;
 use oracle::Truth;
 use plan::Plan;
 use program::Place;
+use turn::Turns;
 
 /// The most actors a world can have: one bit each in a choice.
 pub const MAX_ACTORS: usize = 64;
@@ -78,6 +86,10 @@ pub struct World<S> {
     underway: Vec<kin::Underway>,
     /// What may go wrong, if anything may.
     hazards: Option<Box<mishap::Hazards>>,
+    /// What the handler has done in vain, and whom it has passed over. History, and no part of
+    /// the state.
+    vain: Vain,
+    turns: Turns,
     now: Time,
     /// Moves of the clock since something was achieved.
     idle: u32,
@@ -149,6 +161,8 @@ impl<S: Subject> World<S> {
             beside,
             underway: Vec::new(),
             hazards,
+            vain: Vain::default(),
+            turns: Turns::default(),
             now: Time::ZERO,
             idle: 0,
             steps: 0,
@@ -244,7 +258,11 @@ impl<S: Subject> World<S> {
             mask |= u64::from(self.task_can_step(i, task)) << i;
         }
         let first = self.tasks.len();
-        mask |= self.subject.movable(&self.subject_threads, self.view(0)) << first;
+        let handler = self.subject.movable(&self.subject_threads, self.view(0)) << first;
+        if handler != 0 && self.is_lull() {
+            return handler;
+        }
+        mask |= handler;
         let clock = self.subject.deadline(self.now).is_some_and(|deadline| deadline > self.now)
             && self.idle < self.subject.idle_limit();
         mask |= u64::from(clock) << self.clock_actor();
@@ -262,10 +280,15 @@ impl<S: Subject> World<S> {
     pub fn apply(&mut self, actor: usize) -> Move {
         self.steps += 1;
         let first = self.tasks.len();
+        let subject = (first..self.clock_actor()).contains(&actor);
+        if !subject {
+            self.vain.forget();
+            self.end_lull();
+        }
         let did = if actor < first {
             self.idle = 0;
             self.step_task(actor)
-        } else if actor - first < self.subject_threads.len() {
+        } else if subject {
             self.step_subject(actor - first)
         } else if actor > self.clock_actor() {
             self.idle = 0;
@@ -434,6 +457,7 @@ impl<S: Subject> World<S> {
     }
 
     fn step_subject(&mut self, i: usize) -> Move {
+        let asks = self.kernel.call_of(self.subject_threads[i]);
         let mut env = Env {
             kernel: &mut self.kernel,
             thread: self.subject_threads[i],
@@ -441,8 +465,10 @@ impl<S: Subject> World<S> {
             now: self.now,
             injection: &mut self.injection,
             after_close: false,
+            asks,
         };
         let did = self.subject.step(i, &mut env);
+        let asked = Asked::of(env.asks);
         if env.after_close {
             self.fail(Failure::UseAfterClose { actor: self.subject.actor_name(i) });
         }
@@ -454,7 +480,28 @@ impl<S: Subject> World<S> {
         if let Some(failure) = self.subject.complaint() {
             self.fail(failure);
         }
+        self.weigh(i, &did, asked);
         did
+    }
+
+    /// Is what thread `i` of the handler did one call in vain too many, or did it pass over a
+    /// fault once too often?
+    fn weigh(&mut self, i: usize, did: &Move, asked: Option<Asked>) {
+        self.vain.note(did, asked);
+        // Pages of several processes have no numbers to tell them by.
+        if self.kin.is_empty() && !self.is_dead() {
+            self.turns.note(did, asked, self.now);
+        }
+        if !self.vain.repeats() && !self.turns.counts() {
+            return;
+        }
+        let movable = self.subject.movable(&self.subject_threads, self.view(0));
+        let patience = self.setup.patience;
+        let failure = self.vain.judge(i, patience.busy, movable);
+        let failure = failure.or_else(|| self.turns.judge(i, patience.starved, movable));
+        if let Some(failure) = failure {
+            self.fail(failure);
+        }
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -44,12 +44,14 @@ pub struct Note {
     pub count: Option<u32>,
     /// The lock, condition, channel or atomic it is about.
     pub of: Option<Name>,
+    /// It asks for something and changes nothing by itself: a poll, a read of the source.
+    pub asks: bool,
 }
 
 impl Note {
     /// A note without details.
     pub const fn new(what: &'static str) -> Note {
-        Note { what, page: None, count: None, of: None }
+        Note { what, page: None, count: None, of: None, asks: false }
     }
 
     /// The same about page `page`.
@@ -60,6 +62,12 @@ impl Note {
     /// The same about a lock, a condition, a channel or an atomic.
     pub const fn of(self, name: Name) -> Note {
         Note { of: Some(name), ..self }
+    }
+
+    /// The same of something that is asked for.
+    #[must_use]
+    pub const fn asked(self) -> Note {
+        Note { asks: true, ..self }
     }
 
     /// The same with a count.

@@ -5,8 +5,10 @@ use core::fmt;
 
 use shims::{Errno, Features, RegisterModes, Span};
 
+use super::busy::BUSY;
 use super::memory::Memory;
 use super::mishap::{Mishap, Mishaps};
+use super::turn::STARVED;
 use crate::Content;
 use crate::kernel::{Call, Madvise, Ret, Signal};
 use crate::profile::Profile;
@@ -43,6 +45,23 @@ pub struct Setup {
     pub finally: Vec<Finally>,
     /// What may go wrong meanwhile.
     pub mishaps: Mishaps,
+    /// What is too much of a handler.
+    pub patience: Patience,
+}
+
+/// How much a handler may do in vain, and how often it may serve others first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Patience {
+    /// Calls about one page that come to nothing while nothing changes.
+    pub busy: u32,
+    /// Younger faults that are served before one that waits.
+    pub starved: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { busy: BUSY, starved: STARVED }
+    }
 }
 
 /// A task: what one thread of the monitored process does, in order.

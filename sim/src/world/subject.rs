@@ -77,6 +77,8 @@ pub struct Env<'w> {
     pub(super) injection: &'w mut Option<Injection>,
     /// A call was begun on a userfaultfd that is closed.
     pub(super) after_close: bool,
+    /// The call this thread is in, and the address it is about.
+    pub(super) asks: Option<(&'static str, Option<Addr>)>,
 }
 
 impl Env<'_> {
@@ -94,6 +96,7 @@ impl Env<'_> {
     pub fn begin(&mut self, call: Call) {
         self.after_close |= self.kernel.ctx(self.ctx).is_closed();
         self.kernel.begin(self.thread, call);
+        self.asks = self.kernel.call_of(self.thread);
     }
 
     /// Move the call this thread is in by one step.

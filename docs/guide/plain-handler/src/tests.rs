@@ -46,9 +46,9 @@ const UNLUCKY: &str = "
 faultbed scenario 1
 
 name      unlucky
-about     Reads that find nothing or too little, installs that are refused, a slow source.
+about     Reads that find nothing or too little, installs that are refused, a slow source, a lull.
 memory    2 pages
-mishaps   spurious 2 short-batch eagain 2 source-late
+mishaps   spurious 2 short-batch eagain 2 source-late lull
 
 task one
   read 0

@@ -3,7 +3,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::{Came, Flaw, PAGE, Shop};
+use shims::Uffd as _;
+use sim::sync::thread;
+
+use super::{Came, Flaw, PAGE, PAUSE, Shop, span};
 
 /// What is the matter with the source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,8 +23,14 @@ pub enum Trouble {
     Panics,
     /// Every read waits until a removal is known.
     Waits,
+    /// Every read waits until a page that was removed is there again; what needs no bytes has a
+    /// worker of its own.
+    Stuck,
     /// It ends in the middle of its last page.
     Tail,
+    /// It fails twice, and for good once the handler was asked to stop; after each time it is left
+    /// alone for a while.
+    Away,
     /// Its first reads fail, and the handler that gave up over them is started again.
     FailsAtFirst,
     /// Nothing; and the memory consists of two regions.
@@ -39,6 +48,11 @@ impl Trouble {
     /// How often the handler is started at most.
     pub(in super::super) fn starts(self) -> usize {
         if self == Trouble::FailsAtFirst { 2 } else { 1 }
+    }
+
+    /// Does the source wait for what others do without it?
+    pub(in super::super) fn is_stuck(self) -> bool {
+        self == Trouble::Stuck
     }
 
     /// Is there a thread that prefetches?
@@ -65,18 +79,26 @@ impl Shop {
                 Err(_) if self.has(Flaw::PanicSwallowed) => return Err(Came::Gone),
                 Err(_) => "the source panicked".to_owned(),
             };
-            let endless = self.has(Flaw::PanicRetried);
+            let endless = self.has(Flaw::PanicRetried) || self.away;
+            let stopping = self.away && self.desk.lock().unwrap().stopping;
+            if stopping && !self.has(Flaw::CancelIgnored) {
+                let _ = self.uffd.wake(span(page));
+                return Err(Came::Served);
+            }
+            if self.away && !stopping {
+                thread::sleep(PAUSE);
+            }
             if self.has(Flaw::SourceErrorFatal) || (attempts == ATTEMPTS && !endless) {
                 return Err(Came::Failed(why));
             }
         }
     }
 
-    /// Does a source that is to recover fail once more? As often as one page is asked for.
-    fn fails_again(&self) -> bool {
+    /// Does a source that is to recover after so many failures fail once more?
+    fn fails_again(&self, times: u32) -> bool {
         let mut desk = self.desk.lock().unwrap();
         desk.failures += 1;
-        desk.failures <= ATTEMPTS
+        desk.failures <= times
     }
 
     /// The source, and what is the matter with it.
@@ -87,18 +109,35 @@ impl Shop {
             *trouble = Trouble::None;
         }
         drop(trouble);
-        if now == Trouble::FailsAtFirst && self.fails_again() {
+        let fails = match now {
+            Trouble::FailsAtFirst => self.fails_again(ATTEMPTS),
+            Trouble::Away => {
+                let _ = self.bed.source().try_read_page(page, bytes);
+                self.fails_again(2) || self.desk.lock().unwrap().stopping
+            }
+            _ => false,
+        };
+        if fails {
             return Err("the source failed");
         }
         match now {
             Trouble::None
             | Trouble::Waits
+            | Trouble::Stuck
             | Trouble::Tail
             | Trouble::Prefetches
             | Trouble::Regions
+            | Trouble::Away
             | Trouble::FailsAtFirst => {
                 let mut desk = self.waits.then(|| self.desk.lock().unwrap());
                 while let Some(known) = desk.take_if(|desk| desk.removed.is_empty()) {
+                    desk = Some(self.calm.wait(known).unwrap());
+                }
+                drop(desk);
+                let mut desk = self.stuck.then(|| self.desk.lock().unwrap());
+                while let Some(known) =
+                    desk.take_if(|desk| desk.installed.is_disjoint(&desk.removed))
+                {
                     desk = Some(self.calm.wait(known).unwrap());
                 }
                 drop(desk);
@@ -113,7 +152,12 @@ impl Shop {
             }
             Trouble::FailsOnce => Err("the source failed"),
             Trouble::ShortOnce => Ok(0),
-            Trouble::PanicsOnce | Trouble::Panics => resume_unwind(Box::new("the source panicked")),
+            Trouble::Panics => {
+                // It is asked, and that shows.
+                let _ = self.bed.source().try_read_page(page, bytes);
+                resume_unwind(Box::new("the source panicked"))
+            }
+            Trouble::PanicsOnce => resume_unwind(Box::new("the source panicked")),
         }
     }
 }
