@@ -269,7 +269,7 @@ impl Subject for Model {
         self.member(actor).is_some_and(|(member, actor)| member.thread_can_step(actor, view))
     }
 
-    #[inline]
+    #[inline(always)]
     fn movable(&self, threads: &[ThreadId], view: View<'_>) -> u64 {
         let own = self.own_movable(threads, view);
         if self.kin.is_empty() { own } else { own | self.kin_movable(threads, view) }

@@ -28,8 +28,11 @@ pub(super) struct Asked {
     pub(super) page: Option<u64>,
 }
 
+/// A call as the kernel has it: its name, and the address it is about.
+pub(super) type Asks = Option<(&'static str, Option<Addr>)>;
+
 impl Asked {
-    pub(super) fn of(asks: Option<(&'static str, Option<Addr>)>) -> Option<Asked> {
+    pub(super) fn of(asks: Asks) -> Option<Asked> {
         let (what, addr) = asks?;
         Some(Asked { what, page: addr.and_then(page_index) })
     }
@@ -89,18 +92,24 @@ impl Vain {
         self.repeats
     }
 
-    /// A thread of the handler has made a step, in the call `asked` if in one.
-    #[inline]
-    pub(super) fn note(&mut self, did: &Move, asked: Option<Asked>) {
-        let asked = match did {
-            Move::Handler(note) if note.asks => Some(Asked { what: note.what, page: note.page }),
-            Move::Kernel(did) => match effect(did, asked) {
-                Effect::Changes => return self.forget(),
-                Effect::Vain => asked,
-                Effect::Neither => return,
+    /// A thread of the handler has made a step, in the call `asks` if in one.
+    #[inline(always)]
+    pub(super) fn note(&mut self, did: &Move, asks: Asks) {
+        match did {
+            Move::Handler(note) if note.asks => {
+                self.count(Some(Asked { what: note.what, page: note.page }));
+            }
+            Move::Kernel(did) => match effect(did, asks) {
+                Effect::Changes => self.forget(),
+                Effect::Vain => self.count(Asked::of(asks)),
+                Effect::Neither => {}
             },
-            _ => return,
-        };
+            _ => {}
+        }
+    }
+
+    #[inline(never)]
+    fn count(&mut self, asked: Option<Asked>) {
         let Some(asked) = asked else { return };
         match self.calls.iter_mut().find(|(call, _)| *call == asked) {
             Some((_, times)) => {
@@ -125,17 +134,20 @@ impl Vain {
     }
 }
 
-fn effect(did: &Did, asked: Option<Asked>) -> Effect {
-    let wakes = asked.is_some_and(|asked| asked.what == "wake");
+#[inline(always)]
+fn effect(did: &Did, asks: Asks) -> Effect {
     match did {
-        Did::Answer { woken: 0, outcome } if outcome.errno.is_some() || wakes => Effect::Vain,
+        Did::Answer { woken: 0, outcome } => {
+            let wakes = || asks.is_some_and(|(what, _)| what == "wake");
+            if outcome.errno.is_some() || wakes() { Effect::Vain } else { Effect::Neither }
+        }
         Did::Return(Ret::Err(_) | Ret::Read(0)) => Effect::Vain,
-        Did::Return(_) | Did::Answer { woken: 0, .. } | Did::WakeAll { woken: 0 } => {
-            Effect::Neither
-        }
-        Did::PassGate | Did::NextMapping | Did::FindEmpty { .. } | Did::LetGo { .. } => {
-            Effect::Neither
-        }
+        Did::Return(_)
+        | Did::WakeAll { woken: 0 }
+        | Did::PassGate
+        | Did::NextMapping
+        | Did::FindEmpty { .. }
+        | Did::LetGo { .. } => Effect::Neither,
         _ => Effect::Changes,
     }
 }

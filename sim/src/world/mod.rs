@@ -39,7 +39,7 @@ pub use turn::STARVED;
 use crate::Digest;
 use crate::kernel::{Call, Did, Kernel, MmId, Ret, ThreadId};
 use crate::vma::CtxId;
-use busy::{Asked, Vain};
+use busy::{Asked, Asks, Vain};
 use kin::BESIDE;
 use oracle::Truth;
 use plan::Plan;
@@ -468,7 +468,7 @@ impl<S: Subject> World<S> {
             asks,
         };
         let did = self.subject.step(i, &mut env);
-        let asked = Asked::of(env.asks);
+        let asked = env.asks;
         if env.after_close {
             self.fail(Failure::UseAfterClose { actor: self.subject.actor_name(i) });
         }
@@ -486,15 +486,21 @@ impl<S: Subject> World<S> {
 
     /// Is what thread `i` of the handler did one call in vain too many, or did it pass over a
     /// fault once too often?
-    fn weigh(&mut self, i: usize, did: &Move, asked: Option<Asked>) {
+    #[inline]
+    fn weigh(&mut self, i: usize, did: &Move, asked: Asks) {
         self.vain.note(did, asked);
         // Pages of several processes have no numbers to tell them by.
-        if self.kin.is_empty() && !self.is_dead() {
-            self.turns.note(did, asked, self.now);
+        if self.turns.cares(did) && self.kin.is_empty() && !self.is_dead() {
+            self.turns.note(did, Asked::of(asked), self.now);
         }
-        if !self.vain.repeats() && !self.turns.counts() {
-            return;
+        if self.vain.repeats() || self.turns.counts() {
+            self.judge_work(i);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn judge_work(&mut self, i: usize) {
         let movable = self.subject.movable(&self.subject_threads, self.view(0));
         let patience = self.setup.patience;
         let failure = self.vain.judge(i, patience.busy, movable);

@@ -58,8 +58,24 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// A thread of the handler has made a step, in the call `asked` if in one.
+    /// Could a step of the handler be of any interest?
     #[inline]
+    pub(super) fn cares(&self, did: &Move) -> bool {
+        match did {
+            Move::Kernel(Did::Take(Event::Fault(_))) => true,
+            Move::Kernel(
+                Did::Take(_)
+                | Did::Install { .. }
+                | Did::Unprotect { .. }
+                | Did::Poison { .. }
+                | Did::Answer { .. },
+            ) => !self.waiting.is_empty(),
+            Move::Handler(note) => note.asks && !self.waiting.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// A thread of the handler has made a step, in the call `asked` if in one.
     pub(super) fn note(&mut self, did: &Move, asked: Option<Asked>, now: Time) {
         match did {
             Move::Kernel(Did::Take(Event::Fault(fault))) => {
