@@ -241,16 +241,21 @@ fn what_a_scan_has_put_on_poison_and_guards_stays_or_goes_alike_on_both_kernels(
     for kind in [Kind::Anon, Kind::Shmem, Kind::ShmemPrivate] {
         let poison = ask(Ask::Poison(page, 0));
         for mark in [poison, thread(Op::advise(2, 3, Advise::GuardInstall))] {
-            for end in &ends {
-                let steps = vec![
-                    Step::Open(Features::WP_ASYNC),
+            let program = |features, end: &Step| {
+                let mut steps = vec![
+                    Step::Open(features),
                     ask(Ask::Register(page, modes.bits())),
                     mark.clone(),
                     ask(Ask::Scan(page, 1, 2)),
                     end.clone(),
                 ];
-                programs.push(of(kind, steps));
-            }
+                if features.contains(Features::EVENT_FORK) {
+                    steps.push(ask(Ask::Read(1)));
+                }
+                of(kind, steps)
+            };
+            programs.extend(ends.iter().map(|end| program(Features::WP_ASYNC, end)));
+            programs.push(program(Features::WP_ASYNC | Features::EVENT_FORK, &ends[0]));
         }
     }
     agree(&programs);

@@ -93,7 +93,7 @@ impl Kernel {
             for (vpn, pte) in entries {
                 let pte = pte.forked();
                 parent.set(vpn, pte);
-                table.set(vpn, if wp || keeps { pte } else { pte.unwatched() });
+                table.set(vpn, if wp || keeps { pte.inherited() } else { pte.unwatched() });
             }
         }
         table

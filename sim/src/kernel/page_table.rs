@@ -152,15 +152,21 @@ impl Pte {
         }
     }
 
-    /// The same where nobody watches the place it goes to, in a child or after a move: poison and
-    /// guards lose what a scan has put on them, which un-protecting and unregistering leave
-    /// (measured).
-    pub(super) fn unwatched(self) -> Pte {
+    /// As a child gets it: poison and guards lose what a scan has put on them, watched or not
+    /// (d26, measured).
+    pub(super) fn inherited(self) -> Pte {
         match self {
             Pte::Marker(Marker::PoisonScanned) => Pte::Marker(Marker::Poison),
             Pte::Marker(Marker::GuardScanned) => Pte::Marker(Marker::Guard),
-            pte => pte.without_wp(),
+            pte => pte,
         }
+    }
+
+    /// The same where nobody watches the place it goes to, in a child or after a move. There it
+    /// loses its protection, too, and what a scan has put on it, which un-protecting and
+    /// unregistering leave (measured).
+    pub(super) fn unwatched(self) -> Pte {
+        self.inherited().without_wp()
     }
 }
 
