@@ -34,6 +34,8 @@ pub struct Graph {
     pub ends: Vec<String>,
     /// Each state behind all that follow it, but for circles.
     order: Vec<usize>,
+    /// By state: what the runs from there can come to.
+    all: Vec<Ends>,
 }
 
 /// What a comparison has seen.
@@ -55,7 +57,8 @@ pub struct Sums {
 impl Graph {
     /// All states that follow `start`; `None` if there are more than `limit`.
     pub fn of<S: Subject>(start: &World<S>, hurries: u32, limit: usize) -> Option<Graph> {
-        let mut graph = Graph { nodes: Vec::new(), ends: Vec::new(), order: Vec::new() };
+        let mut graph =
+            Graph { nodes: Vec::new(), ends: Vec::new(), order: Vec::new(), all: Vec::new() };
         let mut known = BTreeMap::new();
         let mut ends = BTreeMap::new();
         let mut open = vec![(start.clone(), 0, None, 0)];
@@ -83,6 +86,7 @@ impl Graph {
             }
         }
         graph.sort();
+        graph.all = graph.reach(|_, _| true);
         Some(graph)
     }
 
@@ -155,7 +159,7 @@ impl Graph {
     /// A state from which the steps that a reduced search takes lead to fewer ends, with those
     /// that it misses.
     pub fn loss(&self) -> Option<(usize, Vec<&str>)> {
-        let all = self.reach(|_, _| true);
+        let all = &self.all;
         let some = self.reach(|node, actor| node.needed >> actor & 1 == 1);
         // The last of them: what is wrong is wrong there.
         let lost = |at: &usize| self.nodes[*at].between == 0 && all[*at] != some[*at];
@@ -166,7 +170,7 @@ impl Graph {
 
     /// Two states that are one for a reduced search, and do not do the same from there on.
     pub fn confusion(&self) -> Option<(usize, usize, String)> {
-        let all = self.reach(|_, _| true);
+        let all = &self.all;
         let mut first: BTreeMap<Fingerprint, usize> = BTreeMap::new();
         for (at, node) in self.nodes.iter().enumerate() {
             let one = *first.entry(node.print).or_insert(at);

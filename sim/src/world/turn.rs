@@ -75,7 +75,8 @@ impl Turns {
         }
     }
 
-    /// A thread of the handler has made a step, in the call `asked` if in one.
+    /// A thread of the handler has made a step of [interest](Turns::cares), in the call `asked` if in
+    /// one.
     pub(super) fn note(&mut self, did: &Move, asked: Option<Asked>, now: Time) {
         match did {
             Move::Kernel(Did::Take(Event::Fault(fault))) => {
@@ -84,7 +85,6 @@ impl Turns {
                     self.waiting.push(Waiting { page, passed, at, excuse });
                 }
             }
-            _ if self.waiting.is_empty() => {}
             Move::Kernel(did) => self.note_kernel(did, asked, now),
             Move::Handler(note) if note.asks && note.page.is_some() => {
                 self.excuse(note.page, Excuse::Wants);
