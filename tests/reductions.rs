@@ -3,6 +3,8 @@
 //! do the same from there on. Owns the tests; `tests/ahead_mutants.sh` breaks the conditions of the
 //! reduction one by one, and these have to notice.
 
+#[path = "reductions/commute.rs"]
+mod commute;
 #[path = "reductions/graph.rs"]
 mod graph;
 #[path = "reductions/worlds.rs"]
@@ -10,12 +12,16 @@ mod worlds;
 
 use std::sync::Arc;
 
+use commute::Clash;
 use faultbed::model::Model;
 use faultbed::tamper::Tamper;
 use graph::{Graph, Sums};
 use handler::Policy;
 use sim::scenario;
 use sim::world::{Setup, Subject, World};
+
+/// How often time may pass while somebody can move.
+const HURRIES: u32 = 1;
 
 /// States that are looked at in a world; one that has more is left out.
 const LIMIT: usize = 20_000;
@@ -41,21 +47,35 @@ fn any(setup: &Arc<Setup>) -> Vec<Model> {
     all
 }
 
-fn check<S: Subject>(text: &str, start: &World<S>, sums: &mut Sums) {
-    let Some(graph) = Graph::of(start, 1, LIMIT) else {
+fn check<S: Subject + std::fmt::Debug>(text: &str, start: &World<S>, sums: &mut Sums) {
+    let Some(graph) = Graph::of(start, HURRIES, LIMIT) else {
         sums.skipped += 1;
         return;
     };
+    let missed = graph.missed(start, HURRIES);
+    assert!(missed.is_empty(), "{text}a reduced search and another differ in {missed:?}");
     *sums += graph.sums();
     if let Some((at, missing)) = graph.loss() {
         panic!(
             "{text}behind\n{}{} move, and {missing:?} is lost",
-            graph.path(start, at),
+            graph.path(start, at, &[]),
             graph.movers(start, at)
         );
     }
+    for (what, clash) in [("a step that waits", graph.tear()), ("a footprint", graph.touch())] {
+        if let Some(clash) = clash {
+            let Clash { at, behind, moved, other } = clash;
+            panic!(
+                "{text}{what}: behind\n{}{} move, and in another order it is not the same:\n{}or\n{}",
+                graph.path(start, at, &[]),
+                graph.movers(start, at),
+                graph.path(start, behind, &[moved, other]),
+                graph.path(start, behind, &[other, moved]),
+            );
+        }
+    }
     if let Some((one, other, what)) = graph.confusion() {
-        let path = |at| graph.path(start, at);
+        let path = |at| graph.path(start, at, &[]);
         panic!("{text}{what} behind\n{}and\n{}", path(one), path(other));
     }
 }

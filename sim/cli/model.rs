@@ -329,15 +329,15 @@ impl Subject for Model {
         let Model { machine, reader, workers, bytes, snapshot, snapshotting, .. } = self;
         let Model { ctx, kin, children, hand, late, .. } = self;
         machine.hash_at(now, state);
+        // Requests by their places, not by the names that they have by chance.
         for worker in workers {
-            match worker {
-                Worker::Late { req, page, until } => {
-                    (u8::MAX, req, page, until.since(now)).hash(state);
-                }
-                worker => worker.hash(state),
-            }
+            self.hash_worker(worker, now, state);
         }
-        (reader, bytes, snapshot, snapshotting, ctx, children, hand, late).hash(state);
+        bytes.len().hash(state);
+        for (req, content) in bytes {
+            (machine.rank(*req), content).hash(state);
+        }
+        (reader, snapshot, snapshotting, ctx, children, hand, late).hash(state);
         kin.iter().for_each(|kin| kin.hash_at(now, state));
     }
 

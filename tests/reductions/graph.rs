@@ -1,39 +1,49 @@
 //! All states of a small world, and what the runs from each of them can come to: with all steps,
 //! and with those alone that a reduced search takes. Owns the graph and the comparison.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sim::explore::{Exhaust, Exhaustible, Fingerprint};
+use sim::explore::{End, Exhaust, Exhaustible, Fingerprint};
 use sim::kernel::Did;
 use sim::world::{Move, Order, Subject, World};
 
 /// Ends of runs, a bit each.
 type Ends = u128;
 
-struct Node {
+pub(crate) struct Node {
     /// What the state is for a reduced search, and who takes whose place in it.
     print: Fingerprint,
     order: Order,
+    /// The same without how often time has hurried.
+    pub(crate) bare: Fingerprint,
     /// Actors that can move.
-    enabled: u64,
+    pub(crate) enabled: u64,
     /// Those that a reduced search moves.
-    needed: u64,
-    next: Vec<(usize, usize)>,
+    pub(crate) needed: u64,
+    /// Those, and who could change places with one of them.
+    pub(crate) held: u64,
+    pub(crate) next: Vec<(usize, usize)>,
+    /// Pairs of actors whose steps a reduced search takes to come out the same in either order.
+    pub(crate) apart: Vec<(usize, usize)>,
     /// Threads that are between the two looks of an ioctl at the gate, which a reduced search
     /// takes to be one step.
     between: u64,
+    /// Those of them that it moves on at once.
+    pub(crate) goes_on: u64,
     /// From where, and by whose step, it was reached first.
     from: Option<(usize, usize)>,
-    end: Ends,
+    pub(crate) end: Ends,
 }
 
 /// The states of a world.
 pub struct Graph {
-    nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// What the runs come to, in words.
     pub ends: Vec<String>,
     /// Each state behind all that follow it, but for circles.
-    order: Vec<usize>,
+    pub(crate) order: Vec<usize>,
+    /// The actor that stands for the passing of time.
+    pub(crate) clock: usize,
     /// By state: what the runs from there can come to.
     all: Vec<Ends>,
 }
@@ -57,8 +67,13 @@ pub struct Sums {
 impl Graph {
     /// All states that follow `start`; `None` if there are more than `limit`.
     pub fn of<S: Subject>(start: &World<S>, hurries: u32, limit: usize) -> Option<Graph> {
-        let mut graph =
-            Graph { nodes: Vec::new(), ends: Vec::new(), order: Vec::new(), all: Vec::new() };
+        let mut graph = Graph {
+            nodes: Vec::new(),
+            ends: Vec::new(),
+            order: Vec::new(),
+            clock: start.clock_actor(),
+            all: Vec::new(),
+        };
         let mut known = BTreeMap::new();
         let mut ends = BTreeMap::new();
         let mut open = vec![(start.clone(), 0, None, 0)];
@@ -104,8 +119,8 @@ impl Graph {
         if hurried >= hurries && enabled != clock {
             enabled &= !clock;
         }
-        let (print, order) = Exhaustible::arranged(world);
-        let print = Fingerprint::of(&(print, hurried));
+        let (bare, order) = Exhaustible::arranged(world);
+        let print = Fingerprint::of(&(bare, hurried));
         let mut end = 0;
         if enabled == 0 {
             let what = world.clone().outcome();
@@ -118,7 +133,32 @@ impl Graph {
             end = 1 << bit;
         }
         let needed = Exhaust::needed(world, enabled);
-        Node { print, order, enabled, needed, next: Vec::new(), between, from, end }
+        let twin = |one: usize| actors(needed).any(|other| world.are_twins(other, one));
+        let held = actors(enabled).filter(|actor| twin(*actor));
+        let held = held.fold(needed, |mask, actor| mask | 1 << actor);
+        let prints: Vec<_> = actors(enabled).map(|a| (a, world.footprint(a))).collect();
+        let pairs = prints.iter().enumerate().flat_map(|(i, one)| {
+            let others = prints[i + 1..].iter();
+            others
+                .filter(|(_, other)| one.1.is_independent_of(*other))
+                .map(|other| (one.0, other.0))
+        });
+        let apart = pairs.collect();
+        let goes_on = actors(enabled).filter(|actor| world.goes_on(*actor));
+        let goes_on = goes_on.fold(0, |mask, actor| mask | 1 << actor);
+        let next = Vec::new();
+        Node { print, order, bare, enabled, needed, held, next, apart, between, goes_on, from, end }
+    }
+
+    /// The ends that a reduced search comes to and a look at every state does not, or the other
+    /// way round.
+    pub fn missed<S: Subject>(&self, start: &World<S>, hurries: u32) -> Vec<String> {
+        let search = Exhaust { reduce: true, hurries, states: usize::MAX, keep_going: true };
+        let census = search.run(start, |_| true);
+        let words = |end: &End| format!("{:?} {}", end.class, anonymous(start, &end.what));
+        let found: BTreeSet<String> = census.outcomes.keys().map(words).collect();
+        let all: BTreeSet<String> = self.ends.iter().cloned().collect();
+        all.symmetric_difference(&found).cloned().collect()
     }
 
     fn sort(&mut self) {
@@ -199,8 +239,8 @@ impl Graph {
         None
     }
 
-    /// The steps to a state, in words.
-    pub fn path<S: Subject>(&self, start: &World<S>, mut at: usize) -> String {
+    /// The steps to a state, and those of `then` behind it, in words.
+    pub fn path<S: Subject>(&self, start: &World<S>, mut at: usize, then: &[usize]) -> String {
         let mut steps = Vec::new();
         while let Some((from, actor)) = self.nodes[at].from {
             steps.push(actor);
@@ -208,7 +248,11 @@ impl Graph {
         }
         let mut world = start.clone();
         let mut words = String::new();
-        for actor in steps.into_iter().rev() {
+        for actor in steps.into_iter().rev().chain(then.iter().copied()) {
+            if world.enabled() >> actor & 1 == 0 {
+                words += &format!("  {}: cannot move\n", world.actor_name(actor));
+                continue;
+            }
             let did = world.apply(actor);
             words += &format!("  {}: {}\n", world.actor_name(actor), world.describe(&did));
         }
@@ -248,13 +292,14 @@ impl std::ops::AddAssign for Sums {
     }
 }
 
-fn actors(mask: u64) -> impl Iterator<Item = usize> {
+pub(crate) fn actors(mask: u64) -> impl Iterator<Item = usize> {
     (0..64).filter(move |actor| mask >> actor & 1 == 1)
 }
 
 /// Without what tells tasks with one program apart, or workers.
 fn anonymous<S: Subject>(world: &World<S>, what: &str) -> String {
     let programs = &world.setup().programs;
+    let what = unnumbered(world, what);
     let words = what.split_inclusive(|c: char| !c.is_ascii_alphanumeric()).map(|word| {
         let name = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         let own = programs.iter().find(|program| program.name == name);
@@ -266,4 +311,17 @@ fn anonymous<S: Subject>(world: &World<S>, what: &str) -> String {
         }
     });
     words.collect()
+}
+
+/// With the line of the first of several tasks with one program.
+fn unnumbered<S: Subject>(world: &World<S>, what: &str) -> String {
+    let programs = &world.setup().programs;
+    let number = what.strip_prefix("line ").and_then(|rest| rest.split_once(':'));
+    let Some((number, rest)) = number else { return what.to_owned() };
+    let line: u32 = number.parse().expect("lines are numbers");
+    let places = programs.iter().map(|own| (own, own.lines.iter().position(|at| *at == line)));
+    let place = places.into_iter().find_map(|(own, at)| Some((own, at?)));
+    let Some((own, at)) = place else { return what.to_owned() };
+    let first = programs.iter().find(|program| program.ops == own.ops).expect("there is itself");
+    format!("line {}:{rest}", first.lines[at])
 }

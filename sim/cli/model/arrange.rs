@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    fn hash_worker<H: Hasher>(&self, worker: &Worker, now: Time, state: &mut H) {
+    pub(super) fn hash_worker<H: Hasher>(&self, worker: &Worker, now: Time, state: &mut H) {
         core::mem::discriminant(worker).hash(state);
         match worker {
             Worker::Idle => {}

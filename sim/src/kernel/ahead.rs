@@ -152,32 +152,32 @@ impl Kernel {
     }
 
     /// Will an access to `page`, as it is now, ask for it and wait?
-    pub(crate) fn asks(&self, mm: MmId, page: Vpn, write: bool) -> bool {
+    pub(crate) fn asks(&self, mm: MmId, page: Vpn, write: bool) -> Option<Asks> {
         if self.objects.is_some() {
-            return false;
+            return None;
         }
         let mm = &self.mms[usize::from(mm.0)];
-        let Some(vma) = mm.space.find(page_addr(page)) else { return false };
-        let Some(ctx) = vma.uffd() else { return false };
+        let vma = mm.space.find(page_addr(page))?;
+        let ctx = self.ctx(vma.uffd()?);
         let refuses = Features::SIGBUS | Features::WP_ASYNC;
         if !vma.flags().contains(VmaFlags::READ | VmaFlags::WRITE)
-            || self.ctx(ctx).features.intersects(refuses)
-            || self.ctx(ctx).user_mode_only
-            || self.ctx(ctx).released
+            || ctx.features.intersects(refuses)
+            || ctx.user_mode_only
+            || ctx.released
             || self.wants_huge(vma)
         {
-            return false;
+            return None;
         }
-        match mm.table.get(page) {
-            Pte::None => vma.uffd_modes().contains(RegisterModes::MISSING),
-            Pte::Present { bits, .. } => {
-                write
-                    && !bits.writable()
-                    && bits.contains(PteBits::UFFD_WP)
-                    && vma.uffd_modes().contains(RegisterModes::WP)
+        let (asks, mode) = match mm.table.get(page) {
+            Pte::None => (Asks::Missing, RegisterModes::MISSING),
+            Pte::Present { bits, .. }
+                if write && !bits.writable() && bits.contains(PteBits::UFFD_WP) =>
+            {
+                (Asks::Protected, RegisterModes::WP)
             }
-            Pte::Marker(_) => false,
-        }
+            Pte::Present { .. } | Pte::Marker(_) => return None,
+        };
+        vma.uffd_modes().contains(mode).then_some(asks)
     }
 
     /// Is the access that `thread` is in a write?
@@ -245,6 +245,15 @@ impl Kernel {
     pub(crate) fn every_thread(&self) -> impl Iterator<Item = ThreadId> {
         (0..self.threads.len()).map(|n| ThreadId(n as u16))
     }
+}
+
+/// Why an access will ask for a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asks {
+    /// The page is missing.
+    Missing,
+    /// It is there, and protected against the write.
+    Protected,
 }
 
 /// How far a resolving ioctl has come.

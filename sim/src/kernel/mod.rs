@@ -61,7 +61,7 @@ use std::sync::Arc;
 
 use shims::{Addr, Errno, Event, Features, PageSize};
 
-pub(crate) use ahead::{At, Resolving};
+pub(crate) use ahead::{Asks, At, Resolving};
 pub use call::{Call, MmId, Payload, Ret, Signal, StructAt, ThreadId};
 pub use ctx::Ctx;
 pub use did::{Did, HugeDid, ProcessDid};

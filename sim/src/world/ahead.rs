@@ -29,13 +29,15 @@ use super::program::Op;
 use super::subject::{Manner, Reading, Subject, Threads};
 use super::{Task, World};
 use crate::explore::bits;
-use crate::kernel::{At, Resolving, ThreadId, page_bits};
+use crate::kernel::{Asks, At, Resolving, ThreadId, page_bits};
 
 /// Why a task need not move yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Late {
-    /// It is about to look at a page for which it will ask.
+    /// It is about to look at a page for which it will ask, because the page is missing.
     Looking,
+    /// The same, because the page is protected.
+    Refused,
     /// It is about to sleep.
     Drowsy,
     /// It is about to tell the handler something, and then to sleep until the handler has acted.
@@ -81,15 +83,21 @@ impl<S: Subject> World<S> {
         }
         let movers = enabled & ((1 << self.clock_actor()) - 1);
         let others = late.iter().fold(movers, |others, (i, ..)| others & !(1 << i));
-        // Whoever moves before them must not bring the page: who sleeps already misses that.
-        let stays = |page: Option<u64>| {
-            page.is_none_or(|page| !bits(others).any(|other| self.may_bring(other, page)))
+        // Whoever moves before them must not bring the page: who sleeps already misses that. Nor
+        // take it, if what is asked for depends on its being there.
+        let stays = |late: Late, page: Option<u64>| {
+            page.is_none_or(|page| {
+                !bits(others).any(|other| {
+                    self.may_bring(other, page)
+                        || (late == Late::Refused && self.may_take(other, page))
+                })
+            })
         };
         let (mut drowsy, mut telling) = (0, 0);
-        for (i, late, _) in late.into_iter().filter(|(_, _, page)| stays(*page)) {
+        for (i, late, _) in late.into_iter().filter(|(_, late, page)| stays(*late, *page)) {
             match late {
                 Late::Drowsy => drowsy |= 1 << i,
-                Late::Telling | Late::Looking => telling |= 1 << i,
+                Late::Telling | Late::Looking | Late::Refused => telling |= 1 << i,
             }
         }
         if telling != 0 && self.nobody_notices(drowsy | telling, movers) {
@@ -114,6 +122,15 @@ impl<S: Subject> World<S> {
         let passive =
             matches!(now, Some(Op::DontNeed { .. } | Op::Post(_) | Op::Await(_) | Op::Control(_)));
         !passive && (self.place.memory != Memory::Anon || !self.looks_elsewhere(actor, page))
+    }
+
+    /// Can the next step of `actor`, if it brings nothing, make `page` go?
+    fn may_take(&self, actor: usize, page: u64) -> bool {
+        let Some(task) = self.tasks.get(actor) else { return false };
+        match self.setup.programs[actor].ops.get(task.at) {
+            Some(Op::DontNeed { range, .. }) => range.contains(Addr::new(page << 12)),
+            _ => false,
+        }
     }
 
     /// Is a task at an access to another page, or behind its look at this one?
@@ -141,8 +158,12 @@ impl<S: Subject> World<S> {
     fn lateness(&self, i: usize) -> Option<(Late, Option<u64>)> {
         let task = &self.tasks[i];
         let look = |page: u64, write: bool| {
-            let asks = self.kernel.asks(self.mm_of(task.process), page, write);
-            asks.then_some((Late::Looking, Some(page)))
+            let asks = self.kernel.asks(self.mm_of(task.process), page, write)?;
+            let late = match asks {
+                Asks::Missing => Late::Looking,
+                Asks::Protected => Late::Refused,
+            };
+            Some((late, Some(page)))
         };
         if self.kernel.idle(task.thread) {
             let page = |page: u64| self.setup.addr(page).raw() >> 12;

@@ -2,6 +2,8 @@
 //! know it. Owns the table, made once for a world; what follows from it for the next step of
 //! somebody is in `ahead.rs`.
 
+use shims::Features;
+
 use super::mishap::Mishap;
 use super::program::{Control, Op, Setup};
 use crate::kernel::{Madvise, page_bits};
@@ -157,8 +159,10 @@ fn twins(setup: &Setup) -> Vec<usize> {
             )
         })
     };
-    // What the kernel keeps of signals it keeps under the names that threads really have.
-    let mortal = setup.mishaps.times(Mishap::Death) > 0;
+    // What the kernel keeps of signals it keeps under the names that threads really have, and
+    // messages may say those.
+    let named =
+        setup.mishaps.times(Mishap::Death) > 0 || setup.features.contains(Features::THREAD_ID);
     let programs = &setup.programs;
     (0..programs.len())
         .map(|i| {
@@ -167,7 +171,7 @@ fn twins(setup: &Setup) -> Vec<usize> {
                 let other = &programs[*other];
                 (other.beside, other.forked) == (one.beside, false) && other.ops == one.ops
             };
-            if one.forked || mortal || !anonymous(&one.ops) {
+            if one.forked || named || !anonymous(&one.ops) {
                 i
             } else {
                 (0..i).find(same).unwrap_or(i)
