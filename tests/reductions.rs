@@ -7,6 +7,10 @@
 mod commute;
 #[path = "reductions/graph.rs"]
 mod graph;
+#[path = "reductions/random.rs"]
+mod random;
+#[path = "reductions/whim.rs"]
+mod whim;
 #[path = "reductions/worlds.rs"]
 mod worlds;
 
@@ -16,9 +20,11 @@ use commute::Clash;
 use faultbed::model::Model;
 use faultbed::tamper::Tamper;
 use graph::{Graph, Sums};
-use handler::Policy;
+use handler::{Policy, Slip};
+use random::Theme;
 use sim::scenario;
 use sim::world::{Setup, Subject, World};
+use whim::Whim;
 
 /// How often time may pass while somebody can move.
 const HURRIES: u32 = 1;
@@ -27,8 +33,12 @@ const HURRIES: u32 = 1;
 const LIMIT: usize = 20_000;
 
 fn setup(text: &str) -> Arc<Setup> {
+    parsed(text).unwrap_or_else(|| panic!("this is no scenario: {text}"))
+}
+
+fn parsed(text: &str) -> Option<Arc<Setup>> {
     let text = format!("faultbed scenario 1\nname reductions\n{text}");
-    Arc::new(scenario::parse("reductions", &text).unwrap_or_else(|error| panic!("{error}: {text}")))
+    scenario::parse("reductions", &text).ok().map(Arc::new)
 }
 
 fn right(setup: &Arc<Setup>) -> Vec<Model> {
@@ -39,7 +49,7 @@ fn right(setup: &Arc<Setup>) -> Vec<Model> {
 fn any(setup: &Arc<Setup>) -> Vec<Model> {
     let names = ["short-circuit", "decided-early", "overlapping"];
     let policies = names.iter().map(|name| Policy::by_name(name).expect("there is one"));
-    let slip = Policy::slipping(handler::Slip::RemovedIsWritten);
+    let slip = Policy::slipping(Slip::RemovedIsWritten);
     let mut all = right(setup);
     all.extend(policies.chain([slip]).map(|policy| Model::new(policy, setup)));
     let tampers = [Tamper::UnprotectQuiet, Tamper::WakeMisplaced, Tamper::RemovalDropped];
@@ -47,8 +57,8 @@ fn any(setup: &Arc<Setup>) -> Vec<Model> {
     all
 }
 
-fn check<S: Subject + std::fmt::Debug>(text: &str, start: &World<S>, sums: &mut Sums) {
-    let Some(graph) = Graph::of(start, HURRIES, LIMIT) else {
+fn check<S: Subject>(text: &str, start: &World<S>, limit: usize, sums: &mut Sums) {
+    let Some(graph) = Graph::of(start, HURRIES, limit) else {
         sums.skipped += 1;
         return;
     };
@@ -80,15 +90,15 @@ fn check<S: Subject + std::fmt::Debug>(text: &str, start: &World<S>, sums: &mut 
     }
 }
 
-fn look(worlds: &[&str], handlers: impl Fn(&Arc<Setup>) -> Vec<Model>) -> Sums {
+fn look<S: Subject>(worlds: &[&str], handlers: impl Fn(&Arc<Setup>) -> Vec<S>) -> Sums {
     let mut sums = Sums::default();
     for text in worlds {
         let setup = setup(text);
         for model in handlers(&setup) {
-            check(text, &World::new(Arc::clone(&setup), model), &mut sums);
+            check(text, &World::new(Arc::clone(&setup), model), LIMIT, &mut sums);
         }
     }
-    assert!(sums.reduced > 0 && sums.worlds > 5 * sums.skipped / 2, "{sums:?}");
+    assert!(sums.worlds > 5 * sums.skipped / 2, "{sums:?}");
     sums
 }
 
@@ -126,4 +136,39 @@ fn mishaps_and_messages() {
 #[test]
 fn kernels_of_all_kinds() {
     look(&worlds::KERNELS, right);
+}
+
+#[test]
+fn handlers_that_look_at_everything() {
+    let sums = look(&worlds::PLAIN, |setup| (0..4).map(|salt| Whim::new(setup, salt)).collect());
+    assert_eq!(sums.merged, 0, "nobody knows what makes no difference to it");
+}
+
+/// The handler of a world that was drawn: mostly the right one.
+fn drawn(setup: &Arc<Setup>, number: u64) -> Model {
+    let policies = Policy::NAMES.iter().filter_map(|name| Policy::by_name(name));
+    let slips =
+        [Slip::RemovedIsWritten, Slip::BaselineLate, Slip::CancelledCounts, Slip::ReadOverwrites];
+    let slips = slips.map(Policy::slipping).into_iter();
+    let wrong: Vec<Policy> = policies.chain(slips).collect();
+    let pick = (number / 4) as usize;
+    match number % 4 {
+        0 | 1 => Model::new(Policy::default(), setup),
+        2 => Model::new(wrong[pick % wrong.len()].clone(), setup),
+        _ => Model::tampered(Policy::default(), setup, Tamper::ALL[pick % Tamper::ALL.len()].0),
+    }
+}
+
+#[test]
+fn worlds_that_nobody_has_thought_of() {
+    let mut sums = Sums::default();
+    for number in 0..160 {
+        let theme = Theme::ALL[number as usize % Theme::ALL.len()];
+        let text = random::world(number, theme);
+        let Some(setup) = parsed(&text) else { continue };
+        let model = drawn(&setup, number / 8);
+        check(&text, &World::new(setup, model), 2_000, &mut sums);
+    }
+    let Sums { worlds, states, reduced, merged, .. } = sums;
+    assert!(worlds > 50 && states > 20_000 && reduced > 10_000 && merged > 500, "{sums:?}");
 }

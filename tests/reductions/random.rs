@@ -110,16 +110,34 @@ impl Draw {
         }
         if self.theme == Theme::Mishaps {
             const KINDS: [&str; 10] = [
-                "eagain", "enomem", "short-batch", "spurious", "source-late", "source-error",
-                "source-short", "shutdown", "death", "panic",
+                "eagain",
+                "enomem",
+                "short-batch",
+                "spurious",
+                "source-late",
+                "source-error",
+                "source-short",
+                "shutdown",
+                "death",
+                "panic",
             ];
             let kind = self.one(&KINDS);
             text += &format!("mishaps {kind}\n");
         }
         if self.theme == Theme::Kernels {
             const KINDS: [&str; 12] = [
-                "profile 5.7", "profile 5.13", "profile 5.15", "profile 6.1", "profile 6.6",
-                "profile 6.12", "bugs Z14", "bugs Z2", "bugs Z3", "bugs Z5", "bugs Z1", "bugs Z4",
+                "profile 5.7",
+                "profile 5.13",
+                "profile 5.15",
+                "profile 6.1",
+                "profile 6.6",
+                "profile 6.12",
+                "bugs Z14",
+                "bugs Z2",
+                "bugs Z3",
+                "bugs Z5",
+                "bugs Z1",
+                "bugs Z4",
             ];
             let kind = self.one(&KINDS);
             text += &format!("{kind}\n");
@@ -183,15 +201,29 @@ impl Draw {
                 }
             }
             Theme::Changing => match self.one(&[
-                "dontneed", "dontneed", "munmap", "mremap", "mprotect", "register", "unregister",
-                "close", "guard", "unguard", "free", "pageout", "cold", "collapse",
+                "dontneed",
+                "dontneed",
+                "munmap",
+                "mremap",
+                "mprotect",
+                "register",
+                "unregister",
+                "close",
+                "guard",
+                "unguard",
+                "free",
+                "pageout",
+                "cold",
+                "collapse",
             ]) {
                 "mremap" if self.room => {
                     let keep = self.one(&["", " dontunmap"]);
                     return format!("mremap 0..1 {}{keep}", self.pages);
                 }
                 "mremap" => "munmap",
-                "mprotect" => return format!("mprotect {range} {}", self.one(&["none", "r", "rw"])),
+                "mprotect" => {
+                    return format!("mprotect {range} {}", self.one(&["none", "r", "rw"]));
+                }
                 "close" => return "close".to_owned(),
                 op => op,
             },
@@ -202,7 +234,9 @@ impl Draw {
                 }
             }
             Theme::Mishaps if speaks => {
-                return self.one(&["inject eof", "inject error EIO", "inject message 77"]).to_owned();
+                return self
+                    .one(&["inject eof", "inject error EIO", "inject message 77"])
+                    .to_owned();
             }
             Theme::Mishaps => "dontneed",
         };

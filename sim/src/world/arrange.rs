@@ -10,7 +10,7 @@
 
 use core::hash::{Hash, Hasher};
 
-use super::subject::{Subject, Threads};
+use super::subject::{Manner, Subject, Threads};
 use super::{MAX_ACTORS, World};
 use crate::explore::Fingerprint;
 use crate::kernel::ThreadId;
@@ -70,6 +70,10 @@ impl<S: Subject> World<S> {
     /// states that differ in nothing anybody can tell.
     pub fn arranged(&self) -> (Fingerprint, Order) {
         let mut order = Order::same();
+        if self.subject.manner() == Manner::Unknown {
+            // It may look at what nobody else can tell.
+            return (Fingerprint::of(self), order);
+        }
         let mut names = [0; NAMED];
         let named = self.kernel.every_thread().count() <= NAMED;
         if named {
