@@ -270,3 +270,6 @@ pub(crate) enum Resolving {
     /// It is about to wake.
     Waking,
 }
+
+#[cfg(test)]
+mod tests;

@@ -342,7 +342,6 @@ impl<S: Subject> World<S> {
     fn subject_goes_first(&self, i: usize) -> bool {
         let thread = self.subject_threads[i];
         match self.kernel.resolving(thread) {
-            Some((_, Resolving::Passed)) => false,
             // It gives its locks back, and nobody comes who would wait for them.
             Some((_, Resolving::Through)) => {
                 let rests = self.rests();

@@ -5,6 +5,9 @@
 //! Left out, or put into an order of its own: which of several workers does what; which of
 //! several tasks with the same program is how far; in which order faults were taken; how requests
 //! and slots of the handler go together; what oracles remember that none of them will ask for.
+//! Left out, too, is what the rest tells anyway: which labels are posted and how often a task has
+//! written, by how far the tasks are; whether a fork has begun it and in which process it is, by
+//! the address space of its thread.
 //! Symmetry: Clarke, Enders, Filkorn and Jha, "Exploiting Symmetry in Temporal Logic Model
 //! Checking", 1996; with sleep sets: Emerson, Jha and Peled, TACAS 1997.
 
@@ -87,7 +90,7 @@ impl<S: Subject> World<S> {
         (0..self.tasks.len()).for_each(|i| at[usize::from(order.place[i])] = i);
         for i in &at[..self.tasks.len()] {
             let task = &self.tasks[*i];
-            (name(task.thread), task.at, task.stores, task.process, task.born).hash(&mut state);
+            (name(task.thread), task.at).hash(&mut state);
             self.kernel.hash_call(task.thread, &mut state);
         }
         let threads = Threads { kernel: &self.kernel, ids: &self.subject_threads };
@@ -99,7 +102,6 @@ impl<S: Subject> World<S> {
             |actor, place| places.put(first + actor, first + place),
             &mut state,
         );
-        self.posted.hash(&mut state);
         self.injection.hash(&mut state);
         let asked = self.tasks.iter().enumerate().any(|(i, task)| self.plan.asked(i, task.at));
         self.truth.hash_asked(asked, self.setup.tracks_writes(), &mut state);
@@ -121,7 +123,7 @@ impl<S: Subject> World<S> {
             let print = |i: usize| {
                 let task = &self.tasks[i];
                 let mut state = Fingerprint::begin();
-                (task.at, task.process, task.born).hash(&mut state);
+                task.at.hash(&mut state);
                 self.kernel.hash_call(task.thread, &mut state);
                 self.kernel.hash_queued(task.thread, &mut state);
                 (state.end(), i)
