@@ -68,12 +68,11 @@ impl Kernel {
     /// Would F3 go to sleep for this reason as the page is now?
     fn stands(&self, mm: MmId, addr: Addr, reason: Reason) -> bool {
         let page = self.granule(mm, page_of(addr));
-        let stands = match (self.table(mm).get(page), reason) {
+        match (self.table(mm).get(page), reason) {
             (Pte::None, _) => true,
             (Pte::Present { bits, .. }, Reason::Wp) => !bits.writable(),
             _ => false,
-        };
-        stands && !self.in_gap(mm, page)
+        }
     }
 
     /// Has `ctx` a fault to be read?
@@ -113,19 +112,13 @@ impl Kernel {
     pub(crate) fn next_fault(&self, ctx: CtxId) -> Option<Vpn> {
         let ctx = self.ctx(ctx);
         let page = page_of(ctx.pending.first()?.fault.addr);
-        let mm = &self.mms[usize::from(ctx.mm.0)];
-        let asked = |mode| {
-            let vma = mm.space.find(page_addr(page));
-            vma.is_some_and(|vma| vma.uffd_modes().contains(mode))
-        };
-        let stands = match mm.table.get(page) {
-            Pte::None => asked(RegisterModes::MISSING),
+        let stands = match self.table(ctx.mm).get(page) {
+            Pte::None | Pte::Marker(_) => true,
             Pte::Present { bits, .. } => {
                 bits.contains(PteBits::UFFD_WP)
                     && !bits.writable()
                     && ctx.pending[0].fault.kind() == FaultKind::Wp
             }
-            Pte::Marker(_) => false,
         };
         stands.then_some(page)
     }
@@ -145,10 +138,9 @@ impl Kernel {
     /// Can a thread of `mm` that looks at `page` for its access do nothing but ask for it?
     pub(crate) fn will_ask(&self, mm: MmId, page: Vpn) -> bool {
         let mm = &self.mms[usize::from(mm.0)];
+        let vma = mm.space.find(page_addr(page));
         mm.table.get(page) == Pte::None
-            && mm.space.find(page_addr(page)).is_some_and(|vma| {
-                vma.uffd_modes().contains(RegisterModes::MISSING) && !self.wants_huge(vma)
-            })
+            && vma.is_some_and(|vma| vma.uffd_modes().contains(RegisterModes::MISSING))
     }
 
     /// Will an access to `page`, as it is now, ask for it and wait?
@@ -164,20 +156,16 @@ impl Kernel {
             || ctx.features.intersects(refuses)
             || ctx.user_mode_only
             || ctx.released
-            || self.wants_huge(vma)
         {
             return None;
         }
-        let (asks, mode) = match mm.table.get(page) {
-            Pte::None => (Asks::Missing, RegisterModes::MISSING),
-            Pte::Present { bits, .. }
-                if write && !bits.writable() && bits.contains(PteBits::UFFD_WP) =>
-            {
-                (Asks::Protected, RegisterModes::WP)
+        match mm.table.get(page) {
+            Pte::None => vma.uffd_modes().contains(RegisterModes::MISSING).then_some(Asks::Missing),
+            Pte::Present { bits, .. } => {
+                (write && bits.contains(PteBits::UFFD_WP)).then_some(Asks::Protected)
             }
-            Pte::Present { .. } | Pte::Marker(_) => return None,
-        };
-        vma.uffd_modes().contains(mode).then_some(asks)
+            Pte::Marker(_) => None,
+        }
     }
 
     /// Is the access that `thread` is in a write?

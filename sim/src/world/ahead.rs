@@ -111,9 +111,8 @@ impl<S: Subject> World<S> {
         if let Some(thread) = actor.checked_sub(self.tasks.len()) {
             let resolves = self.kernel.resolving(self.subject_threads[thread]);
             return resolves.is_some_and(|(request, at)| {
-                let fills =
-                    matches!(at, Resolving::Entering | Resolving::Passed | Resolving::Filling);
-                fills
+                // Who has passed the gate goes on at once, before anybody is put off.
+                matches!(at, Resolving::Entering | Resolving::Filling)
                     && !matches!(request, Request::Wake { .. })
                     && request.range().contains(Addr::new(page << 12))
             });
