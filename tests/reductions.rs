@@ -144,6 +144,11 @@ fn handlers_that_look_at_everything() {
     assert_eq!(sums.merged, 0, "nobody knows what makes no difference to it");
 }
 
+#[test]
+fn larger_worlds() {
+    look(&worlds::LARGER, right);
+}
+
 /// The handler of a world that was drawn: mostly the right one.
 fn drawn(setup: &Arc<Setup>, number: u64) -> Model {
     let policies = Policy::NAMES.iter().filter_map(|name| Policy::by_name(name));

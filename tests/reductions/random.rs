@@ -109,7 +109,9 @@ impl Draw {
             text += "room 1\n";
         }
         if self.theme == Theme::Mishaps {
-            const KINDS: [&str; 10] = [
+            const KINDS: [&str; 12] = [
+                "lull",
+                "eintr",
                 "eagain",
                 "enomem",
                 "short-batch",

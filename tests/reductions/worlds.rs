@@ -141,3 +141,29 @@ pub const KERNELS: [&str; 9] = [
     "memory 1 pages\nbugs Z5\ntask a\n read 0\ntask b\n dontneed 0\n",
     "memory 1 pages\nprofile 6.12\ntask a\n read 0\ntask b\n dontneed 0\n",
 ];
+
+/// Worlds that are larger, each of which meets a condition that no other does.
+pub const LARGER: [&str; 22] = [
+    "memory 1 pages\ntask a\n read 0\ntask b\n dontneed 0\n read 0\n write 0\n",
+    "memory 2 pages\nworkers 2\ntask a\n read 0\ntask b\n read 1\n read 0 -> source\n",
+    "memory 1 pages shmem-private\ntask a\n read 0\ntask b\n read 0\n write 0\n",
+    "memory 1 pages missing wp\nmishaps death\ntask a\n write 0\n",
+    "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n free 0\n",
+    "memory 1 pages shmem missing wp\ntask a\n read 0\n write 0\ntask b\n remove 0\n",
+    "memory 2 pages\nfeatures none\ntask a\n read 0\ntask b\n read 0\ntask c\n read 1\n",
+    "memory 2 pages shmem\nfeatures none\ntask a\n read 0\ntask c\n read 1\ntask b beside\n write 0\n write 1\n",
+    "memory 1 pages missing wp\ntask a\n write 0\ntask b\n write 0\ntask c\n write 0\n",
+    "memory 2 pages\nfeatures remove unmap\ntask a\n read 1\n read 1\ntask b\n munmap 0..1\n",
+    "memory 1 pages\nfeatures remove unmap\ntask a\n read 0\ntask b\n munmap 0..1\n",
+    "memory 2 pages\nmishaps lull\ntask a\n read 0\n post x\ntask b\n await x\n dontneed 1\n",
+    "memory 2 pages\ntask a\n populate-read 0..2\ntask b\n populate-read 1\n",
+    "memory 2 pages wp\ntask a\n write 0\n write 0\ntask b\n populate-read 0..2\n",
+    "memory 2 pages\ntask a\n read 0\ntask b\n inject message 77\ntask c\n read 1\n",
+    "memory 1 pages\nfeatures none\ntask a\n read 0\ntask b\n read 0\ntask c\n close\n",
+    "memory 1 pages\nfeatures remove fork\ntask a\n read 0\n fork z\ntask z\n write 0\ntask b\n read 0\n",
+    "memory 2 pages\nworkers 2\nfeatures none\ntask a\n read 0\ntask b\n read 1\n",
+    "memory 1 pages\nfeatures none\ntask a\n read 0\ntask b\n read 0\ntask c\n pageout 0\n",
+    "memory 1 pages\nmishaps source-error\nfeatures none\ntask a\n read 0\ntask b\n read 0\n",
+    "memory 1 pages\nmishaps source-short\nworkers 2\nfeatures none\ntask a\n read 0\ntask b\n read 0\n",
+    "memory 1 pages missing wp\ntask a\n write 0\n baseline\n write 0\n baseline\n",
+];

@@ -128,13 +128,6 @@ impl Kernel {
         !self.ctx(ctx).events.is_empty()
     }
 
-    /// Does anybody wait in `ctx` for `page`, or is on the way to it?
-    pub(crate) fn waits_for(&self, ctx: CtxId, page: Vpn) -> bool {
-        let ctx = self.ctx(ctx);
-        let mut queue = ctx.pending.iter().chain(&ctx.taken);
-        queue.any(|faulter| page_of(faulter.fault.addr) == page)
-    }
-
     /// Can a thread of `mm` that looks at `page` for its access do nothing but ask for it?
     pub(crate) fn will_ask(&self, mm: MmId, page: Vpn) -> bool {
         let mm = &self.mms[usize::from(mm.0)];
@@ -184,11 +177,6 @@ impl Kernel {
             Pte::Present { bits, .. } => bits.intersects(PteBits::ZERO_PAGE | PteBits::FORKED),
             Pte::None | Pte::Marker(_) => true,
         }
-    }
-
-    /// Is `page` there?
-    pub(crate) fn is_present(&self, mm: MmId, page: Vpn) -> bool {
-        self.table(mm).get(page).is_present()
     }
 
     /// Does this kernel have no huge pages, descriptors or signals, and none of the faults that a

@@ -238,9 +238,10 @@ impl<S: Subject> World<S> {
         })
     }
 
-    /// Does nobody take the lock of the mappings any more, or die?
+    /// Does nobody take the lock of the mappings any more, or die, and is nobody made to hold still?
     fn is_steady(&self) -> bool {
-        !self.rests().locks && self.setup.mishaps.times(Mishap::Death) == 0
+        let never = |mishap| self.setup.mishaps.times(mishap) == 0;
+        !self.rests().locks && never(Mishap::Death) && never(Mishap::Lull)
     }
 
     /// Is the ioctl of a handler's thread about to look at the gate for the first time, and will
@@ -266,13 +267,12 @@ impl<S: Subject> World<S> {
     }
 
     /// Is everything that can still happen to a page told by the rests of the tasks and the
-    /// faults that the handler is told of?
+    /// faults that the handler is told of? Processes beside have memory of files only.
     fn is_plain(&self) -> bool {
         self.subject.manner() == Manner::Told
             && self.hazards.is_none()
             && self.injection.is_none()
             && self.place.memory == Memory::Anon
-            && self.beside.is_none()
             && !self.plan.forks
             && !self.kernel.ctx(self.place.ctx).is_closed()
             && !self.rests().meddles
@@ -313,25 +313,22 @@ impl<S: Subject> World<S> {
             || (self.is_plain() && others.takes == 0 && !self.kernel.may_be_replaced(self.mm, page))
     }
 
-    /// F1 finds the same whatever the others do: nobody else touches the page, or gives it up
-    /// while it is there, and the handler has not been told of it.
+    /// F1 finds the same whatever the others do: nobody else touches the page, or waits for it,
+    /// which is to touch it, or gives it up unless it is missing anyway; and the handler has not
+    /// been told of it.
     fn look_goes_first(&self, i: usize, page: u64) -> bool {
         if !self.is_plain() {
             return false;
         }
         let bit = page_bits(page << 12, (page + 1) << 12);
         let others = self.rests_but(|other, _| other == i);
-        if others.touches & bit != 0
-            || self.is_minded(page)
-            || self.kernel.waits_for(self.place.ctx, page)
-        {
+        if others.touches & bit != 0 || self.is_minded(page) {
             return false;
         }
         if self.kernel.will_ask(self.mm, page) {
             return true;
         }
-        let stays = others.takes & bit == 0 && self.kernel.is_present(self.mm, page);
-        stays && {
+        others.takes & bit == 0 && {
             let mut after = self.clone();
             after.apply(i);
             after.failure.is_none()

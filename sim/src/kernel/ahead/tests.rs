@@ -197,7 +197,7 @@ impl Run {
                     "{call:?} brings a page: {did:?}"
                 );
             }
-            if self.kernel.is_present(self.mm, vpn) && !write {
+            if self.kernel.table(self.mm).get(vpn).is_present() && !write {
                 tried.there += 1;
                 assert!(
                     !matches!(kernel.whereabouts(thread), At::Queue { .. }),
