@@ -2,10 +2,10 @@
 # Break each condition on which an exhaustive search leaves out orders and states, one after
 # another, and list the tests that notice. The list is tests/mutants/ahead.txt. All mutants are
 # built at once, in a copy of the tree, and the environment says which of them a run has: they are
-# many, and building takes longer than running. tests/reductions.rs is asked first, and the
-# exhaustive tests of the suite about those that it does not notice. A mutant that nothing notices
-# fails the script. Prints a Markdown table. Arguments, if any, choose mutants by a part of their
-# names.
+# many, and building takes longer than running. What the kernel promises of a step is asked first,
+# then tests/reductions.rs. A mutant that nothing notices fails the script, unless
+# docs/exhaustive.md says why. Prints a Markdown table. Arguments, if any, choose mutants by a part
+# of their names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/mutants/lib.sh
@@ -30,16 +30,17 @@ for number in "${!mutants[@]}"; do
     exit 1
   fi
 done
-built=$(cd "$work" && CARGO_TARGET_DIR=$target cargo test --no-run --test reductions --test suite 2>&1) || {
-  echo "$built" >&2
-  exit 1
-}
-binary() {
-  local path
-  path=$(sed -n "s/.*Executable tests\/$1\.rs (\(.*\))$/\1/p" <<<"$built")
+# build WHAT...: its test binary.
+build() {
+  local built path
+  built=$(cd "$work" && CARGO_TARGET_DIR=$target cargo test --no-run "$@" 2>&1) || {
+    echo "$built" >&2
+    exit 1
+  }
+  path=$(sed -n "s/.*Executable .* (\(.*\))$/\1/p" <<<"$built")
   [[ $path == /* ]] && echo "$path" || echo "$work/$path"
 }
-reductions=$(binary reductions) suite=$(binary suite)
+reductions=$(build --test reductions) promises=$(build -p faultbed-sim --lib)
 
 # failing COMMAND...: the tests of it that fail, or that it does not end.
 failing() {
@@ -49,7 +50,7 @@ failing() {
   if [ "$status" = 124 ]; then echo 'it does not end'; fi
 }
 
-for name in "$reductions" "$suite exhaustive::"; do
+for name in "$reductions" "$promises ahead::"; do
   # shellcheck disable=SC2086
   if [ -n "$(FAULTBED_MUTANT=none failing $name)" ]; then
     echo "fails without a mutant: $name" >&2
@@ -67,8 +68,8 @@ for number in "${!mutants[@]}"; do
     [ $wanted = 1 ] || continue
   fi
   export FAULTBED_MUTANT=$number
-  failed=$(failing "$reductions")
-  [ -n "$failed" ] || failed=$(failing "$suite" exhaustive::)
+  failed=$(failing "$promises" ahead::)
+  [ -n "$failed" ] || failed=$(failing "$reductions")
   count=$(grep -c . <<<"$failed" || true)
   [ "$count" -gt 0 ] || survivors=$((survivors + 1))
   echo "| $name | $count | \`$(head -1 <<<"$failed")\` |"
