@@ -48,16 +48,20 @@ fn shuttle(scheduler: impl Scheduler + 'static) {
 }
 
 fn walks<S: Subject>(start: &World<S>, count: u64) {
+    let mut world = start.clone();
     for walk in 0..count {
-        let outcome = explore::run(&mut start.clone(), &mut RandomWalk::new(1, walk));
+        world.clone_from(start);
+        let outcome = explore::run(&mut world, &mut RandomWalk::new(1, walk));
         assert_eq!(outcome.failure, None, "walk {walk}");
     }
 }
 
 fn portfolio(start: &World<ours::Plain>, gauge: &Gauge, count: u64) {
+    let mut world = start.clone();
     for walk in 0..count {
         let mut chooser: Walk = Strategy::Portfolio.walk(1, walk, gauge);
-        let outcome = explore::run(&mut start.clone(), &mut chooser);
+        world.clone_from(start);
+        let outcome = explore::run(&mut world, &mut chooser);
         assert_eq!(outcome.failure, None, "walk {walk}");
     }
 }

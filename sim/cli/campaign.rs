@@ -205,13 +205,15 @@ impl Campaign {
     /// Do the walks of a turn.
     fn turn(&self, start: &Start, turn: &Turn) -> (Vec<Outcome>, Goals) {
         let name = &start.world.setup().name;
-        turn.walk(name, self.keep_going, |walk, goals| match goals {
-            Some(goals) => explore::run_watched(
-                &mut start.world.clone(),
-                &mut self.chooser(start, turn.scenario, walk),
-                goals,
-            ),
-            None => self.walk(start, turn.scenario, walk),
+        // One world for them all: what a walk leaves is room for the next.
+        let mut world = start.world.clone();
+        turn.walk(name, self.keep_going, |walk, goals| {
+            let mut chooser = self.chooser(start, turn.scenario, walk);
+            world.clone_from(&start.world);
+            match goals {
+                Some(goals) => explore::run_watched(&mut world, &mut chooser, goals),
+                None => explore::run(&mut world, &mut chooser),
+            }
         })
     }
 
@@ -228,10 +230,6 @@ impl Campaign {
 
     fn chooser(&self, start: &Start, scenario: usize, walk: u64) -> Walk {
         self.strategy.walk(self.seed, (scenario as u64) << 48 | walk, &start.gauge)
-    }
-
-    fn walk(&self, start: &Start, scenario: usize, walk: u64) -> Outcome {
-        explore::run(&mut start.world.clone(), &mut self.chooser(start, scenario, walk))
     }
 
     fn found(&self, start: &Start, scenario: usize, walk: u64, after: u64) -> Found {

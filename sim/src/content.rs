@@ -71,7 +71,8 @@ impl Content {
                 _ => {}
             }
         }
-        if page.iter().all(|&byte| byte == 0) {
+        // In pieces, each without a way out in the middle: that is a fraction of the instructions.
+        if page.chunks(256).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0) {
             return Content::Zero;
         }
         let mut digest = crate::Digest::new();

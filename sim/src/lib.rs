@@ -56,6 +56,7 @@
 
 mod content;
 pub mod coop;
+mod copy;
 mod digest;
 pub mod explore;
 pub mod kernel;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use faultbed::campaign::{Campaign, show};
 use faultbed::catalogue;
+use faultbed::model::Model;
 use faultbed::shard::Shard;
 use handler::Policy;
-use sim::explore::Strategy;
+use sim::explore::{self, RandomWalk, Strategy};
+use sim::world::World;
 
 fn campaign(handler: &str, seed: u64, schedules: u64) -> Campaign {
     Campaign {
@@ -61,5 +63,26 @@ fn every_scenario_ends_well_at_least_once_with_every_handler() {
             Campaign { setups: vec![setup], keep_going: true, ..campaign("short-circuit", 5, 400) };
         let report = one.run(|_| true);
         assert!(report.tallies[0].failures < report.tallies[0].schedules, "{}", entry.key);
+    }
+}
+
+#[test]
+fn a_world_that_takes_the_place_of_another_is_a_copy_like_any_other() {
+    // One for all scenarios, each left where a walk of the one before has ended.
+    let mut used: Option<World<Model>> = None;
+    for entry in catalogue::all() {
+        let name = entry.setup.name.clone();
+        let setup = Arc::new(entry.setup);
+        let start = World::new(Arc::clone(&setup), Model::new(Policy::default(), &setup));
+        let world = used.get_or_insert_with(|| start.clone());
+        for walk in 0..3 {
+            world.clone_from(&start);
+            assert_eq!(*world, start, "{name}");
+            let mut fresh = start.clone();
+            let one = explore::run(world, &mut RandomWalk::new(7, walk));
+            let other = explore::run(&mut fresh, &mut RandomWalk::new(7, walk));
+            assert_eq!(one, other, "{name}, walk {walk}");
+            assert_eq!(*world, fresh, "{name}, walk {walk}");
+        }
     }
 }

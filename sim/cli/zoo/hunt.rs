@@ -51,8 +51,10 @@ impl Plan {
         let watch = Stopwatch::start();
         let gauge = Gauge::measure(start, self.seed);
         let walk = |walk| self.strategy.walk(self.seed, walk, &gauge);
+        let mut world = start.clone();
         let failing = (0..self.schedules).find(|&number| {
-            explore::run(&mut start.clone(), &mut walk(number)).failure.is_some()
+            world.clone_from(start);
+            explore::run(&mut world, &mut walk(number)).failure.is_some()
         })?;
         let took = watch.elapsed();
         let (outcome, steps) = explore::record(&mut start.clone(), &mut walk(failing));

@@ -5,8 +5,6 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 
-use super::bits;
-
 /// The random numbers of one walk.
 #[derive(Clone, Debug)]
 pub(super) struct Dice {
@@ -42,22 +40,30 @@ impl Dice {
     }
 
     /// One of the actors in `enabled`, each as likely as its weight says; the weights of a
-    /// choice must not all be zero.
+    /// choice must not all be zero. `weights` has one for each actor that can move, and more.
     #[inline]
-    pub(super) fn weighted(&mut self, enabled: u64, weight: impl Fn(usize) -> u64) -> usize {
+    pub(super) fn weighted(
+        &mut self,
+        enabled: u64,
+        weights: impl Iterator<Item = u32> + Clone,
+    ) -> usize {
         if enabled.is_power_of_two() {
             return enabled.trailing_zeros() as usize;
         }
-        let sum = bits(enabled).map(&weight).sum();
-        let mut rest = self.below(sum);
-        bits(enabled)
-            .find(|actor| {
-                let weight = weight(*actor);
-                let here = rest < weight;
-                rest = rest.saturating_sub(weight);
-                here
-            })
-            .expect("the number drawn is below the sum of the weights")
+        let mut left = enabled;
+        let share = move |weight| {
+            let here = u64::from(weight) & (left & 1).wrapping_neg();
+            left >>= 1;
+            here
+        };
+        let drawn = self.below(weights.clone().map(share).sum());
+        // The shares of those before the one it falls to end before it, or at it.
+        let (mut end, mut before) = (0, 0);
+        for share in weights.map(share) {
+            end += share;
+            before += usize::from(end <= drawn);
+        }
+        before
     }
 
     /// A number below `bound`, which is not zero and may be large. The bias is below

@@ -28,10 +28,11 @@ impl Gauge {
         let mut gauge = Gauge { actors: start.actors(), length: 1, moves: [0; MAX_ACTORS] };
         let mut sums = [0u64; MAX_ACTORS];
         let mut walks = 0;
+        let mut system = start.clone();
         for index in 0..WALKS {
             // Numbers that no walk of a campaign has.
             let mut walk = RandomWalk::new(seed, u64::MAX - index);
-            let mut system = start.clone();
+            system.clone_from(start);
             let mut length = 0;
             while length < STEP_LIMIT {
                 let enabled = system.enabled();

@@ -1,6 +1,7 @@
 //! Running worlds: a chooser picks among the actors that can move until nobody can. Owns
 //! the loop; each way of choosing is a file of its own.
 
+mod bits;
 mod dice;
 mod exhaust;
 mod fingerprint;
@@ -15,6 +16,7 @@ mod swarm;
 mod toy;
 mod uniform;
 
+pub(crate) use bits::{bits, nth_set_bit};
 pub use exhaust::{Census, End, Exhaust, Exhaustible};
 pub use fingerprint::Fingerprint;
 pub(crate) use fingerprint::{Seen, Visit};
@@ -130,23 +132,4 @@ pub(crate) fn names<S: Subject>(world: &World<S>) -> Vec<String> {
 pub(crate) fn end<S: Subject>(world: &mut World<S>) -> Outcome {
     world.finish();
     Outcome { steps: world.steps(), digest: world.digest(), failure: world.failure().cloned() }
-}
-
-/// The position of the `n`-th set bit of `mask`, counted from 0.
-pub(crate) fn nth_set_bit(mut mask: u64, n: u32) -> usize {
-    for _ in 0..n {
-        mask &= mask - 1;
-    }
-    mask.trailing_zeros() as usize
-}
-
-/// The positions of the set bits of `mask`, ascending.
-pub(crate) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let bit = mask.trailing_zeros() as usize;
-        (mask != 0).then(|| {
-            mask &= mask - 1;
-            bit
-        })
-    })
 }

@@ -10,6 +10,7 @@
 //! is not at fault. After the steps it was measured for, a run goes on as a random walk, which
 //! is fair (as Coyote's "fair PCT" does); the guarantee is about the steps before.
 
+use super::bits::reach;
 use super::dice::Dice;
 use super::{Chooser, Gauge, nth_set_bit};
 use crate::world::MAX_ACTORS;
@@ -18,10 +19,13 @@ use crate::world::MAX_ACTORS;
 #[derive(Clone, Debug)]
 pub struct Pct {
     dice: Dice,
+    actors: usize,
     /// Higher moves first. Changed ones are below `depth - 1`, the others at or above it.
     priority: [u8; MAX_ACTORS],
     /// The steps at which a priority changes; place `i` is the priority it changes to.
     changes: Vec<u32>,
+    /// The first of them that has not come.
+    next: u32,
     step: u32,
     fair_from: u32,
 }
@@ -44,36 +48,43 @@ impl Pct {
             priority.swap(i, dice.below(i as u64 + 1) as usize);
         }
         let length = gauge.length.max(1);
-        let changes = (1..depth).map(|_| dice.below(u64::from(length)) as u32).collect();
-        Pct { dice, priority, changes, step: 0, fair_from: length }
+        let changes: Vec<u32> = (1..depth).map(|_| dice.below(u64::from(length)) as u32).collect();
+        let next = changes.iter().copied().min().unwrap_or(u32::MAX);
+        Pct { dice, actors: gauge.actors, priority, changes, next, step: 0, fair_from: length }
     }
 
-    fn highest(&self, mut enabled: u64) -> usize {
-        let mut best = enabled.trailing_zeros() as usize;
-        while enabled != 0 {
-            let actor = enabled.trailing_zeros() as usize;
-            if self.priority[actor] > self.priority[best] {
-                best = actor;
+    fn highest(&self, enabled: u64) -> usize {
+        // No two have the same priority, so the highest is one of them, whoever it is of.
+        let ranks = self.priority[..reach(self.actors, enabled)].iter().zip(0..);
+        let rank = |(priority, actor): (&u8, u32)| {
+            ((u32::from(*priority) + 1) << 8 | actor) * (enabled >> actor & 1) as u32
+        };
+        (ranks.map(rank).fold(0, u32::max) & 0xff) as usize
+    }
+
+    /// The moment has come for one priority to change, or several.
+    #[cold]
+    fn change(&mut self, enabled: u64) {
+        for i in 0..self.changes.len() {
+            if self.changes[i] == self.step {
+                let actor = self.highest(enabled);
+                self.priority[actor] = i as u8;
             }
-            enabled &= enabled - 1;
         }
-        best
+        let later = self.changes.iter().copied().filter(|change| *change > self.step);
+        self.next = later.min().unwrap_or(u32::MAX);
     }
 }
 
 impl Chooser for Pct {
     fn choose(&mut self, enabled: u64) -> usize {
-        let step = self.step;
-        self.step += 1;
-        if step >= self.fair_from {
+        if self.step >= self.fair_from {
             return nth_set_bit(enabled, self.dice.few(enabled.count_ones()));
         }
-        for i in 0..self.changes.len() {
-            if self.changes[i] == step {
-                let actor = self.highest(enabled);
-                self.priority[actor] = i as u8;
-            }
+        if self.step == self.next {
+            self.change(enabled);
         }
+        self.step += 1;
         self.highest(enabled)
     }
 }

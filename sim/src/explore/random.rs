@@ -2,6 +2,7 @@
 //! probability one, and blind to depth; the baseline every other strategy is measured
 //! against.
 
+use super::bits::count;
 use super::dice::Dice;
 use super::{Chooser, nth_set_bit};
 
@@ -21,7 +22,7 @@ impl RandomWalk {
 impl Chooser for RandomWalk {
     #[inline]
     fn choose(&mut self, enabled: u64) -> usize {
-        let count = enabled.count_ones();
+        let count = count(enabled);
         if count == 1 {
             return enabled.trailing_zeros() as usize;
         }

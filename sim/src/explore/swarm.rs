@@ -6,6 +6,7 @@
 //!
 //! Like [PCT](super::Pct) it is unfair only for the steps a run was measured to have.
 
+use super::bits::reach;
 use super::dice::Dice;
 use super::{Chooser, Gauge, nth_set_bit};
 use crate::world::MAX_ACTORS;
@@ -17,7 +18,10 @@ const WEIGHTS: [u8; 4] = [0, 1, 5, 25];
 #[derive(Clone, Debug)]
 pub struct Swarm {
     dice: Dice,
+    actors: usize,
     weights: [u8; MAX_ACTORS],
+    /// Those that have a weight.
+    heavy: u64,
     unfair: u32,
 }
 
@@ -26,10 +30,12 @@ impl Swarm {
     pub fn new(seed: u64, index: u64, gauge: &Gauge) -> Swarm {
         let mut dice = Dice::new(seed, index);
         let mut weights = [0; MAX_ACTORS];
-        for weight in &mut weights[..gauge.actors] {
+        let mut heavy = 0;
+        for (actor, weight) in weights[..gauge.actors].iter_mut().enumerate() {
             *weight = WEIGHTS[dice.few(WEIGHTS.len() as u32) as usize];
+            heavy |= u64::from(*weight > 0) << actor;
         }
-        Swarm { dice, weights, unfair: gauge.length }
+        Swarm { dice, actors: gauge.actors, weights, heavy, unfair: gauge.length }
     }
 }
 
@@ -39,11 +45,11 @@ impl Chooser for Swarm {
             return nth_set_bit(enabled, self.dice.few(enabled.count_ones()));
         }
         self.unfair -= 1;
-        let weights = &self.weights;
-        if super::bits(enabled).all(|actor| weights[actor] == 0) {
+        if enabled & self.heavy == 0 {
             return nth_set_bit(enabled, self.dice.few(enabled.count_ones()));
         }
-        self.dice.weighted(enabled, |actor| u64::from(weights[actor]))
+        let weights = &self.weights[..reach(self.actors, enabled)];
+        self.dice.weighted(enabled, weights.iter().map(|weight| u32::from(*weight)))
     }
 }
 

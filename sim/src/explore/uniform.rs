@@ -6,6 +6,7 @@
 //! are done early; this one does not. It is exact for actors that always can move and whose
 //! steps are known; how many steps an actor has left is an estimate here, measured beforehand.
 
+use super::bits::reach;
 use super::dice::Dice;
 use super::{Chooser, Gauge};
 use crate::world::MAX_ACTORS;
@@ -14,21 +15,23 @@ use crate::world::MAX_ACTORS;
 #[derive(Clone, Debug)]
 pub struct UniformWalk {
     dice: Dice,
+    actors: usize,
     left: [u32; MAX_ACTORS],
 }
 
 impl UniformWalk {
     /// Walk number `index` of the campaign with seed `seed`.
     pub fn new(seed: u64, index: u64, gauge: &Gauge) -> UniformWalk {
-        UniformWalk { dice: Dice::new(seed, index), left: gauge.moves }
+        UniformWalk { dice: Dice::new(seed, index), actors: gauge.actors, left: gauge.moves }
     }
 }
 
 impl Chooser for UniformWalk {
     fn choose(&mut self, enabled: u64) -> usize {
         // An actor that has more steps than was thought goes on, too.
-        let left = &self.left;
-        let actor = self.dice.weighted(enabled, |actor| u64::from(left[actor].max(1)));
+        let left = &self.left[..reach(self.actors, enabled)];
+        let weights = left.iter().map(|left| (*left).max(1));
+        let actor = self.dice.weighted(enabled, weights);
         self.left[actor] = self.left[actor].saturating_sub(1);
         actor
     }

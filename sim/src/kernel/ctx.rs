@@ -8,6 +8,7 @@ use shims::{Addr, Event, Fault, FaultFlags, Features, Span};
 use super::call::{MmId, ThreadId};
 use super::fd::Created;
 use super::run::Reason;
+use crate::copy::copy_by_field;
 
 /// A thread that waits for a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Sender {
 }
 
 /// The object behind a userfaultfd.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(PartialEq, Eq, Hash, Debug)]
 pub struct Ctx {
     pub(crate) mm: MmId,
     pub(crate) features: Features,
@@ -46,6 +47,11 @@ pub struct Ctx {
     pub(crate) taken: Vec<Faulter>,
     /// Events no reader has taken, in order of arrival.
     pub(crate) events: Vec<Sender>,
+}
+
+copy_by_field! {
+    Ctx copies { mm, features, released, started, user_mode_only, created, changing, filling, pending,
+        taken, events }
 }
 
 impl Ctx {

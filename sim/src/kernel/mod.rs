@@ -42,6 +42,7 @@ mod page_table;
 mod pagemap;
 mod process;
 mod protect;
+mod ready;
 mod remap;
 mod remove;
 mod replace;
@@ -85,13 +86,14 @@ pub use transfer::Via;
 pub use waiting::poll;
 
 use crate::Profile;
+use crate::copy::copy_by_field;
 use crate::vma::{AddressSpace, CtxId, Limits};
 use batch::Batch;
-use object::{Objects, RemoveFile, RemoveFilePc};
+use object::{Objects, RemoveFile};
 use page_table::Vpn;
 use process::Processes;
 use replace::Gap;
-use run::{Access, EventPc, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
+use run::{Access, FaultPc, Next, RemoveCall, RemovePc, ResolvePc, Run};
 use transfer::Transfer;
 
 /// Set one field of a call in progress.
@@ -107,7 +109,7 @@ macro_rules! set {
 pub const PAGE: PageSize = PageSize::KIB4;
 
 /// An address space with its page table.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(PartialEq, Eq, Hash, Debug)]
 pub struct Mm {
     pub(crate) space: AddressSpace,
     pub(crate) table: PageTable,
@@ -122,6 +124,10 @@ pub struct Mm {
     pub(crate) dead: bool,
 }
 
+copy_by_field! {
+    Mm copies { space, table, huge, readers, writer, dead }
+}
+
 impl Mm {
     fn empty(profile: &Profile) -> Mm {
         let space = AddressSpace::new(profile.vma.clone()).with_pages_apart();
@@ -130,12 +136,16 @@ impl Mm {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(PartialEq, Eq, Hash, Debug)]
 struct Thread {
     mm: MmId,
     run: Run,
     /// Messages of the last `read`.
     inbox: Vec<Event>,
+}
+
+copy_by_field! {
+    Thread copies { mm, run, inbox }
 }
 
 /// What a thread has besides the call it is in.
@@ -152,7 +162,7 @@ enum Aside {
 }
 
 /// A whole simulated kernel. Cloning forks the world.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
     profile: Profile,
     mms: Vec<Mm>,
@@ -165,6 +175,10 @@ pub struct Kernel {
     objects: Option<Arc<Objects>>,
     /// Boxed, and absent where there are none: most worlds need a process and no more.
     processes: Option<Box<Processes>>,
+}
+
+copy_by_field! {
+    Kernel copies { profile, mms, ctxs, threads, thp, asides, objects, processes }
 }
 
 impl Kernel {
@@ -232,12 +246,6 @@ impl Kernel {
     /// The page table of an address space.
     pub fn table(&self, mm: MmId) -> &PageTable {
         &self.mms[usize::from(mm.0)].table
-    }
-
-    /// Is `thread` in user mode, free to begin a call?
-    #[inline]
-    pub fn idle(&self, thread: ThreadId) -> bool {
-        matches!(self.threads[usize::from(thread.0)].run, Run::Idle)
     }
 
     /// The value of the call that `thread` has finished, if it has; the thread is then
@@ -314,56 +322,6 @@ impl Kernel {
             call => Run::Once(Box::new(call)),
         };
         self.threads[usize::from(thread.0)].run = run;
-    }
-
-    /// Can `thread` move? Not if it is idle, asleep, or waiting for a lock.
-    #[inline]
-    pub fn can_step(&self, id: ThreadId) -> bool {
-        let thread = &self.threads[usize::from(id.0)];
-        match &thread.run {
-            Run::Idle | Run::Done(_) | Run::Dead => false,
-            Run::Access { at: FaultPc::Asleep(_), .. } => self.signalled(id),
-            Run::Populate { at: FaultPc::Asleep(_), .. } => self.killed(id),
-            Run::Access { .. } | Run::Populate { .. } => true,
-            // Its fault is that of a copy by the kernel.
-            Run::CopyFrom(copy) => copy.asleep().is_none() || self.copy_disturbed(id),
-            Run::WithStruct(call) => call.asleep().is_none() || self.copy_disturbed(id),
-            Run::Transfer(transfer) => match transfer.at {
-                FaultPc::Asleep(_) if transfer.copies() => self.copy_disturbed(id),
-                FaultPc::Asleep(_) => self.killed(id),
-                _ => true,
-            },
-            Run::FaultIn(call) => !matches!(call.pages.at, FaultPc::Asleep(_)) || self.killed(id),
-            Run::Remove(remove) => match remove.at {
-                RemovePc::Asleep { .. } => self.killed(id),
-                // `mmap_changing` cannot rise while a resolving ioctl holds its lock (d34).
-                RemovePc::Part => !self.filling(thread.mm, remove.next),
-                _ => true,
-            },
-            Run::RemoveFile(remove) => match remove.at {
-                RemoveFilePc::Asleep(..) => self.killed(id),
-                RemoveFilePc::Part => !self.filling(thread.mm, remove.next),
-                _ => true,
-            },
-            Run::Events { at: EventPc::Asleep, .. } => self.killed(id),
-            Run::Long(long) => self.long_can_step(id, thread.mm, long),
-            Run::Once(call) => match &**call {
-                call if call.writes_layout() => self.unlocked(thread.mm),
-                Call::Register { ctx, .. } => self.unlocked(self.ctx(*ctx).mm),
-                // Its first step does not touch the mappings that faulters hold.
-                Call::Unregister { ctx, .. } => !self.mms[usize::from(self.ctx(*ctx).mm.0)].writer,
-                _ => true,
-            },
-            Run::Unregister { ctx, .. } => self.mms[usize::from(self.ctx(*ctx).mm.0)].readers == 0,
-            Run::Closing { ctx } => self.unlocked(self.ctx(*ctx).mm),
-            // They wait for an `UNREGISTER` that holds the lock, and not for one that waits for
-            // them.
-            // It takes the mmap lock for writing, block by block.
-            Run::Walk(walk) if walk.advice == Madvise::Collapse => self.unlocked(thread.mm),
-            Run::Walk(walk) => walk.part.is_some() || !self.mms[usize::from(thread.mm.0)].writer,
-            Run::Scan(scan) => scan.holds() || !self.mms[usize::from(thread.mm.0)].writer,
-            Run::Events { .. } | Run::Cut(_) | Run::Resolve { .. } | Run::Read { .. } => true,
-        }
     }
 
     /// Move `thread` by one atomic step.
@@ -554,23 +512,6 @@ impl Kernel {
 
     fn ctx_mut(&mut self, ctx: CtxId) -> &mut Ctx {
         &mut self.ctxs[ctx.0 as usize]
-    }
-
-    fn unlocked(&self, mm: MmId) -> bool {
-        let mm = &self.mms[usize::from(mm.0)];
-        mm.readers == 0 && !mm.writer
-    }
-
-    /// Is a resolving ioctl at work on what is mapped behind `page`, that would have to be told
-    /// of a removal? One that need not be told goes on beside the removal (d34).
-    fn filling(&self, mm: MmId, page: Vpn) -> bool {
-        if self.unlocked(mm) {
-            return false;
-        }
-        self.space(mm).find_next(page_addr(page)).and_then(|vma| vma.uffd()).is_some_and(|ctx| {
-            let ctx = self.ctx(ctx);
-            ctx.filling > 0 && ctx.features.contains(Features::EVENT_REMOVE)
-        })
     }
 
     /// Wake every faulter of `ctx` in `range` (rule c11): each starts its access over (F5).

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bitflags::bitflags;
 
 use crate::Content;
+use crate::copy::copy_by_field;
 
 /// The number of a 4 KiB page of an address space.
 pub(crate) type Vpn = u64;
@@ -182,9 +183,13 @@ struct Chunk {
 /// The page table of one address space: sparse, sorted, cheap to clone.
 ///
 /// A chunk of empty entries is dropped, so equal tables are equal values.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(PartialEq, Eq, Hash, Debug, Default)]
 pub struct PageTable {
     chunks: Vec<(u64, Arc<Chunk>)>,
+}
+
+copy_by_field! {
+    PageTable copies { chunks }
 }
 
 impl PageTable {

@@ -14,6 +14,7 @@ use shims::Addr;
 
 use super::moves::Move;
 use super::{Failure, page_index};
+use crate::copy::copy_by_field;
 use crate::kernel::{Did, Ret};
 
 /// Calls of one kind about one page that may come to nothing, if the scenario says nothing else.
@@ -59,12 +60,16 @@ impl Rounds {
 }
 
 /// The calls that came to nothing since something changed.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(PartialEq, Eq, Debug, Default)]
 pub(super) struct Vain {
     calls: Vec<(Asked, u32)>,
     /// One of them was made twice. Rounds are counted from then on: to ask who could move costs.
     repeats: bool,
     rounds: Rounds,
+}
+
+copy_by_field! {
+    Vain copies { calls, repeats, rounds }
 }
 
 /// What a step of the handler is to the world.

@@ -17,6 +17,7 @@ mod moves;
 mod oracle;
 mod plan;
 mod program;
+mod settled;
 mod subject;
 mod turn;
 
@@ -37,6 +38,7 @@ pub use subject::{Claim, Env, Manner, Reading, Restored, Scope, Standing, Subjec
 pub use turn::STARVED;
 
 use crate::Digest;
+use crate::copy::copy_by_field;
 use crate::kernel::{Call, Did, Kernel, MmId, Ret, ThreadId};
 use crate::vma::CtxId;
 use busy::{Asked, Asks, Vain};
@@ -44,6 +46,7 @@ use kin::BESIDE;
 use oracle::Truth;
 use plan::Plan;
 use program::Place;
+use settled::Settled;
 use turn::Turns;
 
 /// The most actors a world can have: one bit each in a choice.
@@ -65,7 +68,7 @@ struct Task {
 }
 
 /// A world in the middle of a run.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct World<S> {
     setup: Arc<Setup>,
     plan: Arc<Plan>,
@@ -90,12 +93,22 @@ pub struct World<S> {
     /// the state.
     vain: Vain,
     turns: Turns,
+    /// Who of the tasks can move, as far as that is known.
+    settled: Settled,
     now: Time,
     /// Moves of the clock since something was achieved.
     idle: u32,
     steps: u32,
     digest: Digest,
     failure: Option<Failure>,
+}
+
+copy_by_field! {
+    World<S: Subject> shares { setup, plan }
+    copies {
+        kernel, mm, place, tasks, subject_threads, subject, posted, injection, truth, kin, beside,
+        underway, hazards, vain, turns, settled, now, idle, steps, digest, failure
+    }
 }
 
 impl<S: Subject> World<S> {
@@ -145,7 +158,7 @@ impl<S: Subject> World<S> {
         assert!(tasks.len() + subject_threads.len() + more < MAX_ACTORS, "too many actors");
         let truth = Truth::new(&setup);
         let place = Place { ctx, memory: setup.memory, file: file.map(|file| file.id) };
-        World {
+        let mut world = World {
             plan: Arc::new(Plan::new(&setup)),
             setup,
             kernel,
@@ -163,12 +176,15 @@ impl<S: Subject> World<S> {
             hazards,
             vain: Vain::default(),
             turns: Turns::default(),
+            settled: Settled::default(),
             now: Time::ZERO,
             idle: 0,
             steps: 0,
             digest: Digest::new(),
             failure: None,
-        }
+        };
+        world.settle_all();
+        world
     }
 
     /// What the world was made from.
@@ -253,10 +269,7 @@ impl<S: Subject> World<S> {
         if self.failure.is_some() {
             return 0;
         }
-        let mut mask = 0;
-        for (i, task) in self.tasks.iter().enumerate() {
-            mask |= u64::from(self.task_can_step(i, task)) << i;
-        }
+        let mut mask = self.tasks_that_can();
         let first = self.tasks.len();
         let handler = self.subject.movable(&self.subject_threads, self.view(0)) << first;
         if handler != 0 && self.is_lull() {
@@ -287,7 +300,9 @@ impl<S: Subject> World<S> {
         }
         let did = if actor < first {
             self.idle = 0;
-            self.step_task(actor)
+            let did = self.step_task(actor);
+            self.settle(actor);
+            did
         } else if subject {
             self.step_subject(actor - first)
         } else if actor > self.clock_actor() {
@@ -344,80 +359,84 @@ impl<S: Subject> World<S> {
     }
 
     fn step_task(&mut self, i: usize) -> Move {
-        let setup = Arc::clone(&self.setup);
         let thread = self.tasks[i].thread;
         if self.is_dead() {
             return self.step_dying(thread);
         }
-        if self.kernel.idle(thread) {
-            let op = &setup.programs[i].ops[self.tasks[i].at];
-            match op {
-                Op::Post(label) => {
-                    self.posted |= 1 << label;
-                    self.tasks[i].at += 1;
-                    return Move::Post(*label);
-                }
-                Op::Await(label) => {
-                    self.tasks[i].at += 1;
-                    return Move::Await(*label);
-                }
-                Op::Inject(injection) => {
-                    self.injection = Some(*injection);
-                    self.tasks[i].at += 1;
-                    return Move::Inject(*injection);
-                }
-                Op::Control(control) => {
-                    self.subject.control(*control);
-                    match control {
-                        Control::BeginSnapshot | Control::BeginBaseline => {
-                            self.truth.begin_snapshot();
-                        }
-                        Control::Snapshot => self.check_snapshot(),
-                        Control::Export => self.check_export(),
-                        Control::Baseline => self.truth.saved(),
-                        Control::Cancel => self.truth.cancelled(),
-                        Control::Pause | Control::Resume => {}
-                    }
-                    self.tasks[i].at += 1;
-                    return Move::Control(*control);
-                }
-                op => {
-                    let task = &mut self.tasks[i];
-                    let process = task.process;
-                    let call = op.call(i, &mut task.stores, self.place);
-                    if let Some(range) = op.gives_up() {
-                        self.removal_begins(process, op, range);
-                    }
-                    self.kernel.begin(thread, call);
-                    if let Some(ret) = self.kernel.take_ret(thread) {
-                        // An empty or malformed range: over before it began.
-                        self.finish_op(i, &setup, ret);
-                        return Move::Begin;
-                    }
-                    if !self.kernel.can_step(thread) {
-                        // It waits for a lock: it has begun, and that is all.
-                        return Move::Begin;
-                    }
-                }
-            }
+        if self.kernel.idle(thread)
+            && let Some(did) = self.begin_op(i, thread)
+        {
+            return did;
         }
         let Task { at, process, .. } = self.tasks[i];
-        let op = &setup.programs[i].ops[at];
-        if op.is_watched() {
-            return Move::Kernel(self.step_watched(i, &setup, op));
+        if self.setup.programs[i].ops[at].is_watched() {
+            return Move::Kernel(self.step_watched(i));
         }
         let did = self.kernel.step(thread);
         self.observe(process, &did);
         if let Some(ret) = self.kernel.take_ret(thread) {
-            self.finish_op(i, &setup, ret);
+            self.finish_op(i, ret);
         }
         Move::Kernel(did)
     }
 
+    /// A task comes to its next operation: what it did, unless it is in a call now that can move.
+    fn begin_op(&mut self, i: usize, thread: ThreadId) -> Option<Move> {
+        let task = &mut self.tasks[i];
+        let op = &self.setup.programs[i].ops[task.at];
+        match *op {
+            Op::Post(label) => {
+                self.posted |= 1 << label;
+                task.at += 1;
+                Some(Move::Post(label))
+            }
+            Op::Await(label) => {
+                task.at += 1;
+                Some(Move::Await(label))
+            }
+            Op::Inject(injection) => {
+                self.injection = Some(injection);
+                task.at += 1;
+                Some(Move::Inject(injection))
+            }
+            Op::Control(control) => {
+                self.subject.control(control);
+                match control {
+                    Control::BeginSnapshot | Control::BeginBaseline => self.truth.begin_snapshot(),
+                    Control::Snapshot => self.check_snapshot(),
+                    Control::Export => self.check_export(),
+                    Control::Baseline => self.truth.saved(),
+                    Control::Cancel => self.truth.cancelled(),
+                    Control::Pause | Control::Resume => {}
+                }
+                self.tasks[i].at += 1;
+                Some(Move::Control(control))
+            }
+            ref op => {
+                let process = task.process;
+                let call = op.call(i, &mut task.stores, self.place);
+                if let Some(range) = op.gives_up() {
+                    let (setup, at) = (Arc::clone(&self.setup), task.at);
+                    self.removal_begins(process, &setup.programs[i].ops[at], range);
+                }
+                self.kernel.begin(thread, call);
+                if let Some(ret) = self.kernel.take_ret(thread) {
+                    // An empty or malformed range: over before it began.
+                    self.finish_op(i, ret);
+                    return Some(Move::Begin);
+                }
+                // If it waits for a lock, it has begun, and that is all.
+                (!self.kernel.can_step(thread)).then_some(Move::Begin)
+            }
+        }
+    }
+
     /// A step of a call of which more is to be known than its end.
     #[inline(never)]
-    fn step_watched(&mut self, i: usize, setup: &Setup, op: &Op) -> Did {
-        let Task { thread, process, .. } = self.tasks[i];
+    fn step_watched(&mut self, i: usize) -> Did {
+        let setup = Arc::clone(&self.setup);
+        let Task { thread, process, at, .. } = self.tasks[i];
+        let op = &setup.programs[i].ops[at];
         let movable = self.can_move(i, op);
         let did = self.kernel.step(thread);
         if !self.lost_untold(process, op, &did) {
@@ -428,31 +447,41 @@ impl<S: Subject> World<S> {
             self.took_effect(i, op, movable && !matches!(ret, Some(Ret::Err(_))));
         }
         if let Some(ret) = ret {
-            self.finish_op(i, setup, ret);
+            self.finish_op(i, ret);
         }
         did
     }
 
-    fn finish_op(&mut self, i: usize, setup: &Setup, ret: Ret) {
+    fn finish_op(&mut self, i: usize, ret: Ret) {
         let at = self.tasks[i].at;
+        let op = &self.setup.programs[i].ops[at];
+        if op.gives_up().is_some() || op.is_lasting() {
+            self.end_op(i, at, ret);
+        }
+        self.tasks[i].at = at + 1;
+        let expect = self.setup.programs[i].ops[at].expect();
+        if let Some(expect) = expect.filter(|expect| !expect.holds(ret)) {
+            let program = &self.setup.programs[i];
+            self.fail(Failure::Expectation {
+                task: program.name.clone(),
+                line: program.lines[at],
+                expected: expect.to_string(),
+                got: ret.to_string(),
+            });
+        }
+    }
+
+    /// What the oracles have to know of the end of an operation.
+    fn end_op(&mut self, i: usize, at: usize, ret: Ret) {
+        // Only here: to share what a world was made from costs, and most operations need not.
+        let setup = Arc::clone(&self.setup);
         let op = &setup.programs[i].ops[at];
         if let Some(range) = op.gives_up() {
             let process = self.tasks[i].process;
             self.removal_ends(process, op, range, matches!(ret, Ret::Ok(_)));
         }
         if op.is_lasting() {
-            self.returned(i, setup, op, ret);
-        }
-        self.tasks[i].at = at + 1;
-        if let Some(expect) = op.expect()
-            && !expect.holds(ret)
-        {
-            self.fail(Failure::Expectation {
-                task: setup.programs[i].name.clone(),
-                line: setup.programs[i].lines[at],
-                expected: expect.to_string(),
-                got: ret.to_string(),
-            });
+            self.returned(i, &setup, op, ret);
         }
     }
 

@@ -11,6 +11,7 @@ use super::program::{Check, ContentClass, Control, Op, Setup};
 use super::subject::{Claim, Restored, Standing, Subject};
 use super::{Failure, Stuck, World, page_index};
 use crate::Content;
+use crate::copy::copy_by_field;
 use crate::kernel::{Did, HugeDid, PAGE, Pte, Sleep};
 
 /// What has happened to one page.
@@ -36,11 +37,15 @@ struct PageTruth {
 }
 
 /// What has happened to every page.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(PartialEq, Eq, Hash, Debug)]
 pub(super) struct Truth {
     pages: Vec<PageTruth>,
     /// The bytes of a baseline are being saved.
     saving: bool,
+}
+
+copy_by_field! {
+    Truth copies { pages, saving }
 }
 
 impl Truth {

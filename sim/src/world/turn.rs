@@ -17,6 +17,7 @@ use shims::{Errno, Event, Time};
 use super::busy::{Asked, Rounds};
 use super::moves::Move;
 use super::{Failure, page_index};
+use crate::copy::copy_by_field;
 use crate::kernel::Did;
 
 /// How often a fault may be passed over, if the scenario says nothing else.
@@ -49,12 +50,16 @@ enum Excuse {
 }
 
 /// Those that wait, the oldest first.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(PartialEq, Eq, Debug, Default)]
 pub(super) struct Turns {
     waiting: Vec<Waiting>,
     rounds: Rounds,
     /// Somebody was passed over.
     counts: bool,
+}
+
+copy_by_field! {
+    Turns copies { waiting, rounds, counts }
 }
 
 impl Turns {
