@@ -4,7 +4,10 @@ use shims::{
     CopyMode, Errno, Event, FaultFlags, Features, MoveMode, Outcome, PoisonMode, RegisterModes,
     Request, Verdict, WriteProtectMode, ZeropageMode,
 };
-use sim::kernel::{Call, Did, Marker, MmId, Payload, Pte, PteBits, Ret, Signal, ThreadId};
+use sim::kernel::{
+    Call, Did, Madvise, Marker, MmId, PageIs, PagemapBits, PagemapScan, Payload, Pte, PteBits, Ret,
+    ScanFlags, Signal, ThreadId,
+};
 use sim::vma::{CtxId, Mmap, Prot};
 use sim::{Content, Profile};
 
@@ -117,6 +120,35 @@ fn d26_with_the_event_bits_and_markers_are_copied() {
         pte(&theirs, bed.mm, 0),
         Pte::Present { content, bits } if content == source(0) && bits.contains(PteBits::UFFD_WP)
     ));
+}
+
+#[test]
+fn d26_what_a_scan_has_put_on_poison_and_guards_stays_with_the_parent() {
+    for features in [Features::WP_ASYNC, Features::WP_ASYNC | Features::EVENT_FORK] {
+        let mut bed = bed(2, features, BOTH);
+        let poison = Request::Poison { range: span(0, 1), mode: PoisonMode::empty() };
+        bed.resolve(poison, Payload::None);
+        let guard = Call::Madvise { range: span(1, 2), advice: Madvise::GuardInstall };
+        assert_eq!(bed.kernel.run(bed.handler, guard), Ret::Ok(0));
+        let scan = PagemapScan {
+            flags: ScanFlags::WP_MATCHING,
+            range: span(0, 2),
+            room: 2,
+            max_pages: 0,
+            inverted: PageIs::empty(),
+            all: PageIs::empty(),
+            any: PageIs::empty(),
+            tell: PageIs::all(),
+        };
+        let scanned = bed.kernel.run(bed.handler, Call::PagemapScan(Box::new(scan)));
+        assert!(matches!(scanned, Ret::Ok(_)), "{scanned:?}");
+        let (child, ..) = fork(&mut bed);
+        let seen = |mm| [0, 1].map(|at| bed.kernel.pagemap(mm, page(at)));
+        let poisoned = PagemapBits::SWAP;
+        let guarded = PagemapBits::SWAP | PagemapBits::GUARD;
+        assert_eq!(seen(bed.mm), [poisoned, guarded].map(|bits| bits | PagemapBits::UFFD_WP));
+        assert_eq!(seen(child), [poisoned, guarded], "{features:?}");
+    }
 }
 
 #[test]
