@@ -141,3 +141,11 @@ pub const KERNELS: [&str; 9] = [
     "memory 1 pages\nbugs Z5\ntask a\n read 0\ntask b\n dontneed 0\n",
     "memory 1 pages\nprofile 6.12\ntask a\n read 0\ntask b\n dontneed 0\n",
 ];
+
+/// Batches in which a page occurs more than once, or whose pages can come in either order.
+pub const ASKED_AGAIN: [&str; 4] = [
+    "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n read 0\n",
+    "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n dontneed 0\n",
+    "memory 2 pages\ntask a\n read 0\ntask b\n read 1\ntask c\n write 1\n",
+    "memory 2 pages\nfeatures remove unmap\ntask a\n read 0\ntask b\n munmap 0..1\n",
+];
