@@ -144,7 +144,7 @@ impl Plan {
 /// was let go: by a wake, or because the page had come, or its protection had gone, when it was about
 /// to sleep. Until the read is over the handler learns of no fault. So a request that it has lets
 /// tasks go at most twice over, for the faults that it knows and for those that came late; and each
-/// control leads to at most one question about a page. Each of these changes the page once and wakes
+/// snapshot leads to at most one question about a page. Each of these changes the page once and wakes
 /// once. A write lets others go as well that are about to look at a page while it is replaced (c10),
 /// once for each operation and for each time that the page has come anew. A removal announces itself
 /// at most once for each of its pages.
@@ -153,7 +153,7 @@ fn messages(setup: &Setup) -> Option<usize> {
         return None;
     }
     let pages = |range: &shims::Span| range.len.whole_pages(setup.memory.page_size()) as usize;
-    let (mut controls, mut touches, mut removals, mut tasks) = (0, 0_usize, 0_usize, 0);
+    let (mut snapshots, mut touches, mut removals, mut tasks) = (0, 0_usize, 0_usize, 0);
     for program in &setup.programs {
         let before = touches;
         for op in &program.ops {
@@ -161,14 +161,14 @@ fn messages(setup: &Setup) -> Option<usize> {
                 Op::Read { .. } | Op::Write { .. } => touches = touches.saturating_add(1),
                 Op::Populate { range, .. } => touches = touches.saturating_add(pages(range)),
                 Op::DontNeed { range, .. } => removals = removals.saturating_add(pages(range)),
-                Op::Control(_) => controls += 1,
-                Op::Post(_) | Op::Await(_) => {}
+                Op::Control(Control::BeginSnapshot | Control::BeginBaseline) => snapshots += 1,
+                Op::Control(_) | Op::Post(_) | Op::Await(_) => {}
                 _ => return None,
             }
         }
         tasks += usize::from(touches > before);
     }
-    let changes = (2 + controls) * usize::try_from(setup.slots()).ok()?;
+    let changes = (2 + snapshots) * usize::try_from(setup.slots()).ok()?;
     // Changes and wakes; writes, and those that change brings about.
     let let_go = 2 * changes + touches.saturating_add(changes);
     Some(touches.saturating_add(removals).saturating_add(let_go.saturating_mul(tasks)))
