@@ -109,6 +109,11 @@ fn plain_memory() {
 }
 
 #[test]
+fn pages_that_are_asked_for_more_than_once() {
+    look(&worlds::ASKED_AGAIN, any);
+}
+
+#[test]
 fn memory_that_is_watched_for_writes() {
     look(&worlds::WATCHED, any);
 }

@@ -167,3 +167,11 @@ pub const LARGER: [&str; 22] = [
     "memory 1 pages\nmishaps source-short\nworkers 2\nfeatures none\ntask a\n read 0\ntask b\n read 0\n",
     "memory 1 pages missing wp\ntask a\n write 0\n baseline\n write 0\n baseline\n",
 ];
+
+/// Batches in which a page occurs more than once, or whose pages can come in either order.
+pub const ASKED_AGAIN: [&str; 4] = [
+    "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n read 0\n",
+    "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n dontneed 0\n",
+    "memory 2 pages\ntask a\n read 0\ntask b\n read 1\ntask c\n write 1\n",
+    "memory 2 pages\nfeatures remove unmap\ntask a\n read 0\ntask b\n munmap 0..1\n",
+];

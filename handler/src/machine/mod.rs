@@ -388,12 +388,22 @@ impl Machine {
         self.hash_reading(now, None, state);
     }
 
-    /// The same, if no message comes to those that were `read` and are about to be applied.
-    pub fn hash_reading<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
+    /// The same, if no message comes to those that were `read` and are about to be applied; and
+    /// without what nothing but the counters asks for, how many faults a request answers.
+    pub fn hash_asked<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
+        self.requests.iter().for_each(|(_, req)| req.hash_asked(state));
+        self.hash_but_requests(now, read, state);
+    }
+
+    fn hash_reading<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
+        self.requests.iter().for_each(|(_, req)| req.hash(state));
+        self.hash_but_requests(now, read, state);
+    }
+
+    fn hash_but_requests<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
         let Machine { layout, tracker, requests, ready, gated, wakes, deferred, .. } = self;
         let Machine { gate, paused, snapshot, ending, status, .. } = self;
         (layout, tracker, requests.len()).hash(state);
-        requests.iter().for_each(|(_, req)| req.hash(state));
         for queue in [ready, gated, wakes] {
             queue.len().hash(state);
             queue.iter().for_each(|slot| requests.rank(*slot).hash(state));

@@ -1,6 +1,8 @@
 //! The reader's side: permits, and what a batch of messages does.
 
-use shims::{Event, Fault, FaultKind, Span, Time};
+use core::hash::{Hash, Hasher};
+
+use shims::{Addr, Event, Fault, FaultKind, Span, Time};
 
 use super::slots::{Ending, Needs, Req, Stage, Why};
 use super::{DrainEnd, HandlerError, Machine, ReadPermit, Status};
@@ -106,6 +108,48 @@ impl Machine {
             self.end_with(Status::Failed(error));
         }
         self.check_ended();
+    }
+
+    /// The hash of messages as far as [`end_read`](Machine::end_read) can tell them apart; false,
+    /// and nothing, if it may tell more of them, or after a change of the regions could.
+    ///
+    /// Everything but faults counts in its order. Of the faults of a page the first makes a request
+    /// and the others join it, or all join one that there is: what they need together counts,
+    /// and not how many they are. Which of them is first decides where the request is queued only
+    /// if it needs no page. Requests are queued in the order of the first fault of each page.
+    pub fn hash_faults<H: Hasher>(&self, batch: &[Event], state: &mut H) -> bool {
+        if self.setup.policy.presence == Presence::Tracker
+            || self.backing().has_cache()
+            || self.may_move()
+        {
+            return false;
+        }
+        let mut pages: Vec<(Addr, Needs, bool)> = Vec::new();
+        for event in batch {
+            let Event::Fault(fault) = event else { continue };
+            let needs = match fault.kind() {
+                FaultKind::Missing => Needs { page: true, ..Needs::default() },
+                FaultKind::Wp if self.tracks_writes() => {
+                    Needs { unprotected: true, ..Needs::default() }
+                }
+                FaultKind::Wp | FaultKind::Minor => return false,
+            };
+            if self.regions().page(fault.addr).is_none() {
+                return false;
+            }
+            let write = fault.is_write() || needs.unprotected;
+            let needs = Needs { write, ..needs };
+            let addr = fault.addr.align_down(self.setup.regions.page_size());
+            match pages.iter_mut().find(|(other, ..)| *other == addr) {
+                Some((_, all, _)) => all.add(needs),
+                None => pages.push((addr, needs, needs.page)),
+            }
+        }
+        let others = || batch.iter().filter(|event| !matches!(event, Event::Fault(_)));
+        others().count().hash(state);
+        others().for_each(|event| event.hash(state));
+        pages.hash(state);
+        true
     }
 
     fn remove(&mut self, span: Span) {

@@ -153,6 +153,12 @@ impl Req {
         }
     }
 
+    /// The hash of all but how many faults there are: that there are any is all that counts.
+    pub(super) fn hash_asked<H: Hasher>(&self, state: &mut H) {
+        let (faults, late) = (self.faults.min(1), self.late.min(1));
+        Req { faults, late, ..self.clone() }.hash(state);
+    }
+
     /// Is one of its actions out?
     pub(super) fn is_out(&self) -> bool {
         match self.stage {

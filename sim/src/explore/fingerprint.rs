@@ -122,6 +122,11 @@ impl Seen {
         entry.or_insert((state, number)).get().1
     }
 
+    /// Was `state` visited?
+    pub(crate) fn knows(&self, state: Fingerprint) -> bool {
+        self.table.find(state.low, |(other, _)| *other == state).is_some()
+    }
+
     /// Visit a state in which the actors in `left_out` need not move. From now on those are
     /// left out there that were in every visit.
     pub(crate) fn visit(&mut self, state: Fingerprint, left_out: u64) -> Visit {

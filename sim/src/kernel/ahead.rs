@@ -202,6 +202,18 @@ impl Kernel {
         (one.mm, &one.run).hash(state);
     }
 
+    /// The same of one that may be a read: how many messages it has taken tells only when it will
+    /// have taken its fill, which it never has if there are no more than `messages`.
+    pub(crate) fn hash_read<H: Hasher>(&self, thread: ThreadId, messages: usize, state: &mut H) {
+        let one = &self.threads[usize::from(thread.0)];
+        match one.run {
+            Run::Read { ctx, max, taken } if messages < max => {
+                (one.mm, ctx, max, taken > 0).hash(state);
+            }
+            _ => self.hash_call(thread, state),
+        }
+    }
+
     /// The messages that `thread` has read and nobody has taken.
     pub(crate) fn messages(&self, thread: ThreadId) -> &[shims::Event] {
         &self.threads[usize::from(thread.0)].inbox

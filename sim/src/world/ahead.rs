@@ -26,7 +26,7 @@ use super::memory::Memory;
 use super::mishap::Mishap;
 use super::plan::Rest;
 use super::program::Op;
-use super::subject::{Manner, Reading, Subject, Threads};
+use super::subject::{Manner, Reading, Subject};
 use super::{Task, World};
 use crate::explore::bits;
 use crate::kernel::{Asks, At, Resolving, ThreadId, page_bits};
@@ -239,7 +239,7 @@ impl<S: Subject> World<S> {
     }
 
     /// Does nobody take the lock of the mappings any more, or die, and is nobody made to hold still?
-    fn is_steady(&self) -> bool {
+    pub(super) fn is_steady(&self) -> bool {
         let never = |mishap| self.setup.mishaps.times(mishap) == 0;
         !self.rests().locks && never(Mishap::Death) && never(Mishap::Lull)
     }
@@ -280,8 +280,7 @@ impl<S: Subject> World<S> {
 
     /// Can the handler do anything about `page` without another message?
     fn is_minded(&self, page: u64) -> bool {
-        let threads = Threads { kernel: &self.kernel, ids: &self.subject_threads };
-        self.subject.minds(Addr::new(page << 12), threads)
+        self.subject.minds(Addr::new(page << 12), self.threads())
     }
 
     fn task_goes_first(&self, i: usize) -> bool {

@@ -93,7 +93,7 @@ impl<S: Subject> World<S> {
             (name(task.thread), task.at).hash(&mut state);
             self.kernel.hash_call(task.thread, &mut state);
         }
-        let threads = Threads { kernel: &self.kernel, ids: &self.subject_threads };
+        let threads = self.threads();
         let places = &mut order;
         let first = self.tasks.len();
         self.subject.hash_arranged(
@@ -111,6 +111,16 @@ impl<S: Subject> World<S> {
             self.idle.hash(&mut state);
         }
         (state.end(), order)
+    }
+
+    pub(super) fn threads(&self) -> Threads<'_> {
+        let few = self.hazards.is_none() && self.kernel.is_simple();
+        Threads {
+            kernel: &self.kernel,
+            ids: &self.subject_threads,
+            steady: self.is_steady(),
+            messages: if few { self.plan.messages } else { usize::MAX },
+        }
     }
 
     /// Put tasks with the same program in the order of where they are.
@@ -143,6 +153,17 @@ impl Threads<'_> {
     /// The hash of the call that a thread of the handler is in.
     pub fn hash_call<H: Hasher>(&self, actor: usize, state: &mut H) {
         self.kernel.hash_call(self.ids[actor], state);
+    }
+
+    /// The same; a read that has taken a few messages is one that has taken others, for as long
+    /// as it cannot come to its limit.
+    pub fn hash_read<H: Hasher>(&self, actor: usize, state: &mut H) {
+        self.kernel.hash_read(self.ids[actor], self.messages, state);
+    }
+
+    /// Will nobody change what is mapped any more?
+    pub fn are_steady(&self) -> bool {
+        self.steady
     }
 
     /// The messages that it has read and not taken.

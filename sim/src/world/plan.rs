@@ -2,7 +2,7 @@
 //! know it. Owns the table, made once for a world; what follows from it for the next step of
 //! somebody is in `ahead.rs`.
 
-use shims::Features;
+use shims::{Features, RegisterModes};
 
 use super::mishap::Mishap;
 use super::program::{Control, Op, Setup};
@@ -36,6 +36,8 @@ pub(super) struct Plan {
     leads: Vec<bool>,
     /// Does anybody fork?
     pub(super) forks: bool,
+    /// The most messages that one read can take, if that is known.
+    pub(super) messages: usize,
 }
 
 impl Rest {
@@ -110,6 +112,7 @@ impl Plan {
             leads: (0..twins.len()).map(|i| leads(&i)).collect(),
             twins,
             forks: ops.any(|op| matches!(op, Op::Fork { .. })),
+            messages: messages(setup).unwrap_or(usize::MAX),
         }
     }
 
@@ -132,6 +135,43 @@ impl Plan {
     pub(super) fn twin(&self, i: usize) -> usize {
         self.twins[i]
     }
+}
+
+/// The most messages that one read can take, of a handler that has one request for a page; `None` if
+/// there are operations of which that is not known.
+///
+/// A task asks for a page once for each operation that touches it, and once more each time that it
+/// was let go: by a wake, or because the page had come, or its protection had gone, when it was about
+/// to sleep. Until the read is over the handler learns of no fault. So a request that it has lets
+/// tasks go at most twice over, for the faults that it knows and for those that came late; and each
+/// snapshot leads to at most one question about a page. Each of these changes the page once and wakes
+/// once. A write lets others go as well that are about to look at a page while it is replaced (c10),
+/// once for each operation and for each time that the page has come anew. A removal announces itself
+/// at most once for each of its pages.
+fn messages(setup: &Setup) -> Option<usize> {
+    if !setup.modes.contains(RegisterModes::MISSING) {
+        return None;
+    }
+    let pages = |range: &shims::Span| range.len.whole_pages(setup.memory.page_size()) as usize;
+    let (mut snapshots, mut touches, mut removals, mut tasks) = (0, 0_usize, 0_usize, 0);
+    for program in &setup.programs {
+        let before = touches;
+        for op in &program.ops {
+            match op {
+                Op::Read { .. } | Op::Write { .. } => touches = touches.saturating_add(1),
+                Op::Populate { range, .. } => touches = touches.saturating_add(pages(range)),
+                Op::DontNeed { range, .. } => removals = removals.saturating_add(pages(range)),
+                Op::Control(Control::BeginSnapshot | Control::BeginBaseline) => snapshots += 1,
+                Op::Control(_) | Op::Post(_) | Op::Await(_) => {}
+                _ => return None,
+            }
+        }
+        tasks += usize::from(touches > before);
+    }
+    let changes = (2 + snapshots) * usize::try_from(setup.slots()).ok()?;
+    // Changes and wakes; writes, and those that change brings about.
+    let let_go = 2 * changes + touches.saturating_add(changes);
+    Some(touches.saturating_add(removals).saturating_add(let_go.saturating_mul(tasks)))
 }
 
 fn asked(ops: &[Op]) -> Vec<bool> {

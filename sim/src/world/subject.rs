@@ -222,6 +222,10 @@ pub enum Reading {
 pub struct Threads<'w> {
     pub(super) kernel: &'w Kernel,
     pub(super) ids: &'w [ThreadId],
+    /// Nobody changes what is mapped any more.
+    pub(super) steady: bool,
+    /// No read takes more messages than that.
+    pub(super) messages: usize,
 }
 
 /// A handler as a value with threads, each of which has at most one possible step.
