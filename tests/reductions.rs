@@ -154,19 +154,49 @@ fn larger_worlds() {
     look(&worlds::LARGER, right);
 }
 
-/// The handler of a world that was drawn: mostly the right one.
+/// Every wrong handler, by its name.
+fn wrong(setup: &Arc<Setup>) -> Vec<(String, Model)> {
+    let policies = Policy::NAMES[1..]
+        .iter()
+        .map(|name| ((*name).to_owned(), Policy::by_name(name).expect("there is one")));
+    let slips = [
+        Slip::RemovedIsWritten,
+        Slip::BaselineLate,
+        Slip::CancelledCounts,
+        Slip::ReadOverwrites,
+        Slip::ProbesKept,
+    ];
+    let slips = slips.map(|slip| (format!("{slip:?}"), Policy::slipping(slip)));
+    let policies = policies.chain(slips).map(|(name, policy)| (name, Model::new(policy, setup)));
+    let tampers = Tamper::ALL.iter().map(|(tamper, _, name, _)| {
+        ((*name).to_owned(), Model::tampered(Policy::default(), setup, *tamper))
+    });
+    policies.chain(tampers).collect()
+}
+
+/// The handler of a world that was drawn: as often the right one as not.
 fn drawn(setup: &Arc<Setup>, number: u64) -> Model {
-    let policies = Policy::NAMES.iter().filter_map(|name| Policy::by_name(name));
-    let slips =
-        [Slip::RemovedIsWritten, Slip::BaselineLate, Slip::CancelledCounts, Slip::ReadOverwrites];
-    let slips = slips.map(Policy::slipping).into_iter();
-    let wrong: Vec<Policy> = policies.chain(slips).collect();
-    let pick = (number / 4) as usize;
-    match number % 4 {
-        0 | 1 => Model::new(Policy::default(), setup),
-        2 => Model::new(wrong[pick % wrong.len()].clone(), setup),
-        _ => Model::tampered(Policy::default(), setup, Tamper::ALL[pick % Tamper::ALL.len()].0),
+    let mut wrong = wrong(setup);
+    let pick = (number / 2) as usize % wrong.len();
+    if number.is_multiple_of(2) { right(setup).remove(0) } else { wrong.swap_remove(pick).1 }
+}
+
+#[test]
+fn worlds_that_were_drawn_and_made_a_difference() {
+    let mut sums = Sums::default();
+    for (text, name) in worlds::FOUND {
+        let setup = setup(text);
+        let known = wrong(&setup).into_iter().find(|(wrong, _)| wrong == name);
+        let model = match known {
+            Some((_, model)) => model,
+            None => {
+                assert_eq!(name, "default", "there is no such handler");
+                right(&setup).remove(0)
+            }
+        };
+        check(text, &World::new(setup, model), LIMIT, &mut sums);
     }
+    assert_eq!(sums.skipped, 0);
 }
 
 #[test]

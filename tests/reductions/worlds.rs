@@ -143,7 +143,8 @@ pub const KERNELS: [&str; 9] = [
 ];
 
 /// Worlds that are larger, each of which meets a condition that no other does.
-pub const LARGER: [&str; 22] = [
+pub const LARGER: [&str; 23] = [
+    "memory 1 pages\nfeatures none\ntask a\n write 0\n write 0\ntask b\n write 0\n write 0\n",
     "memory 1 pages\ntask a\n read 0\ntask b\n dontneed 0\n read 0\n write 0\n",
     "memory 2 pages\nworkers 2\ntask a\n read 0\ntask b\n read 1\n read 0 -> source\n",
     "memory 1 pages shmem-private\ntask a\n read 0\ntask b\n read 0\n write 0\n",
@@ -174,4 +175,99 @@ pub const ASKED_AGAIN: [&str; 4] = [
     "memory 1 pages missing wp\ntask a\n read 0\n write 0\ntask b\n dontneed 0\n",
     "memory 2 pages\ntask a\n read 0\ntask b\n read 1\ntask c\n write 1\n",
     "memory 2 pages\nfeatures remove unmap\ntask a\n read 0\ntask b\n munmap 0..1\n",
+];
+
+/// Worlds drawn at random, each with the handler, in which a condition that was broken made a
+/// difference that it made nowhere else.
+pub const FOUND: [(&str, &str); 24] = [
+    (
+        "memory 1 pages missing wp\nworkers 2\nfeatures none\ntask a\n dontneed 0\n snapshot\n read 0\ntask b\n dontneed 0\n",
+        "BaselineLate",
+    ),
+    (
+        "memory 2 pages\nfeatures remove unmap remap\ntask a\n write 0\n dontneed 0\ntask b\n munmap 0..2\n read 1\n",
+        "default",
+    ),
+    (
+        "memory 2 pages\nfeatures remove unmap remap\nroom 1\ntask a\n mprotect 1 none\n guard 1\ntask b\n dontneed 0..2\n mprotect 1 rw\n",
+        "default",
+    ),
+    (
+        "memory 2 pages missing wp\nfeatures remove thread-id\ntask a\n read 0 -> written\n dontneed 0\ntask b\n read 1 -> zero\n read 0 -> written\n",
+        "RemovedIsWritten",
+    ),
+    ("memory 1 pages\nfeatures none\ntask a\n dontneed 0\ntask b\n write 0\n", "overlapping"),
+    (
+        "memory 1 pages\nfeatures remove unmap remap\ntask a\n dontneed 0\n populate-read 0\ntask b\n register 0\n",
+        "default",
+    ),
+    (
+        "memory 1 pages missing wp\ntask a\n await x\n read 0\n dontneed 0\n populate-write 0\ntask b\n dontneed 0\n post x\n",
+        "zeros-win",
+    ),
+    (
+        "memory 2 pages hugetlb\ntask a\n dontneed 0..2\n post x\n remove 0..2\n truncate 1\ntask b\n truncate 1\n await x\n dontneed 1\n",
+        "small-grain",
+    ),
+    (
+        "memory 1 pages missing wp\nfeatures none\ntask a\n read 0 -> ok\n write 0\ntask b\n dontneed 0\n",
+        "shared-as-own",
+    ),
+    (
+        "memory 2 pages missing wp\nfeatures remove thread-id\ntask a\n read 0 -> ok\n snapshot\ntask b\n read 0 -> written\n dontneed 0\n",
+        "default",
+    ),
+    (
+        "memory 1 pages shmem minor filled\nworkers 2\ntask a\n punch 0\n read 0\ntask b\n write 0\n",
+        "default",
+    ),
+    (
+        "memory 2 pages\nfeatures none\ntask a\n dontneed 1\n write 1\n dontneed 0..2\ntask b\n read 0\n",
+        "removal-short",
+    ),
+    (
+        "memory 1 pages shmem\nworkers 2\nfeatures none\ntask a\n read 0\n remove 0\ntask b\n truncate 0\n read 0\n",
+        "ProbesKept",
+    ),
+    (
+        "memory 2 pages\nworkers 2\nfeatures none\ntask a\n dontneed 0..2\n await x\n fork z\n dontneed 1\ntask z\n read 1 -> written\ntask b\n read 0\n post x\n read 0\n",
+        "default",
+    ),
+    (
+        "memory 2 pages shmem missing wp\nworkers 2\ntask a\n truncate 0\n read 0 -> written\n populate-write 0..2\ntask b\n read 1 -> source\n",
+        "default",
+    ),
+    (
+        "memory 2 pages\nworkers 2\nfeatures remove unmap remap\nroom 1\ntask a\n populate-read 0..2\ntask b\n guard 1\n",
+        "default",
+    ),
+    (
+        "memory 1 pages\ntask a\n post x\n populate-write 0\n populate-write 0 -> ok\n populate-read 0\ntask b\n await x\n read 0\n",
+        "default",
+    ),
+    (
+        "memory 2 pages\nfeatures remove thread-id\nprofile 5.7\ntask a\n dontneed 1\n read 0\ntask b\n dontneed 1\n",
+        "default",
+    ),
+    (
+        "memory 1 pages wp\nfeatures none\ntask a\n read 0\n populate-write 0\ntask b\n read 0\n dontneed 0\n",
+        "ReadOverwrites",
+    ),
+    (
+        "memory 1 pages\nworkers 2\nfeatures remove thread-id\ntask a\n dontneed 0\n dontneed 0\ntask b\n dontneed 0\n dontneed 0\n",
+        "removal-beyond",
+    ),
+    (
+        "memory 2 pages\nfeatures fork\ntask a\n write 1\n dontneed 0..2\n dontneed 1\n fork z\ntask z\n read 1\ntask b\n dontneed 0\n dontneed 1\n",
+        "armed-first",
+    ),
+    (
+        "memory 2 pages\nfeatures none\ntask a\n fork z\n read 0\ntask z\n read 1\ntask b\n dontneed 1\n dontneed 1\n",
+        "wake-refused",
+    ),
+    (
+        "memory 2 pages\nworkers 2\ntask a\n dontneed 0..2\n post x\ntask b\n await x\n dontneed 0..2\n populate-read 0..2\n",
+        "ReadOverwrites",
+    ),
+    ("memory 1 pages\nfeatures remove thread-id\ntask a\n read 0\ntask b\n read 0\n", "dead-done"),
 ];
