@@ -22,6 +22,7 @@ use faultbed::tamper::Tamper;
 use graph::{Graph, Sums};
 use handler::{Policy, Slip};
 use random::Theme;
+use sim::explore::Exhaust;
 use sim::scenario;
 use sim::world::{Setup, Subject, World};
 use whim::Whim;
@@ -211,4 +212,24 @@ fn worlds_that_nobody_has_thought_of() {
     }
     let Sums { worlds, states, reduced, merged, .. } = sums;
     assert!(worlds > 50 && states > 20_000 && reduced > 10_000 && merged > 500, "{sums:?}");
+}
+
+/// So many states has a reduced search, in worlds where tasks or workers can change places: one that
+/// takes fewer states for one has more, and is as right.
+#[test]
+fn states_that_are_one_are_one() {
+    let worlds = [
+        ("memory 1 pages\ntask a\n read 0\ntask b\n read 0\n", 214),
+        ("memory 2 pages\nworkers 2\ntask a\n read 0\ntask b\n read 1\n", 454),
+        (
+            "memory 1 pages\ntask a\n read 0\n read 0\ntask b\n read 0\n read 0\ntask c\n dontneed 0\n",
+            98729,
+        ),
+    ];
+    let all = Exhaust { reduce: true, hurries: HURRIES, states: usize::MAX, keep_going: true };
+    for (text, states) in worlds {
+        let setup = setup(text);
+        let world = World::new(Arc::clone(&setup), right(&setup).remove(0));
+        assert_eq!(all.run(&world, |_| true).states, states, "{text}");
+    }
 }
