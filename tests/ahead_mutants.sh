@@ -3,8 +3,8 @@
 # another, and list the tests that notice. The list is tests/mutants/ahead.txt. All mutants are
 # built at once, in a copy of the tree, and the environment says which of them a run has: they are
 # many, and building takes longer than running. What the kernel promises of a step is asked first,
-# then tests/reductions.rs. A mutant that nothing notices fails the script, unless
-# docs/exhaustive.md says why. Prints a Markdown table. Arguments, if any, choose mutants by a part
+# then tests/reductions.rs. A mutant that nothing notices fails the script; docs/exhaustive.md has
+# those that are known. Prints a Markdown table. Arguments, if any, choose mutants by a part
 # of their names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
