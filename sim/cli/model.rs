@@ -333,10 +333,10 @@ impl Subject for Model {
         for worker in workers {
             self.hash_worker(worker, now, state);
         }
-        bytes.len().hash(state);
-        for (req, content) in bytes {
-            (machine.rank(*req), content).hash(state);
-        }
+        let mut bytes: Vec<_> =
+            bytes.iter().map(|(req, content)| (machine.rank(*req), content)).collect();
+        bytes.sort_unstable();
+        bytes.hash(state);
         (reader, snapshot, snapshotting, ctx, children, hand, late).hash(state);
         kin.iter().for_each(|kin| kin.hash_at(now, state));
     }

@@ -395,7 +395,8 @@ impl Machine {
         self.hash_but_requests(now, read, state);
     }
 
-    fn hash_reading<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
+    /// The same, with how many faults a request answers.
+    pub fn hash_reading<H: Hasher>(&self, now: Time, read: Option<&[Event]>, state: &mut H) {
         self.requests.iter().for_each(|(_, req)| req.hash(state));
         self.hash_but_requests(now, read, state);
     }

@@ -27,7 +27,12 @@ impl Model {
             Reader::Apply { batch, .. } => Some(&batch[..]),
             _ => None,
         };
-        self.machine.hash_asked(now, read, state);
+        if self.children == 0 {
+            self.machine.hash_asked(now, read, state);
+        } else {
+            // Handlers of children begin as copies, and are not asked for that.
+            self.machine.hash_reading(now, read, state);
+        }
         match &self.reader {
             Reader::Apply { batch, end } => {
                 (0_u8, end).hash(state);
@@ -62,9 +67,9 @@ impl Model {
     }
 
     /// The hash of messages that were read: of faults as far as the machine can tell them apart,
-    /// if nobody changes what is mapped.
+    /// if nobody changes what is mapped, or forks.
     fn hash_messages<H: Hasher>(&self, batch: &[Event], threads: Threads<'_>, state: &mut H) {
-        if !threads.are_steady() || !self.machine.hash_faults(batch, state) {
+        if self.children > 0 || !threads.are_steady() || !self.machine.hash_faults(batch, state) {
             hash_batch(batch, state);
         }
     }

@@ -199,6 +199,22 @@ impl Failure {
             Failure::Finally { .. } => "finally",
         }
     }
+
+    /// The page that it is about, if it is about one.
+    pub(super) fn page(&self) -> Option<u64> {
+        match self {
+            Failure::Stale { page, .. }
+            | Failure::Lost { page }
+            | Failure::Misplaced { page, .. }
+            | Failure::Disagreement { page, .. }
+            | Failure::Unseen { page, .. }
+            | Failure::Misrestored { page, .. }
+            | Failure::Starved { page, .. } => Some(*page),
+            Failure::Misled { at, .. } => Some(*at),
+            Failure::Busy { page, .. } => *page,
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Stuck {
