@@ -34,28 +34,58 @@ const HURRIES: u32 = 1;
 const LIMIT: usize = 20_000;
 
 fn setup(text: &str) -> Arc<Setup> {
-    parsed(text).unwrap_or_else(|| panic!("this is no scenario: {text}"))
+    parsed(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-fn parsed(text: &str) -> Option<Arc<Setup>> {
+fn parsed(text: &str) -> Result<Arc<Setup>, scenario::ScenarioError> {
     let text = format!("faultbed scenario 1\nname reductions\n{text}");
-    scenario::parse("reductions", &text).ok().map(Arc::new)
+    scenario::parse("reductions", &text).map(Arc::new)
+}
+
+const SLIPS: [Slip; 5] = [
+    Slip::RemovedIsWritten,
+    Slip::BaselineLate,
+    Slip::CancelledCounts,
+    Slip::ReadOverwrites,
+    Slip::ProbesKept,
+];
+
+/// The handlers, by name: the right one first.
+fn names() -> Vec<String> {
+    let policies = Policy::NAMES.iter().map(|name| (*name).to_owned());
+    let slips = SLIPS.iter().map(|slip| format!("{slip:?}"));
+    let tampers = Tamper::ALL.iter().map(|(_, _, name, _)| (*name).to_owned());
+    policies.chain(slips).chain(tampers).collect()
+}
+
+fn named(setup: &Arc<Setup>, name: &str) -> Model {
+    if let Some(policy) = Policy::by_name(name) {
+        return Model::new(policy, setup);
+    }
+    if let Some(slip) = SLIPS.into_iter().find(|slip| format!("{slip:?}") == name) {
+        return Model::new(Policy::slipping(slip), setup);
+    }
+    let known = Tamper::ALL.iter().find(|(_, _, known, _)| *known == name);
+    let (tamper, ..) = known.unwrap_or_else(|| panic!("there is no handler `{name}`"));
+    Model::tampered(Policy::default(), setup, *tamper)
 }
 
 fn right(setup: &Arc<Setup>) -> Vec<Model> {
-    vec![Model::new(Policy::default(), setup)]
+    vec![named(setup, "default")]
 }
 
 /// The right handler, and some that are wrong.
 fn any(setup: &Arc<Setup>) -> Vec<Model> {
-    let names = ["short-circuit", "decided-early", "overlapping"];
-    let policies = names.iter().map(|name| Policy::by_name(name).expect("there is one"));
-    let slip = Policy::slipping(Slip::RemovedIsWritten);
-    let mut all = right(setup);
-    all.extend(policies.chain([slip]).map(|policy| Model::new(policy, setup)));
-    let tampers = [Tamper::UnprotectQuiet, Tamper::WakeMisplaced, Tamper::RemovalDropped];
-    all.extend(tampers.map(|tamper| Model::tampered(Policy::default(), setup, tamper)));
-    all
+    let wrong = [
+        "short-circuit",
+        "decided-early",
+        "overlapping",
+        "RemovedIsWritten",
+        "unprotect-quiet",
+        "wake-misplaced",
+        "removal-dropped",
+    ];
+    right(setup).into_iter().chain(wrong.map(|name| named(setup, name))).collect()
 }
 
 fn check<S: Subject>(text: &str, start: &World<S>, limit: usize, sums: &mut Sums) {
@@ -155,31 +185,12 @@ fn larger_worlds() {
     look(&worlds::LARGER, right);
 }
 
-/// Every wrong handler, by its name.
-fn wrong(setup: &Arc<Setup>) -> Vec<(String, Model)> {
-    let policies = Policy::NAMES[1..]
-        .iter()
-        .map(|name| ((*name).to_owned(), Policy::by_name(name).expect("there is one")));
-    let slips = [
-        Slip::RemovedIsWritten,
-        Slip::BaselineLate,
-        Slip::CancelledCounts,
-        Slip::ReadOverwrites,
-        Slip::ProbesKept,
-    ];
-    let slips = slips.map(|slip| (format!("{slip:?}"), Policy::slipping(slip)));
-    let policies = policies.chain(slips).map(|(name, policy)| (name, Model::new(policy, setup)));
-    let tampers = Tamper::ALL.iter().map(|(tamper, _, name, _)| {
-        ((*name).to_owned(), Model::tampered(Policy::default(), setup, *tamper))
-    });
-    policies.chain(tampers).collect()
-}
-
 /// The handler of a world that was drawn: as often the right one as not.
 fn drawn(setup: &Arc<Setup>, number: u64) -> Model {
-    let mut wrong = wrong(setup);
+    let names = names();
+    let (right, wrong) = names.split_first().expect("there is the right one");
     let pick = (number / 2) as usize % wrong.len();
-    if number.is_multiple_of(2) { right(setup).remove(0) } else { wrong.swap_remove(pick).1 }
+    named(setup, if number.is_multiple_of(2) { right } else { &wrong[pick] })
 }
 
 #[test]
@@ -187,14 +198,7 @@ fn worlds_that_were_drawn_and_made_a_difference() {
     let mut sums = Sums::default();
     for (text, name) in worlds::FOUND {
         let setup = setup(text);
-        let known = wrong(&setup).into_iter().find(|(wrong, _)| wrong == name);
-        let model = match known {
-            Some((_, model)) => model,
-            None => {
-                assert_eq!(name, "default", "there is no such handler");
-                right(&setup).remove(0)
-            }
-        };
+        let model = named(&setup, name);
         check(text, &World::new(setup, model), LIMIT, &mut sums);
     }
     assert_eq!(sums.skipped, 0);
@@ -206,7 +210,7 @@ fn worlds_that_nobody_has_thought_of() {
     for number in 0..160 {
         let theme = Theme::ALL[number as usize % Theme::ALL.len()];
         let text = random::world(number, theme);
-        let Some(setup) = parsed(&text) else { continue };
+        let Ok(setup) = parsed(&text) else { continue };
         let model = drawn(&setup, number / 8);
         check(&text, &World::new(setup, model), 2_000, &mut sums);
     }

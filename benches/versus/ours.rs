@@ -7,7 +7,7 @@ use shims::{Errno, Time};
 use sim::coop::{Bed, Check, Coop};
 use sim::kernel::{Call, Ret};
 use sim::scenario;
-use sim::world::{Claim, Control, Env, Move, Note, Scope, Setup, Standing, Subject, View, World};
+use sim::world::{Env, Move, Note, Scope, Setup, Standing, Subject, View, World};
 
 use crate::problem::Notes;
 
@@ -102,38 +102,12 @@ impl Subject for Plain {
         None
     }
 
-    fn control_ready(&self, _: Control) -> bool {
-        false
-    }
-
-    fn control(&mut self, _: Control) {}
-
     fn standing(&self) -> Standing {
         Standing::Serving
     }
 
     fn outstanding(&self) -> usize {
         usize::from(self.notes.waiting())
-    }
-
-    fn claim(&self, _: u64) -> Claim {
-        Claim::Maybe
-    }
-
-    fn state_name(&self, _: u64) -> &'static str {
-        "unknown"
-    }
-
-    fn snapshot(&self, _: u64) -> Option<Claim> {
-        None
-    }
-
-    fn snapshot_dirty(&self, _: u64) -> Option<bool> {
-        None
-    }
-
-    fn dirty(&self, _: u64) -> bool {
-        true
     }
 }
 

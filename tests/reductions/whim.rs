@@ -5,7 +5,7 @@ use shims::{CopyMode, Len, Request, Span, Time};
 use sim::Content;
 use sim::explore::Fingerprint;
 use sim::kernel::{Call, Kernel, PAGE, Payload};
-use sim::world::{Claim, Control, Env, Move, Note, Setup, Standing, Subject, View};
+use sim::world::{Env, Move, Note, Setup, Standing, Subject, View};
 
 /// It installs the first page, so many times, whenever it likes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -63,37 +63,11 @@ impl Subject for Whim {
         None
     }
 
-    fn control_ready(&self, _: Control) -> bool {
-        false
-    }
-
-    fn control(&mut self, _: Control) {}
-
     fn standing(&self) -> Standing {
         Standing::Serving
     }
 
     fn outstanding(&self) -> usize {
         0
-    }
-
-    fn claim(&self, _: u64) -> Claim {
-        Claim::Maybe
-    }
-
-    fn state_name(&self, _: u64) -> &'static str {
-        "unknown"
-    }
-
-    fn snapshot(&self, _: u64) -> Option<Claim> {
-        None
-    }
-
-    fn snapshot_dirty(&self, _: u64) -> Option<bool> {
-        None
-    }
-
-    fn dirty(&self, _: u64) -> bool {
-        false
     }
 }

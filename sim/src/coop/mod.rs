@@ -45,8 +45,7 @@ pub(crate) use team::team;
 use crate::kernel::{Call, PAGE, Ret};
 use crate::vma::CtxId;
 use crate::world::{
-    Claim, Control, Env, Exposed, Failure, Injection, Mishap, Move, Note, Setup, Standing, Subject,
-    View,
+    Env, Exposed, Failure, Injection, Mishap, Move, Note, Setup, Standing, Subject, View,
 };
 use fiber::Fiber;
 use op::Input;
@@ -415,15 +414,6 @@ impl Subject for Coop {
         (0..core.threads.len()).map(|thread| core.stands(thread)).collect()
     }
 
-    /// Ordinary code has no such controls.
-    fn control_ready(&self, _: Control) -> bool {
-        false
-    }
-
-    fn control(&mut self, control: Control) {
-        unreachable!("no control is ever ready, and {control:?} was carried out")
-    }
-
     fn exposed(&self, actor: usize, _: View<'_>) -> Exposed {
         let core = self.live().run.borrow();
         core.threads[actor].op.as_ref().map_or(Exposed::NONE, Op::exposed)
@@ -450,27 +440,6 @@ impl Subject for Coop {
     /// Liveness tells: whoever waits for a page waits in the kernel.
     fn outstanding(&self) -> usize {
         0
-    }
-
-    fn claim(&self, _: u64) -> Claim {
-        Claim::Maybe
-    }
-
-    fn state_name(&self, _: u64) -> &'static str {
-        "unknown"
-    }
-
-    fn snapshot(&self, _: u64) -> Option<Claim> {
-        None
-    }
-
-    fn snapshot_dirty(&self, _: u64) -> Option<bool> {
-        None
-    }
-
-    /// It keeps no record that a world could ask for, so any page may be.
-    fn dirty(&self, _: u64) -> bool {
-        true
     }
 }
 

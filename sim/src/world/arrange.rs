@@ -106,8 +106,7 @@ impl<S: Subject> World<S> {
         let asked = self.tasks.iter().enumerate().any(|(i, task)| self.plan.asked(i, task.at));
         self.truth.hash_asked(asked, self.setup.tracks_writes(), &mut state);
         (&self.kin, &self.underway, &self.hazards).hash(&mut state);
-        // Its other words may name those who have changed places.
-        self.failure.as_ref().map(|failure| (failure.class(), failure.page())).hash(&mut state);
+        self.failure.as_ref().map(super::Failure::essence).hash(&mut state);
         if self.subject.idle_limit() != u32::MAX {
             self.idle.hash(&mut state);
         }

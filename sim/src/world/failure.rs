@@ -200,8 +200,14 @@ impl Failure {
         }
     }
 
+    /// What tells it from others when ends of runs are compared: its class and its page. Its other
+    /// words may name threads that could have changed places.
+    pub(super) fn essence(&self) -> (&'static str, Option<u64>) {
+        (self.class(), self.page())
+    }
+
     /// The page that it is about, if it is about one.
-    pub(super) fn page(&self) -> Option<u64> {
+    fn page(&self) -> Option<u64> {
         match self {
             Failure::Stale { page, .. }
             | Failure::Lost { page }

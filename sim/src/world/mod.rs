@@ -558,7 +558,7 @@ impl<S: Subject> core::hash::Hash for World<S> {
         self.injection.hash(state);
         self.truth.hash(state);
         (&self.kin, &self.underway, &self.hazards).hash(state);
-        self.failure.as_ref().map(|failure| (failure.class(), failure.page())).hash(state);
+        self.failure.as_ref().map(Failure::essence).hash(state);
         if self.subject.idle_limit() != u32::MAX {
             self.idle.hash(state);
         }

@@ -337,11 +337,16 @@ pub trait Subject: Clone + Eq + Hash {
         Vec::new()
     }
 
-    /// Can a scenario's control be carried out now? Until it can, its task waits.
-    fn control_ready(&self, control: Control) -> bool;
+    /// Can a scenario's control be carried out now? Until it can, its task waits; a handler that
+    /// has no controls is never ready.
+    fn control_ready(&self, _control: Control) -> bool {
+        false
+    }
 
     /// Carry it out.
-    fn control(&mut self, control: Control);
+    fn control(&mut self, control: Control) {
+        unreachable!("no control is ever ready, and {control:?} was carried out")
+    }
 
     /// Which mishaps would make a difference to what a thread, which can move, does next?
     fn exposed(&self, _actor: usize, _view: View<'_>) -> Exposed {
@@ -362,14 +367,20 @@ pub trait Subject: Clone + Eq + Hash {
     /// Faults it has taken and neither resolved, dropped nor failed.
     fn outstanding(&self) -> usize;
 
-    /// What it says about a page.
-    fn claim(&self, page: u64) -> Claim;
+    /// What it says about a page; [`Claim::Maybe`] claims nothing.
+    fn claim(&self, _page: u64) -> Claim {
+        Claim::Maybe
+    }
 
     /// The name of the state it keeps for a page.
-    fn state_name(&self, page: u64) -> &'static str;
+    fn state_name(&self, _page: u64) -> &'static str {
+        "unknown"
+    }
 
     /// What its last snapshot says about a page; `None` without a snapshot.
-    fn snapshot(&self, page: u64) -> Option<Claim>;
+    fn snapshot(&self, _page: u64) -> Option<Claim> {
+        None
+    }
 
     /// What whoever restores its last snapshot puts into a page; `None` if that is not known.
     fn restores(&self, _page: u64) -> Option<Restored> {
@@ -377,10 +388,14 @@ pub trait Subject: Clone + Eq + Hash {
     }
 
     /// Does its last snapshot say that a page was written? `None` without one.
-    fn snapshot_dirty(&self, page: u64) -> Option<bool>;
+    fn snapshot_dirty(&self, _page: u64) -> Option<bool> {
+        None
+    }
 
-    /// Does it say so now?
-    fn dirty(&self, page: u64) -> bool;
+    /// Does it say so now? Of a handler that keeps no record any page may be.
+    fn dirty(&self, _page: u64) -> bool {
+        true
+    }
 
     /// The userfaultfd that a thread serves; `None` for that of the first process.
     fn serves(&self, _actor: usize) -> Option<CtxId> {
